@@ -1,0 +1,1 @@
+"""The loopback listener for operators: metrics, probes, status."""

@@ -1,0 +1,57 @@
+"""The only way to the time. Everything that decides takes `now` as an argument; everything that waits takes a Clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Wall, monotonic and boot time in seconds, and sleep."""
+
+    def wall(self) -> float:
+        """Seconds since 1970, as other hosts and other processes see them; may be stepped."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards; they stand still while the machine is suspended."""
+        ...
+
+    def boottime(self) -> float:
+        """Seconds since the machine booted, suspension included; comparable between processes of one boot."""
+        ...
+
+    def boot_id(self) -> str:
+        """Tells one boot of the machine from the next; empty where the system does not say."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; zero or less yields once."""
+        ...
+
+
+class SystemClock:
+    """The machine's."""
+
+    wall = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+
+    def __init__(self) -> None:
+        try:
+            self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        except OSError:
+            self._boot_id = ""
+
+    def boottime(self) -> float:
+        """See `Clock`. CLOCK_BOOTTIME is Linux's; elsewhere the monotonic clock has to do."""
+        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+    def boot_id(self) -> str:
+        """See `Clock`."""
+        return self._boot_id
+
+    async def sleep(self, seconds: float) -> None:
+        """See `Clock`."""
+        await asyncio.sleep(max(0.0, seconds))

@@ -1,0 +1,1 @@
+"""What the user wrote becomes frozen settings; the only room that reads YAML and the environment."""

@@ -1,0 +1,1 @@
+"""The embedded Camunda stand-in, for `camunda-sidecar demo` and for tests."""

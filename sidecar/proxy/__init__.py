@@ -1,0 +1,1 @@
+"""The data plane: guard, routing, downstream and upstream connections, replay, tunnel."""

@@ -1,0 +1,56 @@
+"""Counters of the data plane: plain integers on the hot path, turned into metrics at the scrape."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+
+DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class RouteStats:
+    """One route's counters. Everything but `routes`' own names in its keys is from a fixed set (no invented labels)."""
+
+    __slots__ = (
+        "connections_active",
+        "connections_idle",
+        "connections_opening",
+        "duration_counts",
+        "duration_sum",
+        "in_flight",
+        "requests",
+        "retries",
+        "route",
+    )
+
+    def __init__(self, route: str) -> None:
+        self.route = route
+        self.requests: Counter[tuple[str, int, str]] = Counter()
+        """By method (a known one, or `other`), status code, and source (`upstream` or `sidecar`)."""
+        self.duration_counts = [0] * (len(DURATION_BUCKETS) + 1)
+        self.duration_sum = 0.0
+        self.in_flight = 0
+        self.retries: Counter[str] = Counter()
+        """By reason: `connection_lost`, `token_refused`."""
+        self.connections_opening = 0
+        self.connections_active = 0
+        self.connections_idle = 0
+
+    def finished(self, method: str, code: int, source: str, seconds: float) -> None:
+        """One request has been answered, wholly or not; `code` is the one that was sent."""
+        self.requests[method, code, source] += 1
+        self.duration_counts[bisect_left(DURATION_BUCKETS, seconds)] += 1
+        self.duration_sum += seconds
+
+
+class HttpStats:
+    """The data plane's counters: one `RouteStats` a route, one for requests that matched none, and the guard's."""
+
+    def __init__(self) -> None:
+        self.routes: dict[str, RouteStats] = {}
+        self.guard_rejections: Counter[str] = Counter()
+        """By reason: `host`, `origin`, `fetch_metadata`, `require_header`, `allow`, `remote`."""
+
+    def route(self, name: str) -> RouteStats:
+        """The counters of a route; they live on over a reload."""
+        return self.routes.setdefault(name, RouteStats(name))

@@ -1,0 +1,1 @@
+"""The shared token: pure inside (`lifecycle`, `budget`), a thin shell outside (`manager`)."""

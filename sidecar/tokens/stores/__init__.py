@@ -1,0 +1,1 @@
+"""Where tokens, budgets and quarantines are shared: memory, a directory, Redis."""
