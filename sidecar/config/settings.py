@@ -70,7 +70,15 @@ class ClientCredentials:
     private_key_password: SecretSource | None = None
     certificate_file: Path | None = None
     """PEM; its thumbprint goes into the assertion's header (`x5t`, `x5t#S256`), as Entra ID wants it."""
+    key_id: str | None = None
+    """`kid` in the assertion's header, where the issuer knows the key by a name."""
+    assertion_audience: str | None = None
+    """`aud` of the assertion; the token URL where nothing else is said."""
+    assertion_algorithm: str | None = None
+    """JWS algorithm; by the key's type where nothing else is said (RS256, ES256, EdDSA, …)."""
     tls: Tls = Tls()
+    proxy: str | None = field(default=None, repr=False)
+    """The forward proxy's URL from `HTTPS_PROXY` and `NO_PROXY`; it may hold a password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,8 @@ class SessionLogin:
     request_format: Literal["form", "query"] = "form"
     """Whether user and password travel as a form body or in the query, as Operate's old API has it."""
     tls: Tls = Tls()
+    proxy: str | None = field(default=None, repr=False)
+    """The forward proxy's URL from `HTTPS_PROXY` and `NO_PROXY`; it may hold a password."""
 
 
 @dataclass(frozen=True, slots=True)
