@@ -186,6 +186,10 @@ class GrantFailedError(GrantError):
     retryable = True
 
 
+class GrantInterruptedError(GrantFailedError):
+    """A fault that the next attempt may not meet: no connection, a 5xx, a garbled answer. `fetch` tries it again."""
+
+
 class GrantThrottledError(GrantError):
     """The issuer said 429, or a firewall in front of it refused: everybody on the store cools down (DESIGN 5.6)."""
 
