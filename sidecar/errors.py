@@ -95,6 +95,12 @@ class NoRouteError(Problem):
     code, status, title = "no_route", 404, "No such route"
 
 
+class MethodNotAllowedError(Problem):
+    """The admin listener knows the path, but not with this method."""
+
+    code, status, title = "method_not_allowed", 405, "Method not allowed"
+
+
 class RequestTimeoutError(Problem):
     """The request did not arrive in time."""
 

@@ -1,0 +1,68 @@
+"""Who may ask the admin listener for what. Pure: addresses and header values in, a verdict out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv6Address, ip_address
+from typing import Protocol
+
+from sidecar.errors import BadRequestError, ForbiddenByPolicyError, Problem
+
+PROBES = frozenset({"/livez", "/readyz"})
+OPEN = PROBES | {"/metrics"}
+"""What a peer that is not loopback gets: kubelet and Prometheus come by the pod's address."""
+
+_AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]*)(?::[0-9]*)?", re.ASCII)
+_SINGLE = frozenset({b"host", b"origin", b"sec-fetch-site"})
+
+
+class Guard(Protocol):
+    """The proxy's guard rules (DESIGN section 6, "Who may come in"); `sidecar.proxy.guard.Guard` is one."""
+
+    def refusal(self, host: bytes, authority: bytes, values: Mapping[bytes, bytes]) -> tuple[str, Problem] | None:
+        """The reason and the error, or None to let pass.
+
+        Args:
+            host: lower case, without port.
+            authority: the same with its port, as it came.
+            values: the request's fields by lower-case name.
+        """
+        ...
+
+
+def decide(path: str, peer: str | None, guard: Guard, fields: Iterable[tuple[bytes, bytes]]) -> Problem | None:
+    """The refusal of a request for `path` with the header `fields`, or None to let it pass; `peer` None: Unix socket.
+
+    A probe passes from anywhere with any Host: it tells nothing, and a service mesh forwards it over loopback with
+    the pod's name. `/metrics` from loopback is guarded, since a rebound web page comes from there.
+    """
+    if path in PROBES:
+        return None
+    if peer is not None and not is_loopback(peer):
+        if path in OPEN:
+            return None
+        return ForbiddenByPolicyError(
+            "From another host only /metrics, /livez and /readyz are served here: ask from this host itself."
+        )
+    values: dict[bytes, bytes] = {}
+    for name, value in fields:
+        key = name.lower()
+        if key in _SINGLE and key in values:
+            return BadRequestError(f"More than one {key.decode('ascii')} header.")
+        values[key] = value
+    authority = values.get(b"host", b"")
+    matched = _AUTHORITY.fullmatch(authority)
+    refused = guard.refusal(matched[1].lower() if matched else b"", authority, values)
+    return refused[1] if refused else None
+
+
+def is_loopback(peer: str) -> bool:
+    """Whether the address is this host's own loopback; IPv4 in IPv6 and a scope (`fe80::1%eth0`) are understood."""
+    try:
+        address = ip_address(peer.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_loopback
+    return address.is_loopback

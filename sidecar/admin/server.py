@@ -1,0 +1,147 @@
+"""The admin listener: metrics, probes, status, and the status page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from sidecar.admin.access import Guard, decide
+from sidecar.admin.listener import EvictingFactory, bind, unlink_socket
+from sidecar.admin.page import load_page
+from sidecar.admin.problem import problem_response
+from sidecar.admin.readiness import Readiness
+from sidecar.admin.status import Status
+from sidecar.config.settings import Address, UnixAddress
+from sidecar.errors import BadRequestError, MethodNotAllowedError, NoRouteError, Problem
+from sidecar.telemetry.exposition import expose
+
+log = structlog.get_logger(__name__)
+
+CONNECTIONS = 256
+KEEPALIVE = 30.0
+READ_METHODS = frozenset({"GET", "HEAD"})
+HARDENING = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Server": "camunda-sidecar",
+    "X-Content-Type-Options": "nosniff",
+}
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class AdminServer:
+    """Listens apart from the data plane, so that it answers while that is at its limit of connections."""
+
+    def __init__(
+        self,
+        listen: Address,
+        *,
+        registry: CollectorRegistry,
+        readiness: Readiness,
+        status: Callable[[], Status],
+        guard: Guard,
+    ) -> None:
+        """`status` is called for each `/status`; `guard` has the rules for peers on this host."""
+        self._listen = listen
+        self._registry = registry
+        self._readiness = readiness
+        self._status = status
+        self.guard = guard
+        """May be replaced while running: a reload brings another list of hosts."""
+        self._page, self._policy = load_page()
+        self._handlers: dict[str, Callable[[web.BaseRequest], web.Response]] = {
+            "/": self._get_page,
+            "/livez": self._livez,
+            "/metrics": self._metrics,
+            "/readyz": self._readyz,
+            "/status": self._get_status,
+        }
+        self._server: asyncio.Server | None = None
+        self._http: web.Server | None = None
+        self._address = listen
+
+    @property
+    def address(self) -> Address:
+        """Where it listens: after `start`, with the real port."""
+        return self._address
+
+    async def start(self) -> None:
+        """Bind and serve.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        self._http = web.Server(self._handle, access_log=None, keepalive_timeout=KEEPALIVE, lingering_time=1.0)
+        self._server, self._address = await bind(EvictingFactory(self._http, CONNECTIONS), self._listen)
+
+    async def close(self) -> None:
+        """Stop listening, let answers that are being sent finish, and remove a Unix socket's file."""
+        server, http, self._server, self._http = self._server, self._http, None, None
+        if server is None or http is None:
+            return
+        server.close()
+        if isinstance(self._listen, UnixAddress):
+            unlink_socket(self._listen.path)
+        await http.shutdown(1.0)
+        await server.wait_closed()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            response = self._answer(request)
+        except Problem as problem:
+            response = problem_response(problem)
+            if problem.status == 405:  # noqa: PLR2004 (RFC 9110, 15.5.6)
+                response.headers["Allow"] = "GET, HEAD"
+        for name, value in HARDENING.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    def _answer(self, request: web.BaseRequest) -> web.Response:
+        path = request.path
+        if request.rel_url.absolute:
+            raise BadRequestError("Ask with a path, not with a whole URL: this is not a proxy.")
+        refusal = decide(path, _peer(request), self.guard, request.raw_headers)
+        if refusal is not None:
+            raise refusal
+        handler = self._handlers.get(path)
+        if handler is None:
+            raise NoRouteError("There is /metrics, /livez, /readyz, /status, and the status page at /.")
+        if request.method not in READ_METHODS:
+            raise MethodNotAllowedError("Nothing here is changed by a request: use GET.")
+        return handler(request)
+
+    def _livez(self, _request: web.BaseRequest) -> web.Response:
+        return web.Response(text="ok\n")
+
+    def _readyz(self, _request: web.BaseRequest) -> web.Response:
+        reason = self._readiness.reason
+        return web.Response(text="ok\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
+
+    def _metrics(self, request: web.BaseRequest) -> web.Response:
+        body, content_type = expose(self._registry, request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    def _get_status(self, _request: web.BaseRequest) -> web.Response:
+        return web.Response(body=msgspec.json.encode(self._status()), content_type="application/json")
+
+    def _get_page(self, _request: web.BaseRequest) -> web.Response:
+        headers = {"Content-Security-Policy": self._policy, "Content-Type": "text/html; charset=utf-8"}
+        return web.Response(body=self._page, headers=headers)
+
+
+def _peer(request: web.BaseRequest) -> str | None:
+    """The peer's address, or None on a Unix socket."""
+    transport = request.transport
+    if transport is None:
+        raise NoRouteError("The connection is gone.")
+    name: Any = transport.get_extra_info("peername")
+    return str(name[0]) if isinstance(name, tuple) else None

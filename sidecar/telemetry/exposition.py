@@ -1,0 +1,27 @@
+"""The registry as text, in the form that the scraper asks for."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+from prometheus_client import exposition as text
+from prometheus_client.openmetrics import exposition as openmetrics
+
+
+def expose(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+    """The metrics and their content type: OpenMetrics where `accept` (RFC 9110, 12.5.1) names it, else the text form.
+
+    Prometheus names OpenMetrics first; everything else, a browser and curl included, reads the plain text.
+    """
+    if _accepts_openmetrics(accept):
+        return openmetrics.generate_latest(registry), openmetrics.CONTENT_TYPE_LATEST
+    return text.generate_latest(registry), text.CONTENT_TYPE_PLAIN_0_0_4
+
+
+def _accepts_openmetrics(accept: str) -> bool:
+    for item in accept.split(","):
+        media_type, *parameters = (part.strip().lower() for part in item.split(";"))
+        if media_type == "application/openmetrics-text":
+            return not any(
+                parameter.replace(" ", "") in ("q=0", "q=0.0", "q=0.00", "q=0.000") for parameter in parameters
+            )
+    return False

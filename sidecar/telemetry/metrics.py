@@ -1,0 +1,58 @@
+"""Every metric that the sidecar exposes, in a registry of its own."""
+
+from __future__ import annotations
+
+import platform
+
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.metrics import disable_created_metrics
+from prometheus_client.process_collector import ProcessCollector
+
+from sidecar import __version__
+from sidecar.clock import Clock
+from sidecar.telemetry.http import HttpStats
+from sidecar.telemetry.http_collector import HttpCollector
+from sidecar.telemetry.token_metrics import TokenMetrics
+
+
+class ConfigMetrics:
+    """How the last reload of the configuration went; the start counts as the first."""
+
+    def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
+        self._clock = clock
+        self._success = Gauge(
+            "camunda_sidecar_config_last_reload_success",
+            "1 if the last load of the configuration was used, 0 if it was refused.",
+            registry=registry,
+        )
+        self._timestamp = Gauge(
+            "camunda_sidecar_config_last_reload_success_timestamp_seconds",
+            "When a configuration was last taken into use, in seconds since 1970.",
+            registry=registry,
+        )
+
+    def loaded(self) -> None:
+        """A configuration is in force from now."""
+        self._success.set(1)
+        self._timestamp.set(self._clock.wall())
+
+    def refused(self) -> None:
+        """A new configuration was invalid; the old one stays in force."""
+        self._success.set(0)
+
+
+class Metrics:
+    """The registry and its sinks. `tokens` takes what the token core reports, `config` what a reload does."""
+
+    def __init__(self, http: HttpStats, clock: Clock) -> None:
+        # Their series beside each counter would double the exposition and tell nobody anything.
+        disable_created_metrics()
+        self.registry = CollectorRegistry()
+        self.tokens = TokenMetrics(self.registry, clock)
+        self.config = ConfigMetrics(self.registry, clock)
+        self.registry.register(HttpCollector(http))
+        ProcessCollector(registry=self.registry)
+        info = Gauge(
+            "camunda_sidecar_build_info", "Always 1.", labelnames=("version", "python"), registry=self.registry
+        )
+        info.labels(version=__version__, python=platform.python_version()).set(1)
