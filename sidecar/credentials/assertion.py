@@ -1,0 +1,128 @@
+"""Signed assertions of a client's identity (RFC 7523, 2.2), as Microsoft Entra ID and Keycloak want them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, OKPKey, RSAKey
+
+from sidecar.errors import SecretUnavailableError
+
+LIFETIME: Final = 300
+"""Seconds; Entra ID takes at most ten minutes."""
+TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+_CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512", "secp256k1": "ES256K"}
+Key = RSAKey | ECKey | OKPKey
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A key that is ready to sign, and the header that goes before its signature."""
+
+    key: Key = field(repr=False)
+    algorithm: str
+    header: dict[str, str]
+
+    def sign(self, *, client_id: str, audience: str, now: float) -> str:
+        """A new assertion, for one attempt: its `jti` is never used again."""
+        claims = {
+            "iss": client_id,
+            "sub": client_id,
+            "aud": audience,
+            "jti": secrets.token_urlsafe(24),
+            "iat": int(now),
+            "nbf": int(now),
+            "exp": int(now) + LIFETIME,
+        }
+        header = {"alg": self.algorithm, **self.header}
+        return jwt.encode(header, claims, self.key, algorithms=[self.algorithm])
+
+
+def signer(
+    pem: str,
+    *,
+    password: str | None = None,
+    algorithm: str | None = None,
+    certificate_file: Path | None = None,
+    key_id: str | None = None,
+) -> Signer:
+    """A signer from a PEM key; the certificate's thumbprints (RFC 7515, 4.1.7 and 4.1.8) go into its header.
+
+    Raises:
+        SecretUnavailableError: key, password, algorithm and certificate do not fit each other.
+    """
+    private = load_private_key(pem, password)
+    key, default = _jwk(private)
+    chosen = algorithm or default
+    header = {"kid": key_id} if key_id else {}
+    if certificate_file is not None:
+        header |= _thumbprints(certificate_file, private)
+    made = Signer(key, chosen, header)
+    try:
+        made.sign(client_id="", audience="", now=0)
+    except (JoseError, ValueError) as error:
+        raise SecretUnavailableError(f"The private key cannot sign with {chosen}: {type(error).__name__}.") from None
+    return made
+
+
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+
+
+def load_private_key(pem: str, password: str | None) -> PrivateKey:
+    """A PEM private key of a kind that signs.
+
+    Raises:
+        SecretUnavailableError: it is none, or its password is missing or wrong.
+    """
+    try:
+        key = load_pem_private_key(pem.encode(), password.encode() if password else None)
+    except TypeError:
+        if password is None:
+            raise SecretUnavailableError("The private key is encrypted: give its password too.") from None
+        # A password for a key that has none does no harm, and makes changing over possible.
+        return load_private_key(pem, None)
+    except ValueError:
+        cure = "its password is wrong, or it is no PEM private key" if password else "it is no PEM private key"
+        raise SecretUnavailableError(f"The private key cannot be read: {cure}.") from None
+    if not isinstance(key, PrivateKey):
+        raise SecretUnavailableError("The private key is of a kind that cannot sign: use RSA, EC or Ed25519.")
+    return key
+
+
+def _jwk(key: PrivateKey) -> tuple[Key, str]:
+    if isinstance(key, rsa.RSAPrivateKey):
+        return RSAKey.import_key(key), "RS256"
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return ECKey.import_key(key), _CURVES.get(key.curve.name, "ES256")
+    return OKPKey.import_key(key), "EdDSA"
+
+
+def _thumbprints(file: Path, key: PrivateKey) -> dict[str, str]:
+    try:
+        certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    except OSError as error:
+        raise SecretUnavailableError(f"The certificate {file} cannot be read: {error.strerror}.") from None
+    except ValueError:
+        raise SecretUnavailableError(f"The certificate {file} is no PEM certificate.") from None
+    if certificate.public_key() != key.public_key():
+        raise SecretUnavailableError(f"The certificate {file} does not belong to the private key.")
+    der = certificate.public_bytes(Encoding.DER)
+    return {
+        "x5t": _base64url(hashlib.sha1(der, usedforsecurity=False).digest()),
+        "x5t#S256": _base64url(hashlib.sha256(der).digest()),
+    }
+
+
+def _base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

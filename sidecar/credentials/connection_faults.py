@@ -1,0 +1,134 @@
+"""Why a connection failed, told apart and in one sentence with its cure.
+
+Pure: an exception in, a `Fault` out. It knows the exceptions of `ssl`, `socket`, asyncio and aiohttp, so issuer, login,
+`doctor` and the data plane's upstream connections all say it in the same words.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, Literal
+
+import aiohttp
+from yarl import URL
+
+Kind = Literal[
+    "untrusted",
+    "hostname",
+    "expired",
+    "client_certificate",
+    "tls",
+    "dns",
+    "refused",
+    "reset",
+    "timeout",
+    "proxy",
+    "protocol",
+    "other",
+]
+
+_UNTRUSTED: Final = frozenset({18, 19, 20, 21, 2, 27})
+"""OpenSSL's X509_V_ERR_ codes: self-signed, self-signed in chain, no local issuer, unverifiable leaf, no issuer."""
+_EXPIRED: Final = frozenset({9, 10})
+_HOSTNAME: Final = frozenset({62, 64})
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One failure. `transient`: the next attempt may do better by itself."""
+
+    kind: Kind
+    sentence: str
+    transient: bool
+
+
+def explain(error: BaseException, url: str, *, proxied: bool = False) -> Fault:
+    """What `error` says about connecting to `url` (of which only scheme, host and port are told)."""
+    where = _origin(url)
+    for cause in _causes(error):
+        fault = _certificate(cause, where) or _tls(cause, where) or _network(cause, where, proxied=proxied)
+        if fault is not None:
+            return fault
+    return Fault("other", f"{where} could not be asked: {type(error).__name__}.", transient=True)
+
+
+def _origin(url: str) -> str:
+    try:
+        return str(URL(url).origin())
+    except ValueError:
+        return "the address"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error's roots first: aiohttp wraps what ssl and socket raise."""
+    chain: list[BaseException] = []
+    seen: BaseException | None = error
+    while seen is not None and seen not in chain:
+        chain.append(seen)
+        inner = getattr(seen, "certificate_error", None) or getattr(seen, "os_error", None)
+        seen = inner if isinstance(inner, BaseException) else seen.__cause__
+    return reversed(chain)
+
+
+def _certificate(error: BaseException, where: str) -> Fault | None:
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return None
+    code, said = error.verify_code, error.verify_message
+    if code in _HOSTNAME:
+        return Fault("hostname", f"{where}: its certificate is for another name ({said}). Check the URL.", False)
+    if code in _EXPIRED:
+        return Fault(
+            "expired", f"{where}: its certificate is not valid now ({said}). Check this machine's clock.", False
+        )
+    return Fault(
+        "untrusted",
+        f"{where}: its certificate is not trusted ({said}). If a firewall intercepts TLS here, or the server has a"
+        " private CA, put that CA's certificate into tls.ca_file.",
+        False,
+    )
+
+
+def _tls(error: BaseException, where: str) -> Fault | None:
+    if not isinstance(error, ssl.SSLError):
+        return None
+    reason = error.reason or ""
+    if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
+        return Fault(
+            "client_certificate",
+            f"{where} does not accept the client certificate ({reason}). Check tls.client_certificate_file.",
+            False,
+        )
+    if reason == "WRONG_VERSION_NUMBER":
+        return Fault("tls", f"{where} does not speak TLS on this port: http:// instead of https://?", False)
+    return Fault("tls", f"{where}: TLS failed ({reason or 'no reason given'}).", True)
+
+
+def _network(error: BaseException, where: str, *, proxied: bool) -> Fault | None:
+    proxy = " or its proxy" if proxied else ""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        denied = error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+        cure = "check the credentials in HTTPS_PROXY" if denied else "ask who runs it to allow this host"
+        sentence = f"{where}: the forward proxy answered {error.status} to CONNECT; {cure}."
+        return Fault("proxy", sentence, error.status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+    if isinstance(error, socket.gaierror):
+        return Fault(
+            "dns", f"{where}{proxy}: the name cannot be resolved ({error.strerror}). Check name and DNS.", True
+        )
+    if isinstance(error, ConnectionRefusedError) or getattr(error, "errno", None) == errno.ECONNREFUSED:
+        return Fault(
+            "refused", f"{where}{proxy} refuses connections: nothing listens there. Check host and port.", True
+        )
+    if isinstance(error, TimeoutError):
+        return Fault("timeout", f"{where}{proxy} did not answer in time. Check the network and firewalls.", True)
+    if isinstance(error, ConnectionError | aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
+        return Fault("reset", f"{where}{proxy} closed the connection before its answer was complete.", True)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return Fault("protocol", f"{where} did not answer in valid HTTP.", True)
+    if isinstance(error, OSError) and error.strerror:
+        return Fault("other", f"{where}{proxy} cannot be reached: {error.strerror}.", True)
+    return None

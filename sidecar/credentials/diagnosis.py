@@ -1,0 +1,109 @@
+"""Why it failed and what to do, in sentences for a person: pure functions from facts to text.
+
+Used by the token core's errors (one log line tells a wrong audience from a deleted key) and by `doctor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+from sidecar.credentials.token_response import printable
+
+SAAS_ISSUERS: Final = frozenset({"login.cloud.camunda.io", "weblogin.cloud.camunda.io"})
+PERMISSIONS: Final = {
+    "operate.camunda.io": "Operate",
+    "optimize.camunda.io": "Optimize",
+    "tasklist.camunda.io": "Tasklist",
+    "zeebe.camunda.io": "Zeebe (Orchestration Cluster API)",
+}
+"""The scopes of a cluster's API client in the Camunda Console, by audience."""
+ORGANIZATION_AUDIENCE: Final = "api.cloud.camunda.io"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An OAuth error as it came, already printable."""
+
+    status: int
+    code: str
+    description: str
+    issuer: str
+    audience: str | None
+    client: str
+
+
+def refusal_cure(refusal: Refusal) -> str:
+    """What the refusal means, and what to do. A wrong audience and a deleted key read differently."""
+    description = refusal.description.lower()
+    if _audience_refused(refusal, description):
+        return _audience_cure(refusal)
+    if "secret" in description and "expired" in description:
+        return "The client's secret has expired: create a new one and put it into the secret's file."
+    if "client_assertion" in description or "assertion" in description:
+        return (
+            "The signed assertion was not accepted: compare the registered key or certificate, assertion_audience,"
+            " and this machine's clock."
+        )
+    return _CURES.get(refusal.code, _by_status(refusal))
+
+
+def _audience_refused(refusal: Refusal, description: str) -> bool:
+    if refusal.code == "invalid_target":
+        return True
+    if any(phrase in description for phrase in ("not authorized to access", "service not enabled", "audience")):
+        return True
+    return refusal.code == "access_denied" and refusal.status == HTTPStatus.FORBIDDEN  # Auth0's: known, not allowed
+
+
+def _audience_cure(refusal: Refusal) -> str:
+    audience = refusal.audience or "the issuer's default"
+    known = f"The issuer knows this client but does not allow audience {audience}"
+    if refusal.audience == ORGANIZATION_AUDIENCE:
+        return (
+            f"{known}: it wants a client of the organization (Console, Organization, Administration API), and"
+            " this looks like a cluster's client."
+        )
+    permission = PERMISSIONS.get(refusal.audience or "")
+    if permission and urlsplit(refusal.issuer).hostname in SAAS_ISSUERS:
+        return (
+            f"{known}: add the {permission} permission to the client (Console, the cluster, API), or, if this is an"
+            " organization client, use a client of the cluster."
+        )
+    return f"{known}, or has none of that name: check the route's audience and the client's permissions."
+
+
+_CURES: Final = {
+    "invalid_client": "The client id or its secret is wrong, or the client was deleted: check both at the issuer.",
+    "unauthorized_client": (
+        "The client id or its secret is wrong, or the client may not use client credentials (Keycloak: enable"
+        " service accounts)."
+    ),
+    "invalid_grant": "The issuer does not accept the assertion or the grant: compare key, certificate and clock.",
+    "invalid_scope": "Correct or remove the credential's scope (Entra ID wants <application id>/.default).",
+    "invalid_request": "The issuer misses or dislikes a field: compare audience, scope, resource, extra and format.",
+    "unsupported_grant_type": "This issuer does not offer the client credentials grant at this URL: check token_url.",
+}
+
+
+def _by_status(refusal: Refusal) -> str:
+    if refusal.status == HTTPStatus.UNAUTHORIZED:
+        return "The client id or its secret is wrong, or the client was deleted: check both at the issuer."
+    return "Asking again would not help: check the client at the issuer."
+
+
+def unexpected_status(status: int, headers: Mapping[str, str]) -> str:
+    """What a status that no token endpoint should send means."""
+    if status // 100 == 3:  # noqa: PLR2004
+        target = printable(headers.get("Location", "").partition("?")[0], 200) or "nowhere"
+        return f"It redirects to {target}, which is never followed with a secret: correct token_url."
+    if status in {404, 405, 410}:
+        return "Nothing answers token requests at this URL: correct token_url (on Keycloak, the realm's name)."
+    if status in {413, 415}:
+        return "It does not understand this form of request: try the other request_format."
+    if status in {400, 401}:
+        return "It said nothing that explains why: check token_url and the client at the issuer."
+    return "Check token_url."

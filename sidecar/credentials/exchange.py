@@ -1,0 +1,158 @@
+"""One conversation with an issuer: attempts through the budget's gate, a time limit for each, a bounded answer.
+
+aiohttp carries it and aiohttp-retry repeats it. An attempt is a client middleware, inside of which stand, in this
+order: the slot, the body made afresh (an assertion's `jti` is for one use), the attempt's own time limit from DNS to
+the body's last byte, and the verdict. aiohttp-retry's own sleep is zero: the budget spaces attempts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Final, Generic, TypeVar
+
+import aiohttp
+from aiohttp_retry import ExponentialRetry, RetryClient
+from yarl import URL
+
+from sidecar.credentials import connection_faults
+from sidecar.credentials.verdict import Answer
+from sidecar.credentials.watched import Watched
+from sidecar.errors import GrantFailedError, GrantInterruptedError, SecretUnavailableError
+from sidecar.tokens.grant import AttemptGate
+
+T = TypeVar("T")
+Handler = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
+
+MAX_ANSWER_BYTES: Final = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What one attempt sends; never shown, for it holds the secret."""
+
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How an issuer is reached."""
+
+    url: str
+    timeout: float
+    """Seconds for one attempt, its slot's wait not included."""
+    tls: Watched[ssl.SSLContext] | None = field(default=None, repr=False)
+    """The context; None for plain HTTP."""
+    proxy: str | None = field(default=None, repr=False)
+    """A forward proxy's URL; it may hold a password."""
+
+
+class Exchange(Generic[T]):
+    """One fetch: up to `attempts` attempts at transient faults, and what the last one brought."""
+
+    def __init__(
+        self,
+        line: Line,
+        gate: AttemptGate,
+        message: Callable[[], Message],
+        judge: Callable[[Answer], T],
+    ) -> None:
+        """`judge` raises a `GrantError`; `message` is asked once per attempt, after its slot."""
+        self._line = line
+        self._gate = gate
+        self._message = message
+        self._judge = judge
+        self._result: T | None = None
+
+    async def run(self, attempts: int) -> T:
+        """Ask.
+
+        Raises:
+            GrantError: the verdict on the last attempt.
+            TokenUnavailableError: the gate's.
+        """
+        try:
+            await self._repeat(attempts)
+        except SecretUnavailableError as error:
+            raise GrantFailedError(error.detail) from None
+        assert self._result is not None
+        return self._result
+
+    async def _repeat(self, attempts: int) -> None:
+        options = ExponentialRetry(
+            attempts=attempts,
+            start_timeout=0.0,
+            exceptions={GrantInterruptedError},
+            retry_all_server_errors=False,
+        )
+        # A session a fetch: grants are rare, so a kept connection would be closed long before the next one.
+        async with self._session() as session:
+            client = RetryClient(client_session=session, retry_options=options)
+            async with client.post(
+                URL(self._line.url, encoded=True),
+                allow_redirects=False,
+                proxy=self._line.proxy,
+                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+            ):
+                pass
+
+    def _session(self) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(self._headers_sent)
+        context = self._line.tls.value if self._line.tls is not None else True
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context, force_close=True, use_dns_cache=False),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
+            trace_configs=[trace],
+            middlewares=[self._attempt],
+        )
+
+    async def _headers_sent(
+        self,
+        session: aiohttp.ClientSession,  # noqa: ARG002 (aiohttp's signature)
+        context: SimpleNamespace,  # noqa: ARG002
+        parameters: aiohttp.TraceRequestHeadersSentParams,  # noqa: ARG002
+    ) -> None:
+        self._gate.sent()
+
+    async def _attempt(self, request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
+        await self._gate.slot()
+        message = self._message()
+        request.headers.update(message.headers)
+        request.url = request.url.update_query(message.query) if message.query else request.url
+        await request.update_body(message.body)
+        try:
+            async with asyncio.timeout(self._line.timeout):
+                response = await handler(request)
+                answer = await _answer(response)
+        except TimeoutError:
+            raise GrantInterruptedError(
+                f"{self._line.url} did not answer within {self._line.timeout:g} s (token_requests.timeout)."
+            ) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._fault(error) from None
+        self._result = self._judge(answer)
+        return response
+
+    def _fault(self, error: Exception) -> GrantFailedError:
+        fault = connection_faults.explain(error, self._line.url, proxied=self._line.proxy is not None)
+        kind = GrantInterruptedError if fault.transient else GrantFailedError
+        return kind(fault.sentence)
+
+
+async def _answer(response: aiohttp.ClientResponse) -> Answer:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            response.close()
+            raise GrantInterruptedError(
+                f"{response.url.origin()} sent more than {MAX_ANSWER_BYTES >> 10} KiB: that is no token endpoint."
+            )
+    return Answer(response.status, response.headers, bytes(body))

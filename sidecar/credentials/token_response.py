@@ -1,0 +1,151 @@
+"""A token endpoint's answer, read strictly: a grant, or the error that says what happens next (RFC 6749, 5.1 and 5.2).
+
+Pure: bytes in, a `Grant` or an exception out. How long a token lives is DESIGN 5.4.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn
+
+from sidecar.tokens.grant import Grant
+
+UNKNOWN_LIFETIME: Final = 60.0
+"""Seconds, where the issuer says nothing that is a number."""
+LONGEST_LIFETIME: Final = 86_400.0
+"""Seconds; nothing is trusted for longer."""
+
+_NUMBER = re.compile(r"\s*[+-]?\d+(?:\.\d+)?\s*", re.ASCII)
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+
+
+class UnusableAnswerError(ValueError):
+    """A success that holds no usable token. The text is the sentence's end: "the issuer … answered 200 without …"."""
+
+
+def bearer_grant(body: bytes) -> Grant:
+    """The grant that a successful answer holds.
+
+    `token_type` may be absent (RFC 6749 requires it, some issuers leave it out); what is there must say Bearer.
+
+    Raises:
+        UnusableAnswerError: it is no JSON object with a usable bearer token. The text never quotes the answer.
+    """
+    answer = json_object(body)
+    if answer is None:
+        raise UnusableAnswerError("answered 200 without a JSON object: is token_url a token endpoint?")
+    token = answer.get("access_token")
+    if not isinstance(token, str) or not token:
+        raise UnusableAnswerError("answered 200 without an access_token that is a non-empty string.")
+    if not _VISIBLE.fullmatch(token):
+        raise UnusableAnswerError("sent an access_token with characters that no header may carry (RFC 6750, 2.1).")
+    token_type = answer.get("token_type")
+    if token_type is not None and not (isinstance(token_type, str) and token_type.lower() == "bearer"):
+        raise UnusableAnswerError("sent a token whose token_type is not Bearer: the sidecar attaches nothing else.")
+    return Grant(header=bearer_header(token), lifetime=lifetime(answer.get("expires_in"), token))
+
+
+def bearer_header(token: str) -> bytes:
+    """The header line for a token of visible ASCII."""
+    return b"Authorization: Bearer " + token.encode("ascii") + b"\r\n"
+
+
+def is_visible(text: str) -> bool:
+    """Whether a text is non-empty and only visible ASCII: it can neither end a header line nor hide in one."""
+    return _VISIBLE.fullmatch(text) is not None
+
+
+def lifetime(expires_in: object, token: str) -> float:
+    """A token's life in seconds from when it was asked for.
+
+    The shorter of `expires_in` and, for a JWT, `exp` less `iat`; its `exp` is never compared with a local clock.
+
+    Raises:
+        UnusableAnswerError: the life is zero or less.
+    """
+    seconds = _stated(expires_in)
+    signed = jwt_life(token)
+    if signed is not None:
+        seconds = min(seconds, signed)
+    if seconds <= 0:
+        raise UnusableAnswerError("sent a token that is at its end already (expires_in, or exp less iat).")
+    return min(seconds, LONGEST_LIFETIME)
+
+
+def _stated(expires_in: object) -> float:
+    if isinstance(expires_in, str) and _NUMBER.fullmatch(expires_in):
+        return float(expires_in)
+    return _number(expires_in, UNKNOWN_LIFETIME)
+
+
+def _number(value: object, default: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return default
+    try:
+        seconds = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf if value > 0 else -math.inf
+    return default if math.isnan(seconds) else seconds
+
+
+def jwt_life(token: str) -> float | None:
+    """`exp` less `iat` of a JWT; None for an opaque token, or one that lacks either."""
+    claims = jwt_claims(token)
+    if claims is None:
+        return None
+    life = _number(claims.get("exp"), math.nan) - _number(claims.get("iat"), math.nan)
+    return None if math.isnan(life) else life
+
+
+def jwt_claims(token: str) -> dict[str, Any] | None:
+    """A JWT's claims, unverified: for life times and for explanations, never for a decision about trust."""
+    parts = token.split(".")
+    if len(parts) != 3:  # noqa: PLR2004 (RFC 7515, 3.1: three parts)
+        return None
+    try:
+        payload = base64.b64decode(parts[1] + "=" * (-len(parts[1]) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return json_object(payload)
+
+
+def json_object(body: bytes) -> dict[str, Any] | None:
+    """The JSON object that the bytes are, or None. `NaN` and its like are no JSON."""
+    try:
+        value = json.loads(body.removeprefix(b"\xef\xbb\xbf").decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def oauth_error(body: bytes) -> tuple[str, str] | None:
+    """`error` and `error_description` of RFC 6749, 5.2, without what cannot be printed; None where it is none."""
+    answer = json_object(body)
+    if answer is None:
+        return None
+    code = answer.get("error")
+    if not isinstance(code, str) or not printable(code, 80):
+        return None
+    description = answer.get("error_description")
+    return printable(code, 80), printable(description, 300) if isinstance(description, str) else ""
+
+
+def printable(text: str, limit: int) -> str:
+    """The text on one line, in ASCII that cannot steer a terminal, and cut at `limit` characters."""
+    flat = "".join(character if "\x20" <= character <= "\x7e" else " " for character in text[: 4 * limit])
+    flat = " ".join(flat.split())
+    return flat if len(flat) <= limit else flat[: limit - 3] + "..."
+
+
+def is_page(headers: Mapping[str, str], body: bytes) -> bool:
+    """Whether the answer is a page for people, as firewalls, gateways and login forms send."""
+    return "html" in headers.get("Content-Type", "").lower() or body.lstrip()[:1] == b"<"

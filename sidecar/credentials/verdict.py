@@ -1,0 +1,133 @@
+"""What an issuer's answer means: a grant, a throttling, a refusal or a fault. Pure; DESIGN 5.6 and 5.7 in code.
+
+| status | answer | verdict |
+| --- | --- | --- |
+| 2xx | a usable bearer token | the grant |
+| 429 | anything | throttled, with `Retry-After` |
+| any but 5xx and 404 | a page for people | throttled: a firewall, a gateway, a portal answers, not the issuer |
+| 400, 401, 403 | an OAuth error that asks for patience (`slow_down`, `too_many_attempts`, …) | throttled |
+| 400, 401, 403 | an OAuth error that is the server's own fault (`temporarily_unavailable`, …) | interrupted |
+| 400, 401, 403 | any other OAuth error: asking the same again gets the same | refused |
+| 403 | no OAuth error | throttled: a firewall |
+| 5xx | anything | interrupted, may be tried again at once |
+| 2xx | anything else | interrupted |
+| others | anything | failed: a redirect (never followed with a secret), a wrong URL |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final
+
+from sidecar.credentials import diagnosis, token_response
+from sidecar.errors import (
+    GrantError,
+    GrantFailedError,
+    GrantInterruptedError,
+    GrantRefusedError,
+    GrantThrottledError,
+)
+from sidecar.tokens.grant import Grant
+
+PATIENCE: Final = frozenset({"slow_down", "too_many_requests", "too_many_attempts", "rate_limit_exceeded"})
+"""OAuth error codes (RFC 8628's, Auth0's) that are no refusal of the credential."""
+SERVERS_FAULT: Final = frozenset({"temporarily_unavailable", "server_error"})
+"""RFC 6749, 4.1.2.1; Entra ID answers them at its token endpoint too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One complete answer: status, headers (case-insensitive), bounded body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asked whom for what, for the sentences of errors; nothing here is secret."""
+
+    issuer: str
+    credential: str
+    client: str
+    audience: str | None
+
+    def __str__(self) -> str:
+        audience = f" for audience {self.audience}" if self.audience else ""
+        return f"Credential {self.credential}{audience}: the issuer {self.issuer}"
+
+
+def judge(answer: Answer, asked: Asked, now: float) -> Grant:
+    """The grant; `now` is the wall clock's, for a `Retry-After` that is a date.
+
+    Raises:
+        GrantError: one of its four children, by the table above.
+    """
+    if answer.status // 100 == 2 and not token_response.is_page(answer.headers, answer.body):  # noqa: PLR2004
+        try:
+            return token_response.bearer_grant(answer.body)
+        except token_response.UnusableAnswerError as error:
+            raise GrantInterruptedError(f"{asked} {error}") from None
+    raise failure(answer, asked, now)
+
+
+def failure(answer: Answer, asked: Asked, now: float) -> GrantError:
+    """The error that an answer without a grant is."""
+    status = answer.status
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return GrantThrottledError(
+            f"{asked} answered 429: this address asks for tokens too often. All requests to it pause.",
+            retry_after=retry_after(answer.headers, now),
+        )
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return GrantInterruptedError(f"{asked} answered {status}.")
+    said = token_response.oauth_error(answer.body) if status in {400, 401, 403} else None
+    if said is not None:
+        return _oauth(answer, asked, now, *said)
+    if status == HTTPStatus.FORBIDDEN or (
+        status != HTTPStatus.NOT_FOUND and token_response.is_page(answer.headers, answer.body)
+    ):
+        return GrantThrottledError(
+            f"{asked} answered {status} with something that is no OAuth error: a firewall, a gateway or a login page"
+            " stands in between, or blocks this address. All requests to it pause.",
+            retry_after=retry_after(answer.headers, now),
+        )
+    return GrantFailedError(f"{asked} answered {status}. {diagnosis.unexpected_status(status, answer.headers)}")
+
+
+def _oauth(answer: Answer, asked: Asked, now: float, code: str, description: str) -> GrantError:
+    quoted = f' ("{description}")' if description else ""
+    said = f"{asked} answered {answer.status} {code}{quoted}."
+    if code in PATIENCE:
+        return GrantThrottledError(f"{said} All requests to it pause.", retry_after=retry_after(answer.headers, now))
+    if code in SERVERS_FAULT:
+        return GrantInterruptedError(said)
+    refusal = diagnosis.Refusal(answer.status, code, description, asked.issuer, asked.audience, asked.client)
+    return GrantRefusedError(f"{said} {diagnosis.refusal_cure(refusal)}", oauth_error=code)
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds that `Retry-After` asks for (RFC 9110, 10.2.3); None where it is absent or no such value.
+
+    A date counts from the answer's own `Date`, so that a wrong local clock does not matter.
+    """
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:12])
+    moment = _moment(value)
+    if moment is None:
+        return None
+    return max(0.0, moment - (_moment(headers.get("Date", "")) or now))
+
+
+def _moment(http_date: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(http_date)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
