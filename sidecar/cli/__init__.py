@@ -1,1 +1,94 @@
-"""The commands; one file each."""
+"""The commands; one file each, imported only when it is used, so that starting is fast and `--help` is instant."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from sidecar import __version__
+from sidecar.errors import ConfigurationError, SidecarError
+
+COMMANDS = {
+    "run": "Serve: forward requests, with credentials attached, until SIGTERM.",
+    "check": "Validate the configuration and print what it resolves to.",
+    "explain": "Say which route, credential, audience and policy a request meets.",
+    "doctor": "Try DNS, TLS, issuer, audience and upstream; each failure with its cure.",
+    "token": "Print a route's token, from the shared cache.",
+    "status": "Show a running sidecar's tokens, budget and routes.",
+    "init": "Write a configuration from the environment or the Console's credentials file.",
+    "wait": "Wait until a sidecar is ready.",
+    "shutdown": "End a running sidecar and wait for its end.",
+    "demo": "Run a whole working setup on this machine, Camunda stand-in included.",
+}
+"""Each in `sidecar.cli.<name>`, where the click command is called `command`; here with its line in `--help`."""
+
+EPILOG = """\
+\b
+Configuration, the first that is found:
+  1. --config FILE
+  2. the file that CAMUNDA_SIDECAR_CONFIG names
+  3. /etc/camunda-sidecar/config.yaml
+  4. Camunda's own environment variables: ZEEBE_CLIENT_ID, ZEEBE_CLIENT_SECRET,
+     CAMUNDA_OPERATE_BASE_URL, CAMUNDA_CONSOLE_CLIENT_ID, …
+
+\b
+Exit codes: 0 done; 1 failed; 2 wrong usage or configuration.
+
+\b
+Begin with:
+  camunda-sidecar demo                      see it work, no account needed
+  camunda-sidecar init credentials.txt      from the file that the Console lets you download
+  camunda-sidecar check && camunda-sidecar run
+"""
+
+
+class LazyGroup(click.Group):
+    """Finds commands by name, and turns the program's own errors into messages and exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All that there are, in the order of COMMANDS."""
+        return [*COMMANDS, *(name for name in super().list_commands(ctx) if name not in COMMANDS)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command's module; a name that is none is click's to report."""
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        name = f"sidecar.cli.{cmd_name}"
+        try:
+            command = importlib.import_module(name).command
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+            return None
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From COMMANDS, importing nothing."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Exit codes: 2 for the configuration, 1 for what failed; never a traceback for what is foreseen."""
+        try:
+            return super().invoke(ctx)
+        except ConfigurationError as error:
+            for mistake in error.mistakes:
+                click.echo(f"error: {mistake}", err=True)
+            ctx.exit(2)
+        except SidecarError as error:
+            click.echo(f"error: {error.detail}" + (f" ({error.hint})" if error.hint else ""), err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="camunda-sidecar", message="%(prog)s %(version)s")
+def main() -> None:
+    """Plain HTTP in, authorized traffic to Camunda 8 out.
+
+    Programs on this host call http://127.0.0.1:8600/operate/… (and optimize, tasklist, zeebe, console, hub, modeler)
+    with no credentials; the sidecar holds them, keeps one token per audience for the whole host, and never asks the
+    login service more often than it allows.
+    """

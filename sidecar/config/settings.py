@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from sidecar.errors import Mistake
 from sidecar.secret import SecretSource
 
 
@@ -244,7 +245,7 @@ class RequiredHeader:
     """A header that must be there; with a value, exactly that."""
 
     name: str
-    value: str | None = None
+    value: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,3 +293,5 @@ class Settings:
     limits: Limits = Limits()
     logging: Logging = Logging()
     drain_timeout: float = 25.0
+    warnings: tuple[Mistake, ...] = ()
+    """What works, and what a person should know of."""

@@ -1,0 +1,102 @@
+"""`HTTPS_PROXY` and `NO_PROXY`, read the way curl and Go do.
+
+Only https goes through a proxy, by CONNECT, so that the proxy sees neither token nor secret; plain http to it would
+show it both, and a plain-http upstream is a neighbour anyway. Lower-case names win over upper-case ones.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from sidecar.config.report import BadValueError
+from sidecar.config.settings import Upstream
+from sidecar.config.urls import is_loopback
+
+PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY")
+NO_PROXY_VARIABLES = ("no_proxy", "NO_PROXY")
+
+
+def proxy_for(upstream: Upstream, environ: Mapping[str, str]) -> str | None:
+    """The forward proxy's URL for an upstream or an issuer, or None: connect directly.
+
+    Raises:
+        BadValueError: the variable's value is no proxy's URL.
+    """
+    proxy = _value(environ, PROXY_VARIABLES)
+    if not proxy or upstream.scheme != "https" or is_exempt(upstream, _value(environ, NO_PROXY_VARIABLES)):
+        return None
+    return _parse_proxy(proxy)
+
+
+def variable_in_force(environ: Mapping[str, str]) -> str:
+    """The name of the variable that holds the proxy."""
+    return next((name for name in PROXY_VARIABLES if environ.get(name)), PROXY_VARIABLES[-1])
+
+
+def _value(environ: Mapping[str, str], names: tuple[str, ...]) -> str:
+    return next((environ[name].strip() for name in names if environ.get(name)), "")
+
+
+def _parse_proxy(text: str) -> str:
+    text = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(text)
+        valid = bool(parts.hostname) and parts.port != 0 and re.fullmatch(r"[!-~]+", text)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise BadValueError("is not a proxy's URL", "write it like http://proxy:3128")
+    if parts.scheme not in {"http", "https"}:
+        raise BadValueError("is not an http or https proxy", "only HTTP proxies (CONNECT) are supported, not SOCKS")
+    if parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise BadValueError("has more than a host and a port", "write it like http://proxy:3128")
+    return text.rstrip("/")
+
+
+def is_exempt(upstream: Upstream, no_proxy: str) -> bool:
+    """Whether `no_proxy` (names, suffixes, addresses, networks, each with or without a port, or *) covers it."""
+    return is_loopback(upstream.host) or any(
+        _covers(entry.strip().lower(), upstream.host, upstream.port) for entry in re.split(r"[,\s]+", no_proxy)
+    )
+
+
+def _covers(entry: str, host: str, port: int) -> bool:
+    if not entry:
+        return False
+    if entry == "*":
+        return True
+    if "/" in entry:
+        return _in_network(host, entry)
+    name, entry_port = _split_port(entry)
+    if entry_port is not None and entry_port != port:
+        return False
+    if (address := _address(host)) is not None:
+        return address == _address(name)
+    name = name.removeprefix("*").strip(".")
+    host = host.rstrip(".")
+    return bool(name) and (host == name or host.endswith(f".{name}"))
+
+
+def _split_port(entry: str) -> tuple[str, int | None]:
+    match = re.fullmatch(r"(?:\[(?P<six>[^\]]*)\]|(?P<name>[^:]*))(?::(?P<port>[0-9]{1,5}))?", entry)
+    if match is None:  # an IPv6 address without brackets
+        return entry, None
+    return match["six"] or match["name"] or "", int(match["port"]) if match["port"] else None
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _in_network(host: str, network: str) -> bool:
+    address = _address(host)
+    try:
+        return address is not None and address in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False

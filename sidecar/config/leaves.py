@@ -1,0 +1,221 @@
+"""The values at the leaves of a configuration: how each is written, read, and described in the JSON Schema."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from sidecar.config import urls
+from sidecar.config.report import BadValueError
+from sidecar.config.settings import Address, RequiredHeader, Rule, Upstream
+from sidecar.secret import Secret
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Leaf:
+    """How one kind of value is read from its text."""
+
+    parse: Callable[[str], object]
+    """Raises BadValueError."""
+    schema: Mapping[str, object] = field(default_factory=lambda: {"type": "string"})
+    placeholder: object = ""
+    """Stands for a required value that is missing or wrong while the rest is checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doc:
+    """A key's description, for the JSON Schema and the reference."""
+
+    text: str
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+_PART = r"[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d)"
+_DURATION = rf"0|(?:{_PART})+"
+_SIZE = r"([0-9]{1,12})\s?(|B|KiB|MiB|GiB|kB|MB|GB)"
+_LONGEST = 365 * 86400.0
+_TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"  # noqa: S105 (RFC 9110, 5.6.2: what a field name or a method may be)
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
+_SEGMENT = r"(?:\*\*?|(?:[A-Za-z0-9._~!$&'()+,;=:@-]|%[0-9A-Fa-f]{2})+)"
+_RULE = rf"(?:{_TOKEN} +)?/(?:{_SEGMENT}(?:/{_SEGMENT})*/?)?"
+_PREFIX = r"/(?:[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*/?)?"
+
+
+def parse_duration(text: str) -> float:
+    """`1.1s`, `500ms`, `5m`, `1h30m`: seconds."""
+    if not re.fullmatch(_DURATION, text):
+        raise BadValueError("is not a duration", "write a number with a unit, like 1.1s, 500ms or 5m")
+    seconds = sum(float(part.rstrip("dhms")) * _UNITS[part.lstrip("0123456789.")] for part in re.findall(_PART, text))
+    if seconds > _LONGEST:
+        raise BadValueError("is longer than a year", "give a shorter one")
+    return seconds
+
+
+def parse_positive_duration(text: str) -> float:
+    """A duration that is not zero."""
+    if (seconds := parse_duration(text)) <= 0:
+        raise BadValueError("must be more than zero", "write it like 5s")
+    return seconds
+
+
+def parse_size(text: str) -> int:
+    """`64KiB`, `1MiB`, `500`: bytes."""
+    if not (match := re.fullmatch(_SIZE, text)):
+        raise BadValueError("is not a size", "write a number of bytes, or one with a unit, like 64KiB or 1MiB")
+    return int(match[1]) * _SIZES[match[2]]
+
+
+def parse_positive_size(text: str) -> int:
+    """A size that is not zero."""
+    if not (size := parse_size(text)):
+        raise BadValueError("must be more than zero", "write it like 64KiB")
+    return size
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not int(text):
+        raise BadValueError("is not a whole number over zero", "write it like 10000")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{0,12})?", text) or not 0 < float(text) < 1:
+        raise BadValueError("is not a share between 0 and 1", "write it like 0.8")
+    return float(text)
+
+
+def _switch(text: str) -> bool:
+    if text not in {"true", "True", "TRUE", "false", "False", "FALSE"}:
+        raise BadValueError("is neither true nor false", "write true or false")
+    return text.lower() == "true"
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise BadValueError("is empty", "give it a value, or leave the key out")
+    if not text.isprintable():
+        raise BadValueError("has a control character in it", "remove it")
+    return text
+
+
+def _any_text(text: str) -> str:
+    return text
+
+
+def _secret(text: str) -> Secret:
+    if not text:
+        raise BadValueError("is empty", "give the secret, or the file that has it")
+    return Secret(text)
+
+
+def _file(text: str) -> Path:
+    if not text or "\0" in text:
+        raise BadValueError("is not a file's path", "write it like /run/secrets/name")
+    return Path(text)
+
+
+def _rule(text: str) -> Rule:
+    method, _, pattern = text.rpartition(" ")
+    if not re.fullmatch(_RULE, text):
+        if "**" in pattern.replace("/**", "/") or "*" in pattern.replace("/**", "").replace("/*", ""):
+            raise BadValueError("has a * that is not a whole segment", "* is one segment and ** any number: /api/*/**")
+        raise BadValueError("is not a rule", "write it like GET /api/public/** or /api/**, without a query")
+    if any(segment in {".", ".."} for segment in pattern.split("/")):
+        raise BadValueError("has a . or .. segment", "write the path that is meant")
+    if (method := method.strip()) != method.upper():
+        raise BadValueError("has a method in lower case", "write methods in capitals, like GET")
+    return Rule(method or None, pattern)
+
+
+def _prefix(text: str) -> str:
+    if not re.fullmatch(_PREFIX, text) or any(segment in {".", ".."} for segment in text.split("/")):
+        raise BadValueError("is not a path prefix", "write it like /operate; / alone takes everything")
+    return text.rstrip("/") or "/"
+
+
+def _header(text: str) -> RequiredHeader:
+    name, colon, value = text.partition(":")
+    if not re.fullmatch(_TOKEN, name):
+        raise BadValueError("is not a header's name", "write it like X-Sidecar or X-Sidecar: value")
+    if not colon:
+        return RequiredHeader(name)
+    if not (value := value.strip()) or not all(" " <= character <= "~" for character in value):
+        raise BadValueError("has no valid value after the colon", "write printable ASCII, or leave the colon out")
+    return RequiredHeader(name, value)
+
+
+def _host(text: str) -> str:
+    if text.startswith("unix:") or not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?", text):
+        raise BadValueError("is not a host name", "write it like sidecar.internal or sidecar.internal:8600")
+    return text.lower()
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(_NAME, text):
+        raise BadValueError("is not a valid name", "use letters, digits, - and _")
+    return text
+
+
+def _region(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9-]+", text):
+        raise BadValueError("is not a region", "write it like bru-2, as the Console shows it")
+    return text
+
+
+def _cluster_id(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]+", text):
+        raise BadValueError("is not a cluster id", "copy it from the Console; it is a UUID")
+    return text
+
+
+def _redis_url(text: str) -> Secret:
+    check_redis_url(text)
+    return Secret(text)
+
+
+def check_redis_url(text: str) -> None:
+    """Raises BadValueError for what is no Redis URL; the URL may hold a password and is never shown."""
+    if not re.fullmatch(r"(rediss?://(?:[^\s@/]*@)?[^\s@/]+(?:/\S*)?|unix://\S+)", text):
+        raise BadValueError("is not a Redis URL", "write it like redis://host:6379/0, rediss:// for TLS")
+
+
+def _schema(pattern: str, *examples: object) -> dict[str, object]:
+    return {"type": "string", "pattern": f"^(?:{pattern})$", "examples": list(examples)}
+
+
+_TEXT: dict[str, object] = {"type": ["string", "number", "boolean"]}
+_DURATION_SCHEMA = {"anyOf": [_schema(_DURATION, "1.1s", "500ms", "5m"), {"const": 0}]}
+_SIZE_SCHEMA = {"anyOf": [_schema(_SIZE, "64KiB"), {"type": "integer", "minimum": 0}]}
+_URL = r"https?://[^\s?#@]+"
+
+Text = Annotated[str, Leaf(_text, _TEXT)]
+AnyText = Annotated[str, Leaf(_any_text, _TEXT)]
+SecretText = Annotated[Secret, Leaf(_secret, _TEXT)]
+RedisUrl = Annotated[Secret, Leaf(_redis_url, _schema(r"(?:rediss?|unix)://\S+", "redis://redis:6379/0"))]
+FilePath = Annotated[Path, Leaf(_file)]
+Duration = Annotated[float, Leaf(parse_duration, _DURATION_SCHEMA)]
+Timeout = Annotated[float, Leaf(parse_positive_duration, _DURATION_SCHEMA)]
+Size = Annotated[int, Leaf(parse_size, _SIZE_SCHEMA)]
+PositiveSize = Annotated[int, Leaf(parse_positive_size, _SIZE_SCHEMA)]
+Count = Annotated[int, Leaf(_count, {"type": "integer", "minimum": 1})]
+Share = Annotated[float, Leaf(_share, {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1})]
+Switch = Annotated[bool, Leaf(_switch, {"type": "boolean"})]
+Listen = Annotated[Address, Leaf(urls.parse_listen, _schema(r"unix:/.+|\S+:[0-9]{1,5}", "127.0.0.1:8600"))]
+BaseUrl = Annotated[
+    Upstream,
+    Leaf(urls.parse_base, _schema(_URL, "https://bru-2.operate.camunda.io/id"), Upstream("https", "invalid", 443, "")),
+]
+TokenUrl = Annotated[str, Leaf(urls.parse_endpoint, _schema(r"https?://[^\s#@]+"), "https://invalid")]
+LoginUrl = Annotated[str, Leaf(lambda text: urls.parse_endpoint(text, query=False), _schema(_URL), "https://invalid")]
+Origin = Annotated[str, Leaf(urls.parse_origin)]
+RuleText = Annotated[Rule, Leaf(_rule, _schema(_RULE, "GET /api/public/**"))]
+Prefix = Annotated[str, Leaf(_prefix, _schema(_PREFIX, "/operate"))]
+Header = Annotated[RequiredHeader, Leaf(_header, _schema(rf"{_TOKEN}(?::.+)?", "X-Sidecar"))]
+Host = Annotated[str, Leaf(_host)]
+Name = Annotated[str, Leaf(_name, _schema(_NAME))]
+Region = Annotated[str, Leaf(_region, _schema("[a-z0-9-]+", "bru-2"))]
+ClusterId = Annotated[str, Leaf(_cluster_id, _schema("[A-Za-z0-9-]+"))]

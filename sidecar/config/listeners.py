@@ -1,0 +1,78 @@
+"""Where the sidecar itself listens: who can reach it, and that it is not its own upstream."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+from sidecar.config.report import Path, Report
+from sidecar.config.settings import Address, ClientCredentials, SessionLogin, Settings, TcpAddress, Upstream
+from sidecar.config.urls import is_loopback, parse_base
+
+
+def check_listeners(settings: Settings, report: Report) -> None:
+    """Refuse a remote listener that nobody asked for, two listeners in one place, and loops."""
+    listen, admin = settings.listen, settings.admin_listen
+    if listen == admin and not (isinstance(listen, TcpAddress) and listen.port == 0):
+        report.mistake(("admin", "listen"), "is the same address as listen", "give each a port of its own")
+    if isinstance(listen, TcpAddress) and not is_loopback(listen.host):
+        _check_remote(settings, report)
+    for route in settings.routes:
+        _check_loop(route.upstream, ("routes", route.name, "upstream"), settings, report)
+    for name, credential in settings.credentials.items():
+        match credential:
+            case ClientCredentials(token_url=url):
+                _check_loop(_endpoint(url), ("credentials", name, "token_url"), settings, report)
+            case SessionLogin(login_url=url):
+                _check_loop(_endpoint(url), ("credentials", name, "login_url"), settings, report)
+            case _:
+                pass
+
+
+def _check_remote(settings: Settings, report: Report) -> None:
+    if not settings.guard.allow_remote:
+        report.mistake(
+            ("listen",),
+            "is an address that other machines reach",
+            "listen on 127.0.0.1, or set guard: {allow_remote: true} and know that whoever comes acts with your rights",
+        )
+        return
+    if settings.guard.require_header is None:
+        report.warning(
+            ("listen",),
+            "is an address that other machines reach: whoever can connect acts with these credentials",
+            "restrict it by a firewall or a network policy, and set guard.require_header",
+        )
+    if not settings.guard.hosts:
+        report.warning(
+            ("guard", "hosts"), "is empty: remote clients get 421", "list the names by which clients call the sidecar"
+        )
+
+
+def _check_loop(upstream: Upstream, where: Path, settings: Settings, report: Report) -> None:
+    for key, address in (("listen", settings.listen), ("admin.listen", settings.admin_listen)):
+        if reaches(upstream, address):
+            report.mistake(where, f"is the sidecar's own {key}", "give the address of the real service")
+
+
+def reaches(upstream: Upstream, address: Address) -> bool:
+    """Whether connecting to `upstream` surely ends at `address` on this machine (no name is looked up)."""
+    if not isinstance(address, TcpAddress) or upstream.port != address.port:
+        return False
+    if upstream.host == address.host:
+        return True
+    is_local = is_loopback(upstream.host) or _is_unspecified(upstream.host)
+    if _is_unspecified(address.host):
+        return is_local or upstream.host == socket.gethostname().lower()
+    return is_local and is_loopback(address.host)
+
+
+def _is_unspecified(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _endpoint(url: str) -> Upstream:
+    return parse_base(url.split("?", 1)[0])

@@ -1,0 +1,298 @@
+"""What the user may write: every key, its default, and a sentence on it.
+
+The JSON Schema and `docs/configuration.md` are made from this; what it becomes is `settings.py`. A secret's `…_file`
+twin is read again when the file changes; a relative path is meant from the configuration file's directory.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from sidecar.config.leaves import (
+    AnyText,
+    BaseUrl,
+    ClusterId,
+    Count,
+    Doc,
+    Duration,
+    FilePath,
+    Header,
+    Host,
+    Listen,
+    LoginUrl,
+    Name,
+    Origin,
+    PositiveSize,
+    Prefix,
+    RedisUrl,
+    Region,
+    RuleText,
+    SecretText,
+    Share,
+    Size,
+    Switch,
+    Text,
+    Timeout,
+    TokenUrl,
+)
+from sidecar.config.products import SAAS_TOKEN_URL, ProductName
+from sidecar.config.settings import TcpAddress
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A mapping with fixed keys."""
+
+
+class Admin(Part, frozen=True, kw_only=True):
+    """The listener for operators: /metrics, /livez, /readyz, /status, and the status page at /."""
+
+    listen: Annotated[
+        Listen,
+        Doc("Where it listens. A peer that is not loopback gets /metrics, /livez and /readyz and nothing else."),
+    ] = TcpAddress("127.0.0.1", 8601)
+
+
+class Saas(Part, frozen=True, kw_only=True):
+    """The Camunda SaaS cluster; fills in the upstreams of routes that are products."""
+
+    region: Annotated[Region, Doc("The cluster's region, such as bru-2.")]
+    cluster_id: Annotated[ClusterId, Doc("The cluster's id, a UUID.")]
+
+
+class Tls(Part, frozen=True, kw_only=True):
+    """What a TLS client needs beyond the system's own roots. TLS 1.2 is the least."""
+
+    ca_file: Annotated[FilePath | None, Doc("PEM bundle that is trusted instead of the system's roots.")] = None
+    client_certificate_file: Annotated[
+        FilePath | None, Doc("PEM certificate (and chain) to show; the key may stand in the same file.")
+    ] = None
+    client_key_file: Annotated[FilePath | None, Doc("PEM key of that certificate.")] = None
+    client_key_password: Annotated[SecretText | None, Doc("The key's password.")] = None
+    client_key_password_file: Annotated[FilePath | None, Doc("The file that has it.")] = None
+
+
+class Identity(Part, frozen=True, kw_only=True):
+    """Self-managed Camunda Identity on Keycloak: the issuer's address, and product audiences such as operate-api."""
+
+    url: Annotated[BaseUrl, Doc("Keycloak's base URL, such as http://keycloak:18080/auth.")]
+    realm: Annotated[Name, Doc("The realm.")] = "camunda-platform"
+
+
+class Entra(Part, frozen=True, kw_only=True):
+    """Microsoft Entra ID: the issuer's address, the scope `<client id>/.default`, and no audience."""
+
+    tenant_id: Annotated[ClusterId, Doc("The directory (tenant) id.")]
+
+
+class ClientCredentials(Part, frozen=True, kw_only=True, tag_field="type", tag="client_credentials"):
+    """OAuth client credentials (RFC 6749, 4.4)."""
+
+    token_url: Annotated[
+        TokenUrl | None,
+        Doc(f"The issuer's token endpoint. Without it, `identity` and `entra`: Camunda SaaS, {SAAS_TOKEN_URL}."),
+    ] = None
+    identity: Annotated[Identity | None, Doc("Preset: self-managed Identity on Keycloak.")] = None
+    entra: Annotated[Entra | None, Doc("Preset: Microsoft Entra ID.")] = None
+    client_id: Annotated[Text, Doc("The client's id.")]
+    client_secret: Annotated[SecretText | None, Doc("The client's secret.")] = None
+    client_secret_file: Annotated[FilePath | None, Doc("The file that has it.")] = None
+    request_format: Annotated[Literal["form", "json"], Doc("How the token request's body is written.")] = "form"
+    client_authentication: Annotated[
+        Literal["body", "basic", "private_key_jwt", "tls"],
+        Doc(
+            "How the client proves itself: secret in the body (client_secret_post), by HTTP Basic, by a signed"
+            " assertion (RFC 7523), or by its TLS certificate (RFC 8705)."
+        ),
+    ] = "body"
+    scope: Annotated[Text | UnsetType | None, Doc("The token request's `scope`.")] = UNSET
+    resource: Annotated[Text | None, Doc("The token request's `resource` (RFC 8707).")] = None
+    extra: Annotated[dict[Text, AnyText], Doc("More fields of the token request.")] = msgspec.field(
+        default_factory=dict
+    )
+    private_key: Annotated[SecretText | None, Doc("PEM key for private_key_jwt.")] = None
+    private_key_file: Annotated[FilePath | None, Doc("The file that has it.")] = None
+    private_key_password: Annotated[SecretText | None, Doc("The key's password.")] = None
+    private_key_password_file: Annotated[FilePath | None, Doc("The file that has it.")] = None
+    certificate_file: Annotated[
+        FilePath | None, Doc("PEM certificate whose thumbprint goes into the assertion's header (Entra ID).")
+    ] = None
+    key_id: Annotated[Text | None, Doc("`kid` in the assertion's header.")] = None
+    assertion_audience: Annotated[Text | None, Doc("`aud` of the assertion. Default: the token URL.")] = None
+    assertion_algorithm: Annotated[
+        Text | None, Doc("JWS algorithm of the assertion, such as PS256. Default: by the key's type.")
+    ] = None
+    tls: Annotated[Tls, Doc("TLS towards the issuer.")] = Tls()
+
+
+class StaticToken(Part, frozen=True, kw_only=True, tag_field="type", tag="static_token"):
+    """A bearer token that somebody else renews: Optimize's shared secret, a mounted service account's token."""
+
+    token: Annotated[SecretText | None, Doc("The token.")] = None
+    token_file: Annotated[FilePath | None, Doc("The file that has it.")] = None
+
+
+class SessionLogin(Part, frozen=True, kw_only=True, tag_field="type", tag="session"):
+    """Cookie login of self-managed Operate and Tasklist."""
+
+    login_url: Annotated[LoginUrl, Doc("Where user and password are sent, such as http://operate:8080/api/login.")]
+    username: Annotated[Text, Doc("The user.")]
+    password: Annotated[SecretText | None, Doc("The password.")] = None
+    password_file: Annotated[FilePath | None, Doc("The file that has it.")] = None
+    request_format: Annotated[
+        Literal["form", "query"], Doc("Whether user and password travel as a form or in the query.")
+    ] = "form"
+    tls: Annotated[Tls, Doc("TLS towards the login.")] = Tls()
+
+
+class Basic(Part, frozen=True, kw_only=True, tag_field="type", tag="basic"):
+    """HTTP Basic (RFC 7617)."""
+
+    username: Annotated[Text, Doc("The user.")]
+    password: Annotated[SecretText | None, Doc("The password.")] = None
+    password_file: Annotated[FilePath | None, Doc("The file that has it.")] = None
+
+
+class NoCredential(Part, frozen=True, kw_only=True, tag_field="type", tag="none"):
+    """Nothing is attached; the client's own credentials are still removed."""
+
+
+Credential = ClientCredentials | StaticToken | SessionLogin | Basic | NoCredential
+
+
+class Timeouts(Part, frozen=True, kw_only=True):
+    """Time limits of one exchange with the upstream."""
+
+    connect: Annotated[Timeout, Doc("Connecting, TLS included.")] = 5.0
+    response: Annotated[Timeout, Doc("From the request's end to the answer's head.")] = 60.0
+    idle: Annotated[Timeout, Doc("Without a byte in either direction.")] = 60.0
+
+
+class Route(Part, frozen=True, kw_only=True):
+    """A path prefix bound to an upstream, a credential and an audience. Named after a product, it has its defaults."""
+
+    product: Annotated[
+        ProductName | None, Doc("The Camunda API that fills in what is left out. Default: the route's name.")
+    ] = None
+    prefix: Annotated[Prefix | None, Doc("The local path. Default: `/` and the route's name.")] = None
+    upstream: Annotated[BaseUrl | None, Doc("The API's base URL. Default: the product's, from `saas`.")] = None
+    credential: Annotated[Name, Doc("A name from `credentials`.")]
+    audience: Annotated[
+        Text | UnsetType | None, Doc("The token's audience; null asks for none. Default: the product's.")
+    ] = UNSET
+    public: Annotated[
+        list[RuleText] | None, Doc("Requests that are forwarded with no Authorization. Default: the product's.")
+    ] = None
+    allow: Annotated[
+        list[RuleText] | None,
+        Doc("Requests that may pass, such as `GET /api/**`; `*` is one segment, `**` any number. Default: all."),
+    ] = None
+    timeouts: Annotated[Timeouts, Doc("Time limits towards the upstream.")] = Timeouts()
+    tls: Annotated[Tls, Doc("TLS towards the upstream.")] = Tls()
+    cookies: Annotated[Literal["drop", "pass"], Doc("Whether the upstream's Set-Cookie reaches the client.")] = "drop"
+    max_body: Annotated[Size | None, Doc("The largest request body; larger ones get 413. Default: any.")] = None
+
+
+class MemoryStore(Part, frozen=True, kw_only=True, tag_field="type", tag="memory"):
+    """Tokens are this process's own."""
+
+
+class FileStore(Part, frozen=True, kw_only=True, tag_field="type", tag="file"):
+    """Shared by every process that uses the directory."""
+
+    directory: Annotated[
+        FilePath | None,
+        Doc(
+            "The directory. Default: $XDG_STATE_HOME/camunda-sidecar where that is set,"
+            " else ~/.local/state/camunda-sidecar."
+        ),
+    ] = None
+    group: Annotated[Text | None, Doc("The group whose members share it; without one it is the user's alone.")] = None
+
+
+class RedisStore(Part, frozen=True, kw_only=True, tag_field="type", tag="redis"):
+    """Shared by many hosts, over Redis or Valkey."""
+
+    url: Annotated[RedisUrl | None, Doc("Such as redis://redis:6379/0; rediss:// is TLS.")] = None
+    url_file: Annotated[FilePath | None, Doc("The file that has it.")] = None
+
+
+TokenStore = FileStore | MemoryStore | RedisStore
+
+
+class IssuerLimits(Part, frozen=True, kw_only=True):
+    """The limits of one issuer."""
+
+    min_interval: Annotated[Duration, Doc("The least time between two token requests to it.")]
+
+
+class TokenRequests(Part, frozen=True, kw_only=True):
+    """How often issuers are asked, and how long a client waits."""
+
+    min_interval: Annotated[Duration, Doc("The least time between two token requests to one issuer.")] = 1.25
+    max_wait: Annotated[Duration, Doc("A client's whole wait for a token.")] = 10.0
+    timeout: Annotated[Timeout, Doc("One attempt to reach the issuer.")] = 5.0
+    issuers: Annotated[
+        dict[Origin, IssuerLimits], Doc("Issuers (scheme, host and port) that have a limit of their own, or none.")
+    ] = msgspec.field(default_factory=dict)
+
+
+class Refresh(Part, frozen=True, kw_only=True):
+    """When tokens are renewed in the background."""
+
+    after: Annotated[Share, Doc("The share of a token's life after which it is renewed.")] = 0.8
+    leeway: Annotated[Duration, Doc("The safety before its end.")] = 30.0
+
+
+class Guard(Part, frozen=True, kw_only=True):
+    """Who may come in."""
+
+    hosts: Annotated[list[Host], Doc("Names, besides local ones, that `Host` may have.")] = msgspec.field(
+        default_factory=list
+    )
+    require_header: Annotated[
+        Header | None, Doc("A header that every request must have, as `Name` or `Name: value`.")
+    ] = None
+    allow_remote: Annotated[Switch, Doc("Whether `listen` may be an address that other machines reach.")] = False
+
+
+class Limits(Part, frozen=True, kw_only=True):
+    """What clients may use."""
+
+    header_bytes: Annotated[PositiveSize, Doc("The largest request head.")] = 64 << 10
+    head_timeout: Annotated[Timeout, Doc("The time in which a request's head must arrive.")] = 10.0
+    replay_bytes: Annotated[
+        Size, Doc("The largest body that is kept, to send it again with a new token after a 401.")
+    ] = 64 << 10
+    connections: Annotated[Count, Doc("Client connections at a time.")] = 10_000
+
+
+class Logging(Part, frozen=True, kw_only=True):
+    """Logs go to standard error."""
+
+    format: Annotated[Literal["json", "console"], Doc("One JSON object a line, or colours for a person.")] = "json"
+    level: Annotated[Literal["debug", "info", "warning", "error"], Doc("The least level that is logged.")] = "info"
+    access: Annotated[Literal["none", "errors", "all"], Doc("Which requests are logged.")] = "errors"
+
+
+class Configuration(Part, frozen=True, kw_only=True):
+    """A camunda-sidecar configuration."""
+
+    listen: Annotated[Listen, Doc("Where clients come: an address, or unix: and a socket's path.")] = TcpAddress(
+        "127.0.0.1", 8600
+    )
+    admin: Annotated[Admin, Doc("The listener for operators.")] = Admin()
+    saas: Annotated[Saas | None, Doc("The Camunda SaaS cluster.")] = None
+    credentials: Annotated[dict[Name, Credential], Doc("What the sidecar holds, by name.")] = msgspec.field(
+        default_factory=dict
+    )
+    routes: Annotated[dict[Name, Route], Doc("What it forwards, by name.")]
+    token_store: Annotated[TokenStore, Doc("Where tokens and their budgets are shared.")] = FileStore()
+    token_requests: Annotated[TokenRequests, Doc("How often issuers are asked.")] = TokenRequests()
+    refresh: Annotated[Refresh, Doc("When tokens are renewed.")] = Refresh()
+    guard: Annotated[Guard, Doc("Who may come in.")] = Guard()
+    limits: Annotated[Limits, Doc("What clients may use.")] = Limits()
+    logging: Annotated[Logging, Doc("What is logged.")] = Logging()
+    drain_timeout: Annotated[Duration, Doc("How long requests in flight may take to finish at the end.")] = 25.0

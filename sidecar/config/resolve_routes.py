@@ -1,0 +1,138 @@
+"""What the user wrote under `routes`, with each product's defaults, becomes the settings' routes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from msgspec import UNSET
+
+from sidecar.config import model, settings
+from sidecar.config.products import PRODUCTS, Product
+from sidecar.config.report import Path, Report
+from sidecar.config.resolve_credentials import Credentials
+from sidecar.config.settings import Upstream
+from sidecar.config.urls import is_loopback, parse_base
+
+_NOWHERE = Upstream("https", "invalid", 443, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Resolves one route after the other."""
+
+    report: Report
+    credentials: Credentials
+    written: model.Configuration
+
+    def resolve(self) -> tuple[settings.Route, ...]:
+        """All of them, in the order that they were written in."""
+        routes = tuple(self._route(name, route) for name, route in self.written.routes.items())
+        self._check_prefixes(routes)
+        self._check_use(routes)
+        return routes
+
+    def _route(self, name: str, written: model.Route) -> settings.Route:
+        where = ("routes", name)
+        product = PRODUCTS.get(written.product or name)
+        credential = self._credential(written, where)
+        upstream = self._upstream(product, written, credential, where)
+        public = written.public
+        if public is None:
+            public = list(product.public) if product else []
+        if written.tls != model.Tls() and upstream.scheme == "http":
+            self.report.warning((*where, "tls"), "has no effect on a plain http upstream", "use https, or remove it")
+        return settings.Route(
+            name=name,
+            product=product.name if product else None,
+            prefix=written.prefix or f"/{name}",
+            upstream=upstream,
+            credential=written.credential,
+            audience=self._audience(product, written, credential, where),
+            public=tuple(public),
+            allow=None if written.allow is None else tuple(written.allow),
+            timeouts=settings.Timeouts(written.timeouts.connect, written.timeouts.response, written.timeouts.idle),
+            tls=self.credentials.tls(written.tls, (*where, "tls")),
+            cookies=written.cookies,
+            max_body=written.max_body,
+            proxy=self.credentials.proxy(upstream),
+        )
+
+    def _credential(self, written: model.Route, where: Path) -> model.Credential | None:
+        known = self.written.credentials
+        credential = known.get(written.credential)
+        if credential is None and not self.report.is_wrong(("credentials", written.credential)):
+            cure = f"use one of: {', '.join(known)}" if known else "add it under credentials"
+            self.report.mistake((*where, "credential"), "is not the name of a credential", cure)
+        return credential
+
+    def _upstream(
+        self, product: Product | None, written: model.Route, credential: model.Credential | None, where: Path
+    ) -> Upstream:
+        if written.upstream is not None:
+            return written.upstream
+        here = (*where, "upstream")
+        if product is None:
+            self.report.mistake(here, "is missing", f"add the API's base URL; products are: {', '.join(PRODUCTS)}")
+            return _NOWHERE
+        if not isinstance(credential, model.ClientCredentials | None) or _is_self_managed(credential):
+            cure = "this credential is not Camunda SaaS's, so give the API's base URL"
+            self.report.mistake(here, "is missing", cure)
+            return _NOWHERE
+        saas = self.written.saas
+        if saas is None and product.of_cluster:
+            if not self.report.is_wrong(("saas",)):
+                cure = "add it, or saas: {region: …, cluster_id: …} at the top, which fills it in"
+                self.report.mistake(here, "is missing", cure)
+            return _NOWHERE
+        region, cluster_id = (saas.region, saas.cluster_id) if saas else ("", "")
+        if not all((region, cluster_id)) and product.of_cluster:
+            return _NOWHERE
+        return parse_base(product.saas_upstream.format(region=region, cluster_id=cluster_id))
+
+    def _audience(
+        self, product: Product | None, written: model.Route, credential: model.Credential | None, where: Path
+    ) -> str | None:
+        if credential is not None and not isinstance(credential, model.ClientCredentials):
+            if written.audience not in {UNSET, None}:
+                self.report.warning((*where, "audience"), "has no effect with this type of credential", "remove it")
+            return None
+        if written.audience is not UNSET:
+            return written.audience
+        if product is None or credential is None or credential.entra:
+            return None
+        return product.identity_audience if credential.identity else product.audience
+
+    def _check_prefixes(self, routes: tuple[settings.Route, ...]) -> None:
+        taken: dict[str, str] = {}
+        for route in routes:
+            if route.prefix in taken:
+                self.report.mistake(
+                    ("routes", route.name, "prefix"),
+                    f"is {route.prefix}, which route {taken[route.prefix]} has already",
+                    "give each route a prefix of its own",
+                )
+            taken.setdefault(route.prefix, route.name)
+
+    def _check_use(self, routes: tuple[settings.Route, ...]) -> None:
+        used: Mapping[str, list[settings.Route]] = {
+            name: [route for route in routes if route.credential == name] for name in self.written.credentials
+        }
+        for name, users in used.items():
+            if not users:
+                self.report.warning(("credentials", name), "is used by no route", "remove it, or name it in a route")
+            if isinstance(self.written.credentials[name], model.StaticToken | model.Basic):
+                for route in users:
+                    self._warn_plain(route)
+
+    def _warn_plain(self, route: settings.Route) -> None:
+        if route.upstream.scheme == "http" and not is_loopback(route.upstream.host):
+            self.report.warning(
+                ("routes", route.name, "upstream"),
+                "is plain http: a secret that does not expire crosses the network unencrypted",
+                "use https",
+            )
+
+
+def _is_self_managed(credential: model.Credential | None) -> bool:
+    return isinstance(credential, model.ClientCredentials) and bool(credential.identity or credential.entra)

@@ -1,0 +1,86 @@
+"""Finding the configuration's file, and reading its YAML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from sidecar.config.report import Report
+
+DEFAULT_FILE = Path("/etc/camunda-sidecar/config.yaml")
+VARIABLE = "CAMUNDA_SIDECAR_CONFIG"
+
+_MAX_BYTES = 1 << 20
+
+
+def find(config: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The file to read: as told, else `CAMUNDA_SIDECAR_CONFIG`, else /etc's where there is one; None: none."""
+    if config is not None:
+        return config
+    if named := environ.get(VARIABLE):
+        return Path(named)
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+def read(file: Path, report: Report) -> object:
+    """The file's content: mappings, lists, None, and every scalar as the text that it was written as.
+
+    So `client_id: 0123` is `0123` and not 83, and the model alone decides what a value means. A mistake in the syntax
+    goes to `report`, which never gets the line itself: it may hold a secret.
+    """
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        report.mistake((), f"cannot be read: {reason}", "name another file with --config, or let `init` write one")
+        return None
+    if len(content) > _MAX_BYTES:
+        report.mistake((), f"is over {_MAX_BYTES} bytes", "is it the right file?")
+        return None
+    try:
+        return yaml.load(content, _Loader)  # noqa: S506 (a SafeLoader, see below)
+    except yaml.reader.ReaderError:
+        report.mistake((), "is not UTF-8 text, or has a control character in it", "save it as UTF-8")
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        report.mistake((), f"{where}{_harmless(error.problem)}", "correct the YAML there")
+    except RecursionError:
+        report.mistake((), "is nested too deeply", "is it the right file?")
+    return None
+
+
+def _harmless(problem: str | None) -> str:
+    """What the parser says, without the text that it quotes; names of its own tokens may stay."""
+    return re.sub(r"'(?!<)[^']{2,}'", "…", problem or "is not valid YAML")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with null, merge keys and text, and no key twice."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (yaml's own form of it)
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.composer.ComposerError(None, None, f"the key {key.value} is there twice", key.start_mark)
+                seen.add(key.value)
+        return node
+
+    def construct_undefined(self, node: yaml.Node) -> NoReturn:
+        raise yaml.constructor.ConstructorError(None, None, "a tag (!name) has no meaning here", node.start_mark)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"~|null|Null|NULL|"), ["~", "n", "N", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"<<"), ["<"])
+for _tag in ("bool", "int", "float", "binary", "timestamp", "omap", "pairs", "set"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _Loader.construct_undefined)
+_Loader.add_constructor(None, _Loader.construct_undefined)
