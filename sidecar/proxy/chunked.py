@@ -1,0 +1,113 @@
+"""The chunked transfer coding (RFC 9112, 7.1): decoded strictly, so that it can be coded anew."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_QUOTED = rb"\"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+\""
+# Extensions are recognised, so that they can be left out.
+_EXTENSION = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?" % (_TOKEN, _TOKEN, _QUOTED)
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15}+)(?:" + _EXTENSION + rb")*+")
+_TRAILERS = re.compile(rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+")
+_MAX_SIZE_LINE = 256
+_CRLF = 2
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class ChunkedError(ValueError):
+    """The bytes are not a chunked body; the text says why."""
+
+
+_State = Callable[[memoryview, list[memoryview]], memoryview | None]
+
+
+class ChunkedDecoder:
+    """Takes the wire's bytes in any cuts, gives the data in them; trailers are checked and dropped.
+
+    Data comes back as slices of what came in, without a copy.
+    """
+
+    __slots__ = ("_buffer", "_left", "_limit", "_state", "done")
+
+    def __init__(self, trailer_limit: int = 16 << 10) -> None:
+        self._buffer = b""
+        self._left = 0
+        self._limit = trailer_limit
+        self._state: _State = self._size
+        self.done = False
+
+    def feed(self, data: bytes | memoryview) -> tuple[list[memoryview], memoryview]:
+        """The data of the body in `data`, and what follows the body's end (empty until `done`).
+
+        Raises:
+            ChunkedError: anything that two parsers could read in two ways.
+        """
+        if self._buffer:
+            data = self._buffer + bytes(data)
+            self._buffer = b""
+        view = memoryview(data)
+        pieces: list[memoryview] = []
+        while view and not self.done:
+            rest = self._state(view, pieces)
+            if rest is None:
+                self._buffer = bytes(view)
+                return pieces, view[:0]
+            view = rest
+        return pieces, view
+
+    def _size(self, view: memoryview, _: list[memoryview]) -> memoryview | None:
+        start = bytes(view[: _MAX_SIZE_LINE + _CRLF])
+        end = start.find(b"\r\n")
+        if end < 0:
+            if len(start) > _MAX_SIZE_LINE:
+                raise ChunkedError("A chunk's size line is too long.")
+            if b"\n" in start or b"\r" in start[:-1]:
+                raise ChunkedError("A chunk's size line ends with a bare CR or LF.")
+            return None
+        match = _SIZE_LINE.fullmatch(start, 0, end)
+        if match is None:
+            raise ChunkedError("A chunk's size line is not a hexadecimal number with valid extensions.")
+        self._left = int(match[1], 16)
+        self._state = self._data if self._left else self._trailers
+        return view[end + _CRLF :]
+
+    def _data(self, view: memoryview, pieces: list[memoryview]) -> memoryview | None:
+        piece = view[: self._left]
+        pieces.append(piece)
+        self._left -= len(piece)
+        if not self._left:
+            self._state = self._data_end
+        return view[len(piece) :]
+
+    def _data_end(self, view: memoryview, _: list[memoryview]) -> memoryview | None:
+        if view[:_CRLF] != b"\r\n"[: len(view)]:
+            raise ChunkedError("A chunk's data is not followed by CRLF.")
+        if len(view) < _CRLF:
+            return None
+        self._state = self._size
+        return view[_CRLF:]
+
+    def _trailers(self, view: memoryview, _: list[memoryview]) -> memoryview | None:
+        start = bytes(view[: self._limit + 1])
+        end = 0 if start.startswith(b"\r\n") else start.find(b"\r\n\r\n") + _CRLF
+        if end == _CRLF - 1:
+            if len(start) > self._limit:
+                raise ChunkedError("The trailers are too long.")
+            if re.search(rb"(?<!\r)\n|\r[^\n]", start):
+                raise ChunkedError("A trailer line ends with a bare CR or LF.")
+            return None
+        if _TRAILERS.fullmatch(start, 0, end) is None:
+            raise ChunkedError("A trailer line is not `name: value`.")
+        self.done = True
+        return view[end + _CRLF :]
+
+
+def encode(pieces: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
+    """One chunk of all `pieces`, as buffers to write; nothing for no data (an empty chunk would end the body)."""
+    size = sum(map(len, pieces))
+    if not size:
+        return []
+    return [b"%x\r\n" % size, *pieces, b"\r\n"]

@@ -1,0 +1,95 @@
+"""Opening upstream connections: names, addresses in turn, a forward proxy's CONNECT, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from urllib.parse import unquote, urlsplit
+
+import aiohappyeyeballs
+
+from sidecar.config.settings import Upstream
+from sidecar.errors import UpstreamUnreachableError
+from sidecar.proxy.upstream import UpstreamConnection
+
+_NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, 5
+_MAX_CONNECT_ANSWER = 16 << 10
+
+Explain = Callable[[BaseException], str]
+
+
+class Connector:
+    """Opens connections to one upstream."""
+
+    def __init__(self, upstream: Upstream, tls: ssl.SSLContext | None, proxy: str | None, explain: Explain) -> None:
+        """`explain` puts an OSError into a sentence; `proxy` is a URL, perhaps with a password."""
+        self._upstream = upstream
+        self._tls = tls
+        self._proxy = proxy
+        self._explain = explain
+
+    async def __call__(self, make: Callable[[], UpstreamConnection]) -> UpstreamConnection:
+        """A new connection, TLS verified.
+
+        Raises:
+            UpstreamUnreachableError: says why; its cause is the OSError.
+        """
+        upstream = self._upstream
+        try:
+            sock = await (self._through_proxy() if self._proxy else _open(upstream.host, upstream.port))
+            with _closing_on_error(sock):
+                server_hostname = upstream.host if self._tls is not None else None
+                _, protocol = await asyncio.get_running_loop().create_connection(
+                    make, sock=sock, ssl=self._tls, server_hostname=server_hostname
+                )
+        except OSError as error:
+            raise UpstreamUnreachableError(
+                f"No connection to the upstream {upstream.authority}: {self._explain(error)}"
+            ) from error
+        return protocol
+
+    async def _through_proxy(self) -> socket.socket:
+        """RFC 9110, 9.3.6."""
+        assert self._proxy is not None
+        url = urlsplit(self._proxy)
+        host = f"[{self._upstream.host}]" if ":" in self._upstream.host else self._upstream.host
+        target = f"{host}:{self._upstream.port}"
+        request = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"
+        if url.username is not None:
+            pair = f"{unquote(url.username)}:{unquote(url.password or '')}"
+            request += f"Proxy-Authorization: Basic {base64.b64encode(pair.encode()).decode()}\r\n"
+        sock = await _open(url.hostname or "", url.port or 80)
+        with _closing_on_error(sock):
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(sock, request.encode() + b"\r\n")
+            answer = b""
+            # Byte by byte, so that nothing of the TLS handshake is taken; a proxy's answer is short, and rare.
+            while not answer.endswith(b"\r\n\r\n"):
+                byte = await loop.sock_recv(sock, 1)
+                if not byte or len(answer) > _MAX_CONNECT_ANSWER:
+                    raise ConnectionError("the forward proxy did not answer CONNECT")
+                answer += byte
+            status = answer.split(b"\r\n", 1)[0].split(b" ")
+            if len(status) < 2 or not status[0].startswith(b"HTTP/1.") or not status[1].startswith(b"2"):  # noqa: PLR2004
+                code = status[1].decode("ascii", "replace") if len(status) > 1 else "no status"
+                raise ConnectionError(f"the forward proxy refused CONNECT with {code[:3]}")
+        return sock
+
+
+async def _open(host: str, port: int) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1)
+
+
+@contextlib.contextmanager
+def _closing_on_error(sock: socket.socket) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        sock.close()
+        raise

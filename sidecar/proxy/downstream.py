@@ -1,0 +1,386 @@
+"""One connection from a client: takes requests apart, one at a time, and hands each to its `Exchange`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from sidecar.errors import (
+    BadRequestError,
+    BodyTooLargeError,
+    DrainingError,
+    HeadersTooLargeError,
+    OverloadedError,
+    Problem,
+    RequestTimeoutError,
+    UriTooLongError,
+)
+from sidecar.proxy import h1, problem, transport
+from sidecar.proxy.chunked import ChunkedDecoder, ChunkedError
+from sidecar.proxy.exchange import Exchange
+from sidecar.proxy.table import CompiledRoute, ResolvedLine
+
+if TYPE_CHECKING:
+    from sidecar.proxy.server import ProxyServer
+
+KEEP_ALIVE_SECONDS = 300.0
+LINGER_SECONDS = 2.0
+"""How long a refused client may go on sending, so that it reads the answer and not a reset."""
+_NEVER = float("inf")
+
+
+class Downstream(asyncio.Protocol):
+    """See the module. `deadline` (monotonic seconds) is what the server's sweep looks at, and `expired` its answer."""
+
+    __slots__ = (
+        "_buffer",
+        "_decoder",
+        "_exchange",
+        "_half_closed",
+        "_left",
+        "_max_body",
+        "_read",
+        "_reading_body",
+        "_scanned",
+        "_started",
+        "_taken",
+        "deadline",
+        "keep_alive",
+        "server",
+        "transport",
+        "upstream_is_full",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, server: ProxyServer) -> None:
+        self.server = server
+        self.deadline = _NEVER
+        self.keep_alive = True
+        self.upstream_is_full = False
+        self._exchange: Exchange | None = None
+        self._buffer = b""
+        self._scanned = 0
+        self._started = 0.0
+        self._half_closed = False
+        self._reading_body = False
+        self._left = 0
+        self._taken = 0
+        self._max_body: int | None = None
+        self._decoder: ChunkedDecoder | None = None
+        self._read = self._read_head
+
+    # --- asyncio's side ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport_: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self.transport = cast("asyncio.Transport", transport_)  # uvloop's are no subclass of it
+        self.transport.set_write_buffer_limits(high=transport.WRITE_HIGH_WATER)
+        self.deadline = self.server.clock.monotonic() + KEEP_ALIVE_SECONDS
+        if not self.server.admit(self):
+            self.refuse(OverloadedError("Too many connections (limits.connections); try again.", retry_after=1.0))
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._read(data)
+
+    def eof_received(self) -> bool:
+        """See `asyncio.Protocol`. A half-close: an answer that is under way is still sent (True keeps writing open)."""
+        self._half_closed = True
+        exchange = self._exchange
+        if self._read == self._discard or (exchange is None and not self._buffer):
+            return False
+        if exchange is None or self._reading_body:
+            self._cut_short()
+        else:
+            exchange.client_ended()
+        return True
+
+    def _cut_short(self) -> None:
+        self._fault(BadRequestError("The request ended before it was whole."))
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
+        """See `asyncio.Protocol`."""
+        self.server.forget(self)
+        self._read = self._discard
+        if self._exchange is not None:
+            self._exchange.gone()
+
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        if self._exchange is not None:
+            self._exchange.client_paused(paused=True)
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        if self._exchange is not None:
+            self._exchange.client_paused(paused=False)
+
+    # --- the head ------------------------------------------------------------------------------------------------
+
+    def _read_head(self, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        elif data.startswith(b"\r\n"):
+            data = data[2:]  # an empty line before a request is let pass (RFC 9112, 2.2)
+        end = data.find(b"\r\n\r\n")
+        if end < 0 or end + 4 > self.server.header_bytes:
+            self._read_partial_head(data)
+            return
+        self._scanned = 0
+        line_end = data.find(b"\r\n")
+        try:
+            self._accept(data[:line_end], data[line_end + 2 : end + 2], data[end + 4 :])
+        except Problem as error:
+            self.server.count_refusal(error)
+            self.refuse(error)
+
+    def _read_partial_head(self, data: bytes) -> None:
+        if len(data) > self.server.header_bytes:
+            limit = f"{self.server.header_bytes} bytes (limits.header_bytes)"
+            if data.find(b"\r\n", 0, self.server.header_bytes) < 0:
+                self._fault(UriTooLongError(f"The request line is over {limit}."))
+            else:
+                self._fault(HeadersTooLargeError(f"The request's head is over {limit}."))
+            return
+        fault = h1.early_fault(data, self._scanned)
+        if fault is not None:
+            self._fault(BadRequestError(fault))
+            return
+        if data and not self._scanned:
+            self.deadline = self.server.clock.monotonic() + self.server.head_timeout
+        self._scanned = len(data)
+        self._buffer = data
+
+    def _accept(self, line_bytes: bytes, block: bytes, rest: bytes) -> None:
+        server = self.server
+        table = server.table
+        line = table.line(line_bytes)
+        resolved = table.fields(block)
+        fields = resolved.fields
+        if fields.chunked and not line.minor:
+            raise BadRequestError("A transfer coding does not exist in HTTP/1.0.")
+        if (resolved.refusal or line.problem or line.authority) is not None:
+            refusal = table.refusal(line, resolved)
+            if refusal is not None:
+                self._turn_away(line, *refusal)
+                return
+        if server.draining:
+            raise DrainingError("This sidecar is shutting down.", retry_after=1.0)
+        route = line.route
+        assert route is not None
+        self._max_body = route.settings.max_body
+        length = fields.content_length
+        if length and self._max_body is not None and length > self._max_body:
+            self._turn_away(line, "", BodyTooLargeError(_too_large(route)))
+            return
+        self.keep_alive = not fields.close if line.minor else fields.keep_alive and not fields.close
+        upgrade = fields.upgrade == b"websocket" and bool(line.minor) and not (length or fields.chunked)
+        lines = [fields.kept]
+        if not fields.has_request_id:
+            lines.append(server.request_id_line())
+        if upgrade:
+            lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
+        elif fields.chunked:
+            lines.append(b"Transfer-Encoding: chunked\r\n")
+        elif length is not None:
+            lines.append(b"Content-Length: %d\r\n" % length)
+        exchange = self._exchange = Exchange(self, line, route, lines)
+        self._expect_body(fields)
+        exchange.start(body=self._reading_body, chunk_body=fields.chunked, upgrade=upgrade)
+        if rest:
+            self._read(rest)
+
+    def _expect_body(self, fields: h1.RequestFields) -> None:
+        self._taken = 0
+        if fields.chunked:
+            self._decoder = ChunkedDecoder()
+            self._reading_body = True
+            self._read = self._read_chunked
+        elif fields.content_length:
+            self._left = fields.content_length
+            self._reading_body = True
+            self._read = self._read_length
+        else:
+            self._reading_body = False
+            self._read = self._read_ahead
+
+    def _turn_away(self, line: ResolvedLine, reason: str, error: Problem) -> None:
+        """A well-formed request that may not come in or go on."""
+        if reason:
+            self.server.stats.guard_rejections[reason] += 1
+        self.server.count_refusal(error, line)
+        self.refuse(error, head_only=line.method == b"HEAD")
+
+    # --- the body ------------------------------------------------------------------------------------------------
+
+    def _read_length(self, data: bytes) -> None:
+        left = self._left - len(data)
+        self._left = left
+        if left > 0:
+            self._hand_on([data], done=False)
+            return
+        rest = data[left:] if left else b""
+        self._body_is_read()
+        self._hand_on([data[:left] if left else data], done=True)
+        if rest:
+            self._read(rest)
+
+    def _read_chunked(self, data: bytes) -> None:
+        decoder = self._decoder
+        assert decoder is not None
+        try:
+            pieces, rest = decoder.feed(data)
+        except ChunkedError as error:
+            self._fault(BadRequestError(f"The request's body is not valid. {error}"))
+            return
+        self._taken += sum(map(len, pieces))
+        if self._max_body is not None and self._taken > self._max_body:
+            assert self._exchange is not None
+            self._fault(BodyTooLargeError(_too_large(self._exchange.route)))
+            return
+        if decoder.done:
+            self._body_is_read()
+        if pieces or decoder.done:
+            self._hand_on(list(pieces), done=decoder.done)
+        if rest:
+            self._read(bytes(rest))
+
+    def _hand_on(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.body(pieces, done=done)
+            if exchange.holds_back():
+                self.update_reading()
+
+    def _body_is_read(self) -> None:
+        self._reading_body = False
+        self._decoder = None
+        self._read = self._read_ahead
+
+    def _read_ahead(self, data: bytes) -> None:
+        """Pipelined bytes: kept until the answer before them is sent, and no more of them than a head may have."""
+        self._buffer += data
+        self.update_reading()
+
+    def _discard(self, data: bytes) -> None:
+        pass
+
+    def _read_tunnel(self, data: bytes) -> None:
+        if self._exchange is not None:
+            self._exchange.tunnel_upstream(data)
+
+    def update_reading(self) -> None:
+        """Read on or stop, as the upstream's and our own buffers have it."""
+        exchange = self._exchange
+        full = exchange is not None and (
+            self.upstream_is_full or exchange.holds_back() or len(self._buffer) > self.server.header_bytes
+        )
+        (transport.pause if full else transport.resume)(self.transport)
+
+    # --- the exchange's side -------------------------------------------------------------------------------------
+
+    def send(self, pieces: list[bytes | memoryview]) -> None:
+        """Write to the client; a client that is gone is told of by `connection_lost`, not here."""
+        transport.write(self.transport, b"".join(pieces) if len(pieces) > 1 else pieces[0])
+
+    def tunnel(self) -> None:
+        """From here on the client's bytes are the upstream's."""
+        self._read = self._read_tunnel
+        if self._buffer:
+            data, self._buffer = self._buffer, b""
+            asyncio.get_running_loop().call_soon(self._read_tunnel, data)
+
+    def exchange_done(self) -> None:
+        """The answer is sent, or never will be; go on with the next request."""
+        self._exchange = None
+        self.upstream_is_full = False
+        if self.transport.is_closing() or self._read == self._discard:
+            return
+        if not self.keep_alive or (self._half_closed and not self._buffer):
+            self._close_lingering() if self._reading_body else self._close()
+            return
+        self._read = self._read_head
+        self.deadline = self.server.clock.monotonic() + KEEP_ALIVE_SECONDS
+        if self.server.draining:
+            self.server.exchange_ended()
+        if self._buffer:
+            # Not from here: a thousand pipelined requests would be a thousand frames deep.
+            asyncio.get_running_loop().call_soon(self._read_buffered)
+        elif not self.transport.is_reading():
+            transport.resume(self.transport)
+
+    def _read_buffered(self) -> None:
+        if self._exchange is None and self._read == self._read_head and not self.transport.is_closing():
+            data, self._buffer = self._buffer, b""
+            self.update_reading()
+            self._read_head(data)
+            if self._half_closed and (self._buffer if self._exchange is None else self._reading_body):
+                self._cut_short()
+
+    def refuse(self, error: Problem, exchange: Exchange | None = None, *, head_only: bool = False) -> None:
+        """Answer with `error`; the connection goes on only if it is known where the next request begins."""
+        if exchange is not None:
+            head_only = exchange.line.method == b"HEAD"
+        close = exchange is None or not self.keep_alive or self._reading_body or not exchange.line.minor
+        transport.write(self.transport, problem.response(error, close=close, head_only=head_only))
+        if close:
+            self.keep_alive = False
+            self._close_lingering()
+
+    def _fault(self, error: Problem) -> None:
+        """What the client sends is no request."""
+        exchange = self._exchange
+        if exchange is not None:
+            self.keep_alive = False
+            exchange.fail(error)
+        else:
+            self.server.count_refusal(error)
+            self.refuse(error)
+
+    def abort(self) -> None:
+        """End so that nothing which was sent can look whole."""
+        self._read = self._discard
+        transport.reset(self.transport)
+
+    def _close(self) -> None:
+        self._read = self._discard
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def _close_lingering(self) -> None:
+        """Say that nothing more comes, and let the client finish sending: else it gets a reset and no answer."""
+        self._read = self._discard
+        self._buffer = b""
+        if self._half_closed or not transport.write_eof(self.transport):
+            self._close()
+            return
+        transport.resume(self.transport)
+        self.deadline = self.server.clock.monotonic() + LINGER_SECONDS
+
+    # --- time ----------------------------------------------------------------------------------------------------
+
+    def expired(self) -> None:
+        """The deadline is over."""
+        self.deadline = _NEVER
+        if self._exchange is not None:
+            self._exchange.expired()
+        elif self._buffer and self._read == self._read_head:
+            self._fault(RequestTimeoutError("The request's head did not arrive in time (limits.head_timeout)."))
+        elif self._read == self._discard:
+            self.transport.abort()
+        else:
+            self._close()
+
+    def body_timed_out(self) -> None:
+        """The client stopped in the middle of its body."""
+        self._fault(RequestTimeoutError("The request's body stopped coming."))
+
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return self._exchange is None
+
+
+def _too_large(route: CompiledRoute) -> str:
+    return f"The body is over {route.settings.max_body} bytes (routes.{route.name}.max_body)."

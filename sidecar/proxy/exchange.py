@@ -1,0 +1,479 @@
+"""One request and its answer: from the accepted head to the last byte. Its stages are data, `TRANSITIONS`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING
+
+from sidecar.errors import Problem, UpstreamProtocolError, UpstreamTimeoutError, UpstreamUnreachableError
+from sidecar.proxy import chunked, pool, transport
+from sidecar.proxy.authorizer import Attachment
+from sidecar.proxy.table import CompiledRoute, ResolvedLine, ResponseStart
+from sidecar.proxy.upstream import Answer, UpstreamConnection
+
+if TYPE_CHECKING:
+    from sidecar.proxy.downstream import Downstream
+
+# Stages: what the exchange waits for.
+CREDENTIAL = "credential"
+CONNECTION = "connection"
+ANSWER = "answer"
+REPLACEMENT = "replacement"
+BODY = "body"
+TUNNEL = "tunnel"
+DONE = "done"
+
+TRANSITIONS: dict[str, dict[str, str]] = {
+    # The route's credential; the request's body is held back meanwhile.
+    CREDENTIAL: {"credential": CONNECTION, "failed": DONE, "gone": DONE},
+    # A connection from the pool. The credential may expire over that; it is attached just before sending.
+    CONNECTION: {"connected": ANSWER, "expired": CREDENTIAL, "failed": DONE, "gone": DONE},
+    # The request is sent. `lost`: a reused connection was closed before a byte of the answer, once.
+    ANSWER: {
+        "refused": REPLACEMENT,
+        "lost": CONNECTION,
+        "answered": BODY,
+        "switched": TUNNEL,
+        "failed": DONE,
+        "gone": DONE,
+    },
+    # The upstream refused the credential: the answer is held until the next one is there, or none.
+    REPLACEMENT: {"replaced": CONNECTION, "kept": BODY, "failed": DONE, "gone": DONE},
+    # The answer's head is with the client.
+    BODY: {"complete": DONE, "failed": DONE, "gone": DONE},
+    TUNNEL: {"complete": DONE, "failed": DONE, "gone": DONE},
+    DONE: {},
+}
+
+_REFUSALS = frozenset({401, 403})
+_CLIENT_GONE = 499
+_SWITCHING = 101
+_NOTHING = b""
+
+
+class Exchange:
+    """See the module. Owned by a `Downstream`; it is the listener of one `UpstreamConnection` at a time."""
+
+    __slots__ = (
+        "_answer",
+        "_attachment",
+        "_body",
+        "_body_bytes",
+        "_body_done",
+        "_chunk_body",
+        "_client",
+        "_connection",
+        "_held",
+        "_lines",
+        "_replayed",
+        "_retried",
+        "_reused",
+        "_sent",
+        "_task",
+        "_upgrade",
+        "line",
+        "route",
+        "stage",
+        "started",
+        "status",
+    )
+
+    def __init__(self, client: Downstream, line: ResolvedLine, route: CompiledRoute, lines: list[bytes]) -> None:
+        """`lines` are the request's own field lines, less the credential's and the framing of a chunked body."""
+        self._client = client
+        self.line = line
+        self.route = route
+        self._lines = lines
+        self.stage = CREDENTIAL
+        self.status = 0
+        self.started = client.server.clock.monotonic()
+        self._connection: UpstreamConnection | None = None
+        self._reused = False
+        self._retried = False
+        self._replayed = False
+        self._attachment: Attachment | None = None
+        self._answer: Answer | None = None
+        self._held: tuple[Answer, list[bytes | memoryview], bool] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._body: list[bytes | memoryview] | None = []
+        self._body_bytes = 0
+        self._body_done = False
+        self._chunk_body = False
+        self._sent = False
+        self._upgrade = False
+        route.stats.in_flight += 1
+
+    def _go(self, event: str) -> None:
+        self.stage = TRANSITIONS[self.stage][event]
+
+    # --- before the request is sent ------------------------------------------------------------------------------
+
+    def start(self, *, body: bool, chunk_body: bool, upgrade: bool) -> None:
+        """Begin; `body` says that one follows, `chunk_body` that its length is not known."""
+        self._body_done = not body
+        self._chunk_body = chunk_body
+        self._upgrade = upgrade
+        if self.line.public or self.route.authorizer.current() is not None:
+            self._go("credential")
+            self._connect()
+        else:
+            self._run(self._obtain())
+
+    async def _obtain(self) -> None:
+        try:
+            await self.route.authorizer.obtain()
+        except Problem as error:
+            self._fail(error)
+        else:
+            if self.stage == CREDENTIAL:
+                self._go("credential")
+                self._connect()
+
+    def _run(self, coroutine: Coroutine[object, object, None]) -> None:
+        """The slow paths alone have a task; its reference is kept, and it is cancelled with the client."""
+        self._client.deadline = float("inf")  # whoever gives out credentials keeps their own time limit
+        self._task = asyncio.get_running_loop().create_task(coroutine)
+        self._task.add_done_callback(self._client.server.report_crash)
+
+    def _connect(self, *, fresh: bool = False) -> None:
+        connection = self.route.pool.acquire(self, fresh=fresh)
+        if connection is None:
+            # Twice: the time to connect, and as much to have one's turn.
+            self._client.deadline = self._client.server.clock.monotonic() + 2 * self.route.timeouts.connect
+        else:
+            self.connected(connection, reused=True)
+
+    def connected(self, connection: pool.Connection, *, reused: bool) -> None:
+        """See `pool.Waiter`: attach the credential and send."""
+        assert isinstance(connection, UpstreamConnection)
+        line = self.line
+        request = [line.start, *self._lines]
+        if not line.public:
+            attachment = self._attachment = self.route.authorizer.current()
+            if attachment is None:
+                self.route.pool.release(connection)
+                self._go("expired")
+                self._run(self._obtain())
+                return
+            request.append(attachment.header)
+            if not line.safe:
+                request.append(attachment.unsafe_header)
+        request.append(b"\r\n")
+        if self._body:
+            request += self._body  # type: ignore[arg-type]  # join takes any buffer
+        if not connection.begin(self, request, head_only=line.method == b"HEAD", upgrade=self._upgrade):
+            self.route.pool.discard(connection)
+            if reused:
+                self._connect(fresh=True)
+            else:
+                self._fail(UpstreamUnreachableError("The upstream closed a new connection at once."))
+            return
+        self._go("connected")
+        self._connection = connection
+        self._reused = reused
+        self._sent = True
+        self._shed_body()
+        self._client.deadline = self._client.server.clock.monotonic() + self.route.timeouts.response
+        if not self._body_done:
+            self._client.update_reading()
+
+    def unconnected(self, error: Problem) -> None:
+        """See `pool.Waiter`."""
+        self._fail(error)
+
+    # --- the request's body --------------------------------------------------------------------------------------
+
+    def holds_back(self) -> bool:
+        """Whether the client is not to send more for now: there is no connection to send it on, and enough is here."""
+        return self._connection is None and self._body_bytes >= self._client.server.replay_bytes
+
+    def body(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
+        """More of the request's body; the connection's to the upstream, or kept until there is one."""
+        self._body_done = done
+        if self._chunk_body:
+            pieces = chunked.encode(pieces)
+            if done:
+                pieces.append(chunked.LAST_CHUNK)
+        if self._body is not None:
+            self._body += pieces
+            self._body_bytes += sum(map(len, pieces))
+        connection = self._connection
+        if connection is None:
+            return
+        self._shed_body()
+        if pieces:
+            transport.writelines(connection.transport, pieces)
+        now = self._client.server.clock.monotonic()
+        self._client.deadline = now + (self.route.timeouts.response if done else self.route.timeouts.idle)
+
+    def _shed_body(self) -> None:
+        """What is too much to be replayed is kept no longer once it is sent."""
+        if self._sent and self._body_bytes > self._client.server.replay_bytes:
+            self._body = None
+
+    # --- the answer ----------------------------------------------------------------------------------------------
+
+    def informational(self, status: int, reason: bytes, start: ResponseStart) -> None:
+        """See `upstream.Listener`: 100 and 103 pass to whoever may understand them (RFC 9110, 15.2)."""
+        if self.line.minor:
+            self._client.send([b"HTTP/1.1 %d %b\r\n" % (status, reason), start.lines, b"\r\n"])
+
+    def answered(self, answer: Answer, pieces: list[bytes | memoryview], *, done: bool) -> None:
+        """See `upstream.Listener`."""
+        attachment = self._attachment
+        if attachment is not None:
+            authorizer = self.route.authorizer
+            refused = answer.status in _REFUSALS and authorizer.refuses(answer.status, safe=self.line.safe)
+            if self._replayed:
+                authorizer.replayed(attachment, accepted=not refused)
+            elif refused and self._body is not None:
+                self._hold(attachment, answer, pieces, done=done)
+                return
+            elif refused:
+                authorizer.invalidate(attachment)
+            if answer.start.set_cookie and not refused:
+                authorizer.received_cookies(attachment, answer.start.set_cookie)
+        self._go("answered")
+        self._pass_on(answer, pieces, done=done)
+
+    def _pass_on(self, answer: Answer, pieces: list[bytes | memoryview], *, done: bool) -> None:
+        self._answer = answer
+        self._body = None
+        self.status = answer.status
+        client = self._client
+        minor = self.line.minor
+        if not self._body_done:
+            client.keep_alive = False  # an early answer: what is left of the request cannot be told from the next one
+        head = [b"HTTP/1.1 %d %b\r\n" % (answer.status, answer.reason), answer.start.lines]
+        coded = not answer.has_length and minor
+        if coded:
+            head.append(b"Transfer-Encoding: chunked\r\n")
+        elif not answer.has_length:
+            client.keep_alive = False
+        if not client.keep_alive:
+            head.append(b"Connection: close\r\n")
+        elif not minor:
+            head.append(b"Connection: keep-alive\r\n")
+        head.append(b"\r\n")
+        if coded:
+            pieces = chunked.encode(pieces)
+            if done:
+                pieces.append(chunked.LAST_CHUNK)
+        client.send([*head, *pieces])
+        if done:
+            self._complete()
+        else:
+            client.deadline = client.server.clock.monotonic() + self.route.timeouts.idle
+
+    def received(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
+        """See `upstream.Listener`."""
+        if self._held is not None:
+            self._hold_more(pieces, done=done)
+            return
+        answer = self._answer
+        assert answer is not None
+        if not answer.has_length and self.line.minor:
+            pieces = chunked.encode(pieces)
+            if done:
+                pieces.append(chunked.LAST_CHUNK)
+        self._client.send(pieces)
+        if done:
+            self._complete()
+        else:
+            self._client.deadline = self._client.server.clock.monotonic() + self.route.timeouts.idle
+
+    def _complete(self) -> None:
+        self._go("complete")
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        assert self._answer is not None
+        connection.end()
+        if self._answer.reusable and self._body_done:
+            self.route.pool.release(connection)
+        else:
+            self.route.pool.discard(connection)
+        self._finish("upstream")
+
+    # --- a refused credential (DESIGN 5.8) -----------------------------------------------------------------------
+
+    def _hold(self, attachment: Attachment, answer: Answer, pieces: list[bytes | memoryview], *, done: bool) -> None:
+        self._go("refused")
+        self._held = answer, pieces, done
+        connection = self._connection
+        assert connection is not None
+        if not done:
+            transport.pause(connection.transport)
+        self._run(self._replace(attachment))
+
+    def _hold_more(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
+        """Reading was paused, but what is already under way comes."""
+        assert self._held is not None
+        answer, before, _ = self._held
+        self._held = answer, before + pieces, done
+
+    async def _replace(self, refused: Attachment) -> None:
+        replacement: Attachment | None = None
+        try:
+            replacement = await self.route.authorizer.replace(refused)
+        except Problem:
+            replacement = None  # there is no better answer than the upstream's own
+        if self.stage != REPLACEMENT or self._held is None:
+            return
+        (answer, pieces, done), self._held = self._held, None
+        connection = self._connection
+        assert connection is not None
+        if replacement is None or self._body is None:
+            self._go("kept")
+            transport.resume(connection.transport)
+            self._pass_on(answer, pieces, done=done)
+            return
+        self._connection = None
+        connection.end()
+        if done and answer.reusable and self._body_done:
+            self.route.pool.release(connection)
+        else:
+            self.route.pool.discard(connection)
+        self._replayed = True
+        self.route.stats.retries["token_refused"] += 1
+        self._go("replaced")
+        self._connect()
+
+    # --- a tunnel ------------------------------------------------------------------------------------------------
+
+    def switched(self, start: ResponseStart, data: bytes) -> None:
+        """See `upstream.Listener`: a WebSocket handshake is done (RFC 6455, 4.2.2)."""
+        self._go("switched")
+        self.status = _SWITCHING
+        self._client.keep_alive = False
+        self._client.tunnel()
+        head = b"HTTP/1.1 101 Switching Protocols\r\n" + start.lines
+        self._client.send([head, b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", data])
+        self._touch_tunnel()
+
+    def tunnelled(self, data: bytes) -> None:
+        """See `upstream.Listener`."""
+        self._client.send([data])
+        self._touch_tunnel()
+
+    def tunnel_upstream(self, data: bytes) -> None:
+        """Bytes from the client."""
+        if self._connection is not None:
+            transport.write(self._connection.transport, data)
+            self._touch_tunnel()
+
+    def tunnel_ended(self) -> None:
+        """See `upstream.Listener`: a WebSocket has said what it had to say in a Close frame; one end ends both."""
+        self._end_tunnel("upstream")
+
+    def _end_tunnel(self, source: str) -> None:
+        if self.stage != TUNNEL:
+            return
+        self._go("complete")
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.end()
+            # What the client has sent last still goes out: close() flushes, and then ends.
+            connection.transport.close()
+            self.route.pool.discard(connection, close=False)
+        self._finish(source)
+
+    def _touch_tunnel(self) -> None:
+        self._client.deadline = self._client.server.clock.monotonic() + self.route.timeouts.idle
+
+    # --- ends ----------------------------------------------------------------------------------------------------
+
+    def upstream_lost(self) -> None:
+        """See `upstream.Listener`. A reused connection may have been closed in the same moment (RFC 9112, 9.3.1)."""
+        if self._reused and not self._retried and self.line.idempotent and self._body is not None:
+            self._retried = True
+            self._drop_connection()
+            self.route.stats.retries["connection_lost"] += 1
+            self._go("lost")
+            self._connect(fresh=True)
+        else:
+            self._fail(UpstreamProtocolError("The upstream closed the connection without an answer."))
+
+    def broken(self, error: Problem) -> None:
+        """See `upstream.Listener`."""
+        self._fail(error)
+
+    def upstream_paused(self, *, paused: bool) -> None:
+        """See `upstream.Listener`."""
+        self._client.upstream_is_full = paused
+        self._client.update_reading()
+
+    def client_paused(self, *, paused: bool) -> None:
+        """The client takes no more for now, or does again."""
+        if self._connection is not None and self._held is None:
+            (transport.pause if paused else transport.resume)(self._connection.transport)
+
+    def client_ended(self) -> None:
+        """The client sends nothing more (a half-close); in a tunnel that ends it, an answer still has its way."""
+        if self.stage == TUNNEL:
+            self._end_tunnel("client")
+
+    def expired(self) -> None:
+        """A time limit is over."""
+        if self.stage == CONNECTION:
+            if self.route.pool.is_full():
+                self._fail(pool.overloaded())
+            else:
+                self._fail(UpstreamUnreachableError("The upstream did not accept a connection in time."))
+        elif self.stage == TUNNEL:
+            self._end_tunnel("sidecar")
+        elif self.stage == ANSWER and not self._body_done:
+            self._client.body_timed_out()
+        else:
+            self._fail(UpstreamTimeoutError("The upstream did not answer in time."))
+
+    def fail(self, error: Problem) -> None:
+        """The client's side has found a fault in the request's body."""
+        self._fail(error)
+
+    def _fail(self, error: Problem) -> None:
+        """Answer with `error` while that can be done, else end the connection so that nothing looks whole."""
+        if self.stage == DONE:
+            return
+        answered = self.stage in {BODY, TUNNEL}
+        self._stop("failed")
+        if answered:
+            self._client.abort()
+            self._finish("sidecar")
+        else:
+            self.status = error.status
+            self._client.refuse(error, self)
+            self._finish("sidecar")
+
+    def gone(self) -> None:
+        """The client is gone: its own request ends, and nothing else (never a shared refresh)."""
+        if self.stage == DONE:
+            return
+        self._stop("gone")
+        self.status = self.status or _CLIENT_GONE
+        self._finish("client")
+
+    def _stop(self, event: str) -> None:
+        self._go(event)
+        self._held = None
+        self._body = None
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+        self.route.pool.cancel(self)
+        self._drop_connection()
+
+    def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.end()
+            self.route.pool.discard(connection)
+
+    def _finish(self, source: str) -> None:
+        stats = self.route.stats
+        stats.in_flight -= 1
+        seconds = self._client.server.clock.monotonic() - self.started
+        stats.finished(self.line.label, self.status, source, seconds)
+        server = self._client.server
+        if server.logs_access(self.status, source):
+            server.log_access(self, source, seconds)
+        self._client.exchange_done()

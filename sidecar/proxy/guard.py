@@ -1,0 +1,76 @@
+"""Who may come in. Pure: plain functions over a request's fields.
+
+Whoever reaches the port has the token's rights, so a web page must not: `Host` has to be a local name (no DNS
+rebinding), `Origin` and `Sec-Fetch-Site` must not be another site's, and `require_header` asks for what no page can
+send across origins. On a Unix socket its permissions are the guard of who connects; the rest holds there too.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+
+from sidecar.config.settings import RequiredHeader
+from sidecar.errors import CrossSiteError, ForbiddenByPolicyError, Problem, UnknownHostError
+
+
+def is_local_name(host: bytes) -> bool:
+    """Whether `host` (lower case, without port) can mean nothing but this machine: RFC 6761's localhost, loopback."""
+    name = host.decode("ascii", "replace")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    return is_loopback(name.strip("[]"))
+
+
+def is_loopback(address: str) -> bool:
+    """Whether a peer's address is a loopback one, IPv4-mapped included; anything that is no address is not."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return bool((mapped or ip).is_loopback)
+
+
+class Guard:
+    """The rules of one listener."""
+
+    __slots__ = ("_any_host", "_hosts", "_require")
+
+    def __init__(
+        self, hosts: Iterable[str] = (), require_header: RequiredHeader | None = None, *, any_host: bool = False
+    ) -> None:
+        """`hosts` are more names that `Host` may have; `any_host` is for a Unix socket, which no web page reaches."""
+        self._hosts = frozenset(host.lower().encode() for host in hosts)
+        self._any_host = any_host
+        self._require = require_header
+
+    def knows(self, host: bytes) -> bool:
+        """Whether `host` (lower case, without port) is this sidecar's."""
+        return self._any_host or host in self._hosts or is_local_name(host)
+
+    def refusal(self, host: bytes, authority: bytes, values: Mapping[bytes, bytes]) -> tuple[str, Problem] | None:
+        """Why a request may not come in: the metric's reason and the error; None where it may.
+
+        Args:
+            host: the effective host, lower case, without port.
+            authority: the same with its port, as it came.
+            values: the request's fields by lower-case name.
+        """
+        if not self.knows(host):
+            return "host", UnknownHostError(
+                "Host is not a local name. Use localhost or 127.0.0.1, or list the name under guard.hosts."
+            )
+        origin = values.get(b"origin")
+        if origin is not None and origin.lower() != b"http://" + authority.lower():
+            return "origin", CrossSiteError("A web page of another origin must not use this sidecar.")
+        if values.get(b"sec-fetch-site", b"none").lower() not in {b"same-origin", b"none"}:
+            return "fetch_metadata", CrossSiteError("A web page of another site must not use this sidecar.")
+        required = self._require
+        if required is not None:
+            value = values.get(required.name.lower().encode())
+            if value is None or (required.value is not None and value != required.value.encode()):
+                return "require_header", ForbiddenByPolicyError(
+                    f"This sidecar wants the header {required.name} on every request (guard.require_header)."
+                )
+        return None

@@ -1,0 +1,245 @@
+"""The data plane as a whole: its listener, its table, its sweep over time limits, its drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import ssl
+import stat
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from sidecar.clock import Clock
+from sidecar.config.settings import Address, Route, Settings, TcpAddress, UnixAddress
+from sidecar.errors import Problem
+from sidecar.proxy.authorizer import Authorizer
+from sidecar.proxy.connect import Connector, Explain
+from sidecar.proxy.downstream import Downstream
+from sidecar.proxy.exchange import Exchange
+from sidecar.proxy.guard import Guard
+from sidecar.proxy.pool import Pool
+from sidecar.proxy.table import CompiledRoute, ResolvedLine, Table
+from sidecar.proxy.upstream import UpstreamConnection
+from sidecar.telemetry.http import HttpStats
+
+_SWEEP_SECONDS = 0.25
+_BACKLOG = 4096
+_UNROUTED = "-"
+_MAX_REFUSED = 256
+_SERVER_ERROR_FROM = 400
+
+_log = structlog.get_logger(__name__)
+
+
+class ProxyServer:
+    """See the module. `authorizers` and `contexts` (TLS, None for plain) are by route name."""
+
+    def __init__(self, *, stats: HttpStats, clock: Clock, explain: Explain = str) -> None:
+        self.stats = stats
+        self.clock = clock
+        self.draining = False
+        self.table = Table((), Guard())
+        self.header_bytes = self.replay_bytes = 64 << 10
+        self.head_timeout = 10.0
+        self._explain = explain
+        self._access = "errors"
+        self._max_connections = 10_000
+        self._connections: set[Downstream] = set()
+        self._listener: asyncio.Server | None = None
+        self._socket_path: Path | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._drained = asyncio.Event()
+        self._request_id_prefix = b"X-Request-ID: " + secrets.token_hex(8).encode() + b"-%x\r\n"
+        self._request_ids = 0
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    def configure(
+        self,
+        settings: Settings,
+        authorizers: Mapping[str, Authorizer],
+        contexts: Mapping[str, ssl.SSLContext | None],
+    ) -> None:
+        """Put a configuration in force; requests under way finish by the one that they came in under."""
+        limits = settings.limits
+        self.header_bytes, self.replay_bytes = limits.header_bytes, limits.replay_bytes
+        self.head_timeout = limits.head_timeout
+        self._max_connections = limits.connections
+        self._access = settings.logging.access
+        old = self.table
+        self.stats.route(_UNROUTED)
+        routes = [self._compile(r, authorizers[r.name], contexts.get(r.name)) for r in settings.routes]
+        self.table = Table(routes, _guard(settings))
+        for route in old.routes:
+            route.pool.close()
+
+    def _compile(self, route: Route, authorizer: Authorizer, context: ssl.SSLContext | None) -> CompiledRoute:
+        stats = self.stats.route(route.name)
+        connect = Connector(route.upstream, context, route.proxy, self._explain)
+
+        async def dial() -> UpstreamConnection:
+            return await connect(make)
+
+        pool = Pool(dial, stats, self.clock, route.timeouts.connect)
+        compiled = CompiledRoute(route, authorizer, pool, stats)
+
+        def make() -> UpstreamConnection:
+            return UpstreamConnection(compiled, self.header_bytes, self.clock.monotonic())
+
+        return compiled
+
+    async def start(self, listen: Address) -> Address:
+        """Bind and serve; the address as it is, with the port that was free for port 0.
+
+        Raises:
+            OSError: it cannot be bound.
+        """
+        loop = asyncio.get_running_loop()
+        factory = partial(Downstream, self)
+        if isinstance(listen, UnixAddress):
+            self._listener = await loop.create_unix_server(factory, sock=_unix_socket(listen.path), backlog=_BACKLOG)
+            self._socket_path = listen.path
+            bound: Address = listen
+        else:
+            self._listener = await loop.create_server(factory, listen.host, listen.port, backlog=_BACKLOG)
+            bound = TcpAddress(listen.host, self._listener.sockets[0].getsockname()[1])
+        self._sweep()
+        return bound
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 (the caller's own limit, not a cancellation)
+        """Refuse new requests, let those under way finish; whether all did within `timeout` seconds."""
+        self.draining = True
+        self.exchange_ended()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._drained.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """End everything that is still there."""
+        if self._listener is not None:
+            self._listener.close()
+        if self._socket_path is not None:
+            self._socket_path.unlink(missing_ok=True)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in list(self._connections):
+            if connection.is_idle():
+                connection.transport.close()
+            else:
+                connection.abort()
+        for route in self.table.routes:
+            route.pool.shut_down()
+        # One turn of the loop for the callbacks of what was closed.
+        await self.clock.sleep(0)
+
+    # --- the connections' side -----------------------------------------------------------------------------------
+
+    def admit(self, connection: Downstream) -> bool:
+        """Whether there is room for one more; it is swept in either case."""
+        self._connections.add(connection)
+        count = len(self._connections)
+        if count > self._max_connections + _MAX_REFUSED:
+            connection.transport.abort()
+        return count <= self._max_connections
+
+    def forget(self, connection: Downstream) -> None:
+        """It is closed."""
+        self._connections.discard(connection)
+        if self.draining:
+            self.exchange_ended()
+
+    def exchange_ended(self) -> None:
+        """One request less is under way."""
+        if all(connection.is_idle() for connection in self._connections):
+            self._drained.set()
+
+    def request_id_line(self) -> bytes:
+        """A header line with an id that no other request has."""
+        self._request_ids += 1
+        return self._request_id_prefix % self._request_ids
+
+    def count_refusal(self, error: Problem, line: ResolvedLine | None = None) -> None:
+        """A request that was answered without an exchange."""
+        name = line.route.name if line is not None and line.route is not None else _UNROUTED
+        label = line.label if line is not None else "other"
+        self.stats.route(name).finished(label, error.status, "sidecar", 0.0)
+        if self._access != "none":
+            path = line.path if line is not None else None
+            _log.info("request refused", route=name, method=label, path=path, status=error.status, code=error.code)
+
+    def logs_access(self, status: int, source: str) -> bool:
+        """Whether this request belongs in the access log."""
+        access = self._access
+        return access == "all" or (access == "errors" and (status >= _SERVER_ERROR_FROM or source == "sidecar"))
+
+    def log_access(self, exchange: Exchange, source: str, seconds: float) -> None:
+        """One line of the access log; the query may hold anything, and is left out."""
+        line = exchange.line
+        _log.info(
+            "request",
+            route=exchange.route.name,
+            method=line.label,
+            path=line.path,
+            status=exchange.status,
+            source=source,
+            milliseconds=round(seconds * 1000, 1),
+        )
+
+    def report_crash(self, task: asyncio.Task[None]) -> None:
+        """A slow path's task is done; an exception in it is a bug, and must not go unseen."""
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a request failed by a fault in the sidecar", exc_info=task.exception())
+
+    # --- time ----------------------------------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        now = self.clock.monotonic()
+        for connection in [c for c in self._connections if c.deadline <= now]:
+            connection.expired()
+        for route in self.table.routes:
+            route.pool.reap()
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+
+
+def _guard(settings: Settings) -> Guard:
+    hosts = list(settings.guard.hosts)
+    if isinstance(settings.listen, TcpAddress) and settings.listen.host not in {"0.0.0.0", "::", ""}:  # noqa: S104
+        host = settings.listen.host
+        hosts.append(f"[{host}]" if ":" in host else host)
+    any_host = isinstance(settings.listen, UnixAddress)
+    return Guard(hosts, settings.guard.require_header, any_host=any_host)
+
+
+def _unix_socket(path: Path) -> socket.socket:
+    """Bound with permissions 0660 from its first moment; a socket that nobody listens on any more is replaced."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.lstat().st_mode) and not _answers(path):
+            path.unlink()
+    sock = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o117)
+    try:
+        sock.bind(str(path))
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.umask(mask)
+    return sock
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+    return True

@@ -1,0 +1,139 @@
+"""Request targets: which are safe to forward, which route they belong to, what the upstream is asked for. Pure.
+
+A path is matched and forwarded as raw bytes. What is refused is any path that some upstream could read as leaving its
+place: servlet containers cut `;parameters`, some servers decode twice, some take a backslash for a slash.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sidecar.errors import BadRequestError
+from sidecar.proxy.h1 import host_name
+
+_SLASH = 0x2F
+_MALFORMED_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+_CONTROL_OR_BACKSLASH = re.compile(rb"[\x00-\x1f\x7f\\]")
+# Bytes that never occur in UTF-8, and the overlong forms (RFC 3629, 3): `%c0%ae` is a dot to a lenient decoder.
+_OVERLONG = re.compile(rb"[\xc0\xc1\xf5-\xff]|\xe0[\x80-\x9f]|\xf0[\x80-\x8f]")
+_PARAMETERS = re.compile(rb";[^/]*")
+_DOT_SEGMENT = re.compile(rb"(?:^|/)\.\.?(?:/|$)")
+_PLAIN = re.compile(rb"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~!$&'()*+,=:@.-]*+)*+/?+")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A request target taken apart; `path` and `query` are as they came, `query` with its question mark."""
+
+    path: bytes
+    query: bytes
+    authority: bytes | None
+    """Of an absolute-form target: it takes the place of `Host` (RFC 9112, 3.2.2)."""
+
+
+def parse(target: bytes) -> Target:
+    """Take an origin-form, absolute-form or asterisk-form target apart, and refuse an unsafe path.
+
+    Raises:
+        BadRequestError: another form, a fragment, or a path that could be read as leaving its place.
+    """
+    authority: bytes | None = None
+    if b"#" in target:
+        raise BadRequestError("A request target has no fragment.")
+    if not target.startswith(b"/") and target != b"*":
+        authority, target = _absolute(target)
+    path, question, query = target.partition(b"?")
+    if _PLAIN.fullmatch(path) is None:
+        check_path(path)
+    return Target(path, question + query, authority)
+
+
+def _absolute(target: bytes) -> tuple[bytes, bytes]:
+    scheme, separator, rest = target.partition(b"://")
+    if not separator or scheme.lower() != b"http":
+        raise BadRequestError("The request target is neither a path nor an http URL.")
+    split = min((index for index in (rest.find(b"/"), rest.find(b"?")) if index >= 0), default=len(rest))
+    authority, path = rest[:split], rest[split:]
+    if host_name(authority) is None:
+        raise BadRequestError("The request target's authority is not a name or address with an optional port.")
+    return authority, path if path.startswith(b"/") else b"/" + path
+
+
+def check_path(path: bytes) -> None:
+    """Refuse a path that any upstream could read as leaving its place, however often it decodes.
+
+    Raises:
+        BadRequestError: says what is wrong with it.
+    """
+    if _MALFORMED_ESCAPE.search(path):
+        raise BadRequestError("The path has a malformed percent-escape.")
+    for reading in _readings(path):
+        if _CONTROL_OR_BACKSLASH.search(reading):
+            raise BadRequestError("The path has a control character or a backslash, plain or escaped.")
+        if _OVERLONG.search(reading):
+            raise BadRequestError("The path has an overlong or impossible UTF-8 escape.")
+        if _DOT_SEGMENT.search(_PARAMETERS.sub(b"", reading)) or _DOT_SEGMENT.search(reading):
+            raise BadRequestError("The path has a `.` or `..` segment, plain or disguised.")
+
+
+def _readings(path: bytes) -> list[bytes]:
+    """The path as it came, and after each round of decoding until nothing is left to decode."""
+    readings = [path]
+    while b"%" in path:
+        path, decoded = _ESCAPE.subn(lambda match: bytes((int(match[1], 16),)), path)
+        if not decoded:
+            break
+        readings.append(path)
+    return readings
+
+
+def canonical(path: bytes) -> bytes:
+    """The path as the most eager upstream reads it: decoded as often as it takes, parameters cut."""
+    return _PARAMETERS.sub(b"", _readings(path)[-1])
+
+
+_T = TypeVar("_T")
+
+
+def match_prefix(path: bytes, prefixes: Sequence[tuple[bytes, _T]]) -> tuple[bytes, _T] | None:
+    """The path after the longest matching prefix, and what that is bound to.
+
+    Args:
+        path: begins with a slash.
+        prefixes: longest first; without a trailing slash, so that the root is empty.
+    """
+    for prefix, bound in prefixes:
+        if path.startswith(prefix) and (len(path) == len(prefix) or path[len(prefix)] == _SLASH):
+            return path[len(prefix) :], bound
+    return None
+
+
+def localize(location: bytes, *, origins: frozenset[bytes], base_path: bytes, prefix: bytes) -> bytes:
+    """A `Location` inside the upstream's base as a local one; any other as it is.
+
+    Args:
+        location: the field's value (RFC 9110, 10.2.2).
+        origins: the upstream's origin in each of its spellings, lower case: `https://host`, `https://host:443`.
+        base_path: the upstream's, without a trailing slash.
+        prefix: the route's, without a trailing slash.
+    """
+    path = location
+    if not location.startswith(b"/"):
+        scheme, separator, rest = location.partition(b"://")
+        authority = re.split(rb"[/?#]", rest, maxsplit=1)[0]
+        if not separator or scheme.lower() + separator + authority.lower() not in origins:
+            return location
+        path = rest[len(authority) :] or b"/"
+    elif location.startswith(b"//"):
+        return location
+    bare = re.split(rb"[?#]", path, maxsplit=1)[0]
+    inside = bare.startswith(base_path) and (len(bare) == len(base_path) or bare[len(base_path)] == _SLASH)
+    try:
+        check_path(bare)
+    except BadRequestError:
+        inside = False
+    return (prefix + path[len(base_path) :] or b"/") if inside else location

@@ -1,0 +1,59 @@
+"""Where transports differ between event loops, and what asyncio has no word for; the one place that knows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+
+_LINGER_RST = struct.pack("ii", 1, 0)
+WRITE_HIGH_WATER = 64 << 10
+"""Bytes that may wait for a slow peer before the other side is paused; one read more (256 KiB) can come on top."""
+
+
+def write(transport: asyncio.WriteTransport, data: bytes | bytearray | memoryview) -> bool:
+    """Write, or say that it cannot be: uvloop raises on a transport that is closed, asyncio only complains."""
+    if transport.is_closing():
+        return False
+    transport.write(data)
+    return True
+
+
+def writelines(transport: asyncio.WriteTransport, pieces: list[bytes | memoryview]) -> bool:
+    """The same for several buffers, in one system call where the loop can."""
+    if transport.is_closing():
+        return False
+    transport.writelines(pieces)
+    return True
+
+
+def write_eof(transport: asyncio.WriteTransport) -> bool:
+    """Half-close, where the transport can (TLS cannot)."""
+    if transport.is_closing() or not transport.can_write_eof():
+        return False
+    # The peer may be gone while nobody has noticed yet.
+    with contextlib.suppress(OSError, RuntimeError):
+        transport.write_eof()
+    return True
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End with a RST: `abort()` alone sends FIN, and a body that ends with the connection would look whole."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family != socket.AF_UNIX:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RST)
+    transport.abort()
+
+
+def pause(transport: asyncio.ReadTransport) -> None:
+    """Stop reading, if it is not stopped or over."""
+    if not transport.is_closing() and transport.is_reading():
+        transport.pause_reading()
+
+
+def resume(transport: asyncio.ReadTransport) -> None:
+    """Go on reading, if it was stopped and is not over."""
+    if not transport.is_closing() and not transport.is_reading():
+        transport.resume_reading()

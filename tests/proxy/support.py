@@ -1,0 +1,163 @@
+"""A proxy over real sockets, with a credential and settings of the test's choice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sidecar.clock import SystemClock
+from sidecar.config.settings import (
+    Address,
+    MemoryStore,
+    NoCredential,
+    Route,
+    Settings,
+    TcpAddress,
+    Upstream,
+)
+from sidecar.errors import Problem
+from sidecar.proxy.server import ProxyServer
+from sidecar.telemetry.http import HttpStats
+
+TOKEN = "Bearer token-1"
+
+
+@dataclass(frozen=True)
+class FakeAttachment:
+    header: bytes = b"Authorization: Bearer token-1\r\n"
+    unsafe_header: bytes = b""
+
+
+@dataclass
+class FakeAuthorizer:
+    """A credential under the test's control: the next versions stand in `versions`, or `problem` is raised."""
+
+    versions: list[FakeAttachment] = field(default_factory=lambda: [FakeAttachment()])
+    problem: Problem | None = None
+    ready: bool = True
+    refused_statuses: frozenset[int] = frozenset({401})
+    gate: asyncio.Event | None = None
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def current(self) -> FakeAttachment | None:
+        return self.versions[0] if self.ready and self.versions else None
+
+    async def obtain(self) -> FakeAttachment:
+        self.events.append(("obtain",))
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.problem is not None:
+            raise self.problem
+        self.ready = True
+        return self.versions[0]
+
+    def refuses(self, status: int, *, safe: bool) -> bool:
+        return status in self.refused_statuses
+
+    async def replace(self, refused: FakeAttachment) -> FakeAttachment | None:
+        self.events.append(("replace", refused.header))
+        if self.gate is not None:
+            await self.gate.wait()
+        if len(self.versions) < 2:
+            return None
+        if self.versions[0] is refused:
+            self.versions.pop(0)
+        return self.versions[0]
+
+    def invalidate(self, refused: FakeAttachment) -> None:
+        self.events.append(("invalidate", refused.header))
+
+    def replayed(self, attachment: FakeAttachment, *, accepted: bool) -> None:
+        self.events.append(("replayed", attachment.header, accepted))
+
+    def received_cookies(self, attachment: FakeAttachment, set_cookie: Sequence[bytes]) -> None:
+        self.events.append(("cookies", tuple(set_cookie)))
+
+
+def route(name: str, upstream: str, **changes: Any) -> Route:
+    """A route at `/name` to `upstream`, a URL."""
+    url = urlsplit(upstream)
+    scheme = "https" if url.scheme == "https" else "http"
+    port = url.port or (443 if scheme == "https" else 80)
+    base = Upstream(scheme, url.hostname or "", port, url.path.rstrip("/"))
+    return replace(
+        Route(name=name, product=None, prefix=f"/{name}", upstream=base, credential="fake", audience=None), **changes
+    )
+
+
+def settings(*routes: Route, **changes: Any) -> Settings:
+    """A configuration of these routes; everything else is the default."""
+    base = Settings(
+        source="test",
+        listen=TcpAddress("127.0.0.1", 0),
+        admin_listen=TcpAddress("127.0.0.1", 0),
+        credentials={"fake": NoCredential("fake")},
+        routes=routes,
+        token_store=MemoryStore(),
+    )
+    return replace(base, **changes)
+
+
+@dataclass
+class RunningProxy:
+    server: ProxyServer
+    address: Address
+    authorizers: dict[str, FakeAuthorizer]
+
+    @property
+    def port(self) -> int:
+        assert isinstance(self.address, TcpAddress)
+        return self.address.port
+
+    @property
+    def stats(self) -> HttpStats:
+        return self.server.stats
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A raw connection."""
+        if isinstance(self.address, TcpAddress):
+            return await asyncio.open_connection("127.0.0.1", self.address.port)
+        return await asyncio.open_unix_connection(str(self.address.path))
+
+    async def exchange(self, raw: bytes, *, end: bool = True) -> bytes:
+        """Send raw bytes (and a FIN), and read all that comes back."""
+        reader, writer = await self.connect()
+        writer.write(raw)
+        if end:
+            writer.write_eof()
+        with contextlib.suppress(ConnectionResetError):
+            async with asyncio.timeout(10):
+                answer = await reader.read()
+                writer.close()
+                return answer
+        raise ConnectionResetError
+
+
+@contextlib.asynccontextmanager
+async def running_proxy(
+    *routes: Route,
+    authorizers: Mapping[str, FakeAuthorizer] | None = None,
+    contexts: Mapping[str, ssl.SSLContext | None] | None = None,
+    listen: Path | None = None,
+    **changes: Any,
+) -> AsyncIterator[RunningProxy]:
+    """A proxy on a free port of 127.0.0.1, or on a Unix socket; `changes` are to the `Settings`."""
+    made = {r.name: (authorizers or {}).get(r.name) or FakeAuthorizer() for r in routes}
+    configuration = settings(*routes, **changes)
+    server = ProxyServer(stats=HttpStats(), clock=SystemClock())
+    server.configure(configuration, made, contexts or {})
+    address = await server.start(configuration.listen)
+    try:
+        yield RunningProxy(server, address, made)
+    finally:
+        await server.close()
