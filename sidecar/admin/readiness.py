@@ -20,6 +20,8 @@ class Readiness:
         self._pending = dict.fromkeys(pending)
         self._draining = False
         self._changed = asyncio.Event()
+        if not pending:
+            self._changed.set()
 
     @property
     def reason(self) -> str | None:

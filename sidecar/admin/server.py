@@ -107,8 +107,9 @@ class AdminServer:
 
     def _answer(self, request: web.BaseRequest) -> web.Response:
         path = request.path
-        if request.rel_url.absolute:
-            raise BadRequestError("Ask with a path, not with a whole URL: this is not a proxy.")
+        given = request.headers.get("Host")  # without one, request.host would ask the DNS for a name
+        if given is not None and given != request.host:
+            raise BadRequestError("The request target's host is not the one in Host.")
         refusal = decide(path, _peer(request), self.guard, request.raw_headers)
         if refusal is not None:
             raise refusal

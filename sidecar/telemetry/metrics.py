@@ -48,7 +48,7 @@ class Metrics:
         # Their series beside each counter would double the exposition and tell nobody anything.
         disable_created_metrics()
         self.registry = CollectorRegistry()
-        self.tokens = TokenMetrics(self.registry, clock)
+        self.tokens = TokenMetrics(self.registry)
         self.config = ConfigMetrics(self.registry, clock)
         self.registry.register(HttpCollector(http))
         ProcessCollector(registry=self.registry)

@@ -1,0 +1,78 @@
+import asyncio
+from contextlib import asynccontextmanager
+
+from sidecar.admin.readiness import Readiness
+from sidecar.admin.server import AdminServer
+from sidecar.admin.status import RouteStatus, Status, StoreStatus, TokenStatus
+from sidecar.config.settings import TcpAddress
+from sidecar.errors import UnknownHostError
+from sidecar.telemetry.http import HttpStats
+from sidecar.telemetry.metrics import Metrics
+from tests.telemetry.support import ManualClock
+
+LOOPBACK = TcpAddress("127.0.0.1", 0)
+
+
+class LocalhostOnly:
+    """A guard that knows one name."""
+
+    def refusal(self, host, authority, values):
+        return None if host in {b"localhost", b"127.0.0.1"} else ("host", UnknownHostError("Not a name of mine."))
+
+
+def status(**changes) -> Status:
+    given = {
+        "pid": 4711,
+        "version": "0.1.0",
+        "started_at": 1_800_000_000.0,
+        "uptime": 60.0,
+        "ready": True,
+        "listen": "127.0.0.1:8600",
+        "admin": "127.0.0.1:8601",
+        "configuration": "/etc/camunda-sidecar/config.yaml",
+        "store": StoreStatus(type="memory"),
+        "routes": (RouteStatus(name="operate", prefix="/operate", upstream="http://u", credential="cluster"),),
+        "tokens": (
+            TokenStatus(credential="cluster", audience="operate.camunda.io", state="fresh", routes=("operate",)),
+        ),
+    }
+    return Status(**{**given, **changes})
+
+
+def server(listen=LOOPBACK, **changes) -> AdminServer:
+    given = {
+        "registry": Metrics(HttpStats(), ManualClock()).registry,
+        "readiness": Readiness(),
+        "status": status,
+        "guard": LocalhostOnly(),
+    }
+    return AdminServer(listen, **{**given, **changes})
+
+
+@asynccontextmanager
+async def serving(listen=LOOPBACK, **changes):
+    """A running admin server."""
+    running = server(listen, **changes)
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.close()
+
+
+async def ask(running: AdminServer, head: str) -> tuple[int, dict[str, str], bytes]:
+    """Send `head` (lines, without the blank one) and read until the end: status, fields, body."""
+    reader, writer = await connect(running)
+    writer.write(head.encode().replace(b"\n", b"\r\n") + b"\r\nConnection: close\r\n\r\n")
+    raw = await reader.read()
+    writer.close()
+    top, _, body = raw.partition(b"\r\n\r\n")
+    first, *rest = top.decode().split("\r\n")
+    fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in rest)}
+    return int(first.split()[1]), fields, body
+
+
+async def connect(running: AdminServer) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if isinstance(running.address, TcpAddress):
+        return await asyncio.open_connection(running.address.host, running.address.port)
+    return await asyncio.open_unix_connection(running.address.path)

@@ -1,0 +1,82 @@
+import pytest
+
+from sidecar.telemetry.http import HttpStats
+from sidecar.telemetry.metrics import Metrics
+from sidecar.tokens.observer import TokenObserver
+from tests.telemetry.support import ManualClock, samples
+
+ISSUER = "https://login.cloud.camunda.io/oauth/token"
+AUDIENCE = "operate.camunda.io"
+
+
+@pytest.fixture
+def metrics():
+    made = Metrics(HttpStats(), ManualClock())
+    observer: TokenObserver = made.tokens
+    observer.registered(issuer=ISSUER, credential="cluster", audience=AUDIENCE)
+    return made
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    return samples(metrics)[f"camunda_sidecar_{name}", *sorted(labels.items())]
+
+
+def test_a_registered_identitys_series_start_at_zero(metrics):
+    """Every label combination that can be known is there before the first event."""
+    found = {key: number for key, number in samples(metrics).items() if key[0].startswith("camunda_sidecar_")}
+    names = [
+        *("token_requests_total" for _ in ("granted", "failed", "throttled", "refused")),
+        *("token_lookups_total" for _ in ("memory", "store", "issuer", "coalesced")),
+        *("token_invalidations_total" for _ in ("upstream_refused", "secret_changed", "session_rotated")),
+        *("store_errors_total" for _ in ("open", "load", "update", "exclusive")),
+        *("token_expiry_timestamp_seconds", "quarantined", "cooldown_until_timestamp_seconds"),
+        *("token_waiters", "token_wait_seconds_count", "budget_wait_seconds_count", "store_up"),
+        "token_request_duration_seconds_count",
+    ]
+    counted = {name: len([key for key in found if key[0] == f"camunda_sidecar_{name}"]) for name in names}
+    assert counted == {name: names.count(name) for name in names}
+    assert {found[key] for key in found if key[0].removeprefix("camunda_sidecar_") in names} == {0.0}
+
+
+def test_attempts_and_waits_are_counted(metrics):
+    """Each attempt by its outcome; waiters go up and down; waits are observed."""
+    tokens = metrics.tokens
+    tokens.waiting()
+    tokens.waiting()
+    tokens.waited(0.5)
+    tokens.budget_waited(issuer=ISSUER, seconds=1.25)
+    tokens.token_requested(issuer=ISSUER, audience=AUDIENCE, outcome="throttled", seconds=0.1)
+    assert value(metrics, "token_waiters") == 1
+    assert value(metrics, "token_wait_seconds_count") == 1
+    assert value(metrics, "budget_wait_seconds_sum") == 1.25
+    assert value(metrics, "token_requests_total", issuer=ISSUER, audience=AUDIENCE, outcome="throttled") == 1
+    assert value(metrics, "token_request_duration_seconds_count") == 1
+
+
+def test_lookups_come_from_events_and_from_the_hot_paths_counter(metrics):
+    """Hand-outs from memory are no events: they are read when somebody looks."""
+    counts = {AUDIENCE: 0}
+    metrics.tokens.read_memory_lookups(lambda: counts)
+    metrics.tokens.looked_up(audience=AUDIENCE, source="coalesced")
+    counts[AUDIENCE] = 41
+    assert value(metrics, "token_lookups_total", audience=AUDIENCE, source="coalesced") == 1
+    assert value(metrics, "token_lookups_total", audience=AUDIENCE, source="memory") == 41
+
+
+def test_states_are_told(metrics):
+    """Expiry, cool-down, quarantine and the store are what they last were; errors and invalidations add up."""
+    tokens = metrics.tokens
+    tokens.token_expires(credential="cluster", audience=AUDIENCE, at=1_800_003_600.0)
+    tokens.cooldown(issuer=ISSUER, until=1_800_000_060.0)
+    tokens.quarantined(credential="cluster", audience=AUDIENCE, active=True)
+    tokens.quarantined(credential="cluster", audience=AUDIENCE, active=False)
+    tokens.store_up(up=True)
+    tokens.store_failed(operation="load")
+    tokens.invalidated(audience=AUDIENCE, reason="upstream_refused")
+    identity = {"credential": "cluster", "audience": AUDIENCE}
+    assert value(metrics, "token_expiry_timestamp_seconds", **identity) == 1_800_003_600.0
+    assert value(metrics, "cooldown_until_timestamp_seconds", issuer=ISSUER) == 1_800_000_060.0
+    assert value(metrics, "quarantined", **identity) == 0
+    assert value(metrics, "store_up") == 1
+    assert value(metrics, "store_errors_total", operation="load") == 1
+    assert value(metrics, "token_invalidations_total", audience=AUDIENCE, reason="upstream_refused") == 1
