@@ -19,14 +19,22 @@ from sidecar.proxy.upstream import UpstreamConnection
 _NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, 5
 _MAX_CONNECT_ANSWER = 16 << 10
 
+Context = Callable[[], ssl.SSLContext | None]
 Explain = Callable[[BaseException], str]
 
 
 class Connector:
     """Opens connections to one upstream."""
 
-    def __init__(self, upstream: Upstream, tls: ssl.SSLContext | None, proxy: str | None, explain: Explain) -> None:
-        """`explain` puts an OSError into a sentence; `proxy` is a URL, perhaps with a password."""
+    def __init__(self, upstream: Upstream, tls: Context, proxy: str | None, explain: Explain) -> None:
+        """One for each route.
+
+        Args:
+            upstream: where to.
+            tls: the context in force; its files may change.
+            proxy: a forward proxy's URL, perhaps with a password.
+            explain: puts an OSError into a sentence.
+        """
         self._upstream = upstream
         self._tls = tls
         self._proxy = proxy
@@ -39,12 +47,13 @@ class Connector:
             UpstreamUnreachableError: says why; its cause is the OSError.
         """
         upstream = self._upstream
+        tls = self._tls()
         try:
             sock = await (self._through_proxy() if self._proxy else _open(upstream.host, upstream.port))
             with _closing_on_error(sock):
-                server_hostname = upstream.host if self._tls is not None else None
+                server_hostname = upstream.host if tls is not None else None
                 _, protocol = await asyncio.get_running_loop().create_connection(
-                    make, sock=sock, ssl=self._tls, server_hostname=server_hostname
+                    make, sock=sock, ssl=tls, server_hostname=server_hostname
                 )
         except OSError as error:
             raise UpstreamUnreachableError(

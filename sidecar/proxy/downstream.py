@@ -316,7 +316,7 @@ class Downstream(asyncio.Protocol):
             data, self._buffer = self._buffer, b""
             self.update_reading()
             self._read_head(data)
-            if self._half_closed and (self._buffer if self._exchange is None else self._reading_body):
+            if self._half_closed and (self._reading_body or self._is_partial()):
                 self._cut_short()
 
     def refuse(self, error: Problem, exchange: Exchange | None = None, *, head_only: bool = False) -> None:
@@ -376,6 +376,9 @@ class Downstream(asyncio.Protocol):
     def body_timed_out(self) -> None:
         """The client stopped in the middle of its body."""
         self._fault(RequestTimeoutError("The request's body stopped coming."))
+
+    def _is_partial(self) -> bool:
+        return self._exchange is None and bool(self._buffer)
 
     def is_idle(self) -> bool:
         """Whether no request is under way."""

@@ -7,7 +7,6 @@ import contextlib
 import os
 import secrets
 import socket
-import ssl
 import stat
 from collections.abc import Mapping
 from functools import partial
@@ -19,7 +18,7 @@ from sidecar.clock import Clock
 from sidecar.config.settings import Address, Route, Settings, TcpAddress, UnixAddress
 from sidecar.errors import Problem
 from sidecar.proxy.authorizer import Authorizer
-from sidecar.proxy.connect import Connector, Explain
+from sidecar.proxy.connect import Connector, Context, Explain
 from sidecar.proxy.downstream import Downstream
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.guard import Guard
@@ -38,7 +37,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ProxyServer:
-    """See the module. `authorizers` and `contexts` (TLS, None for plain) are by route name."""
+    """See the module."""
 
     def __init__(self, *, stats: HttpStats, clock: Clock, explain: Explain = str) -> None:
         self.stats = stats
@@ -64,9 +63,12 @@ class ProxyServer:
         self,
         settings: Settings,
         authorizers: Mapping[str, Authorizer],
-        contexts: Mapping[str, ssl.SSLContext | None],
+        contexts: Mapping[str, Context],
     ) -> None:
-        """Put a configuration in force; requests under way finish by the one that they came in under."""
+        """Put a configuration in force; requests under way finish by the one that they came in under.
+
+        `authorizers` are by route name, and so are `contexts`, the TLS contexts of https upstreams.
+        """
         limits = settings.limits
         self.header_bytes, self.replay_bytes = limits.header_bytes, limits.replay_bytes
         self.head_timeout = limits.head_timeout
@@ -74,12 +76,12 @@ class ProxyServer:
         self._access = settings.logging.access
         old = self.table
         self.stats.route(_UNROUTED)
-        routes = [self._compile(r, authorizers[r.name], contexts.get(r.name)) for r in settings.routes]
+        routes = [self._compile(r, authorizers[r.name], contexts.get(r.name, _plain)) for r in settings.routes]
         self.table = Table(routes, _guard(settings))
         for route in old.routes:
             route.pool.close()
 
-    def _compile(self, route: Route, authorizer: Authorizer, context: ssl.SSLContext | None) -> CompiledRoute:
+    def _compile(self, route: Route, authorizer: Authorizer, context: Context) -> CompiledRoute:
         stats = self.stats.route(route.name)
         connect = Connector(route.upstream, context, route.proxy, self._explain)
 
@@ -208,6 +210,10 @@ class ProxyServer:
         for route in self.table.routes:
             route.pool.reap()
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+
+
+def _plain() -> None:
+    """No TLS."""
 
 
 def _guard(settings: Settings) -> Guard:

@@ -155,7 +155,7 @@ async def running_proxy(
     made = {r.name: (authorizers or {}).get(r.name) or FakeAuthorizer() for r in routes}
     configuration = settings(*routes, **changes)
     server = ProxyServer(stats=HttpStats(), clock=SystemClock())
-    server.configure(configuration, made, contexts or {})
+    server.configure(configuration, made, {name: lambda c=context: c for name, context in (contexts or {}).items()})
     address = await server.start(configuration.listen)
     try:
         yield RunningProxy(server, address, made)
