@@ -14,6 +14,7 @@ from sidecar.config import settings as configured
 from sidecar.credentials import assertion, static, tls
 from sidecar.credentials.client_credentials import ClientCredentialsSource, ClientKey
 from sidecar.credentials.exchange import Line
+from sidecar.credentials.session import SessionSource
 from sidecar.credentials.watched import Pollable, Watched, Watcher
 from sidecar.proxy.authorizer import Authorizer
 from sidecar.secret import Secret, SecretSource
@@ -72,7 +73,7 @@ class _Builder:
             case configured.ClientCredentials():
                 self._sources[route.name] = self._client_credentials(credential, route.audience)
             case configured.SessionLogin():
-                raise NotImplementedError
+                self._sources[route.name] = self._session(credential)
             case configured.StaticToken() | configured.Basic() | configured.NoCredential():
                 self._authorizers[route.name] = self._static(credential)
             case _:
@@ -92,6 +93,18 @@ class _Builder:
                 audience,
                 key=self._keys[credential.name],
                 line=self._line(credential.name, credential.token_url, credential.tls, credential.proxy),
+                clock=self._clock,
+            )
+        return self._shared_sources[shared]
+
+    def _session(self, credential: configured.SessionLogin) -> GrantSource:
+        shared = (credential.name, None)
+        if shared not in self._shared_sources:
+            password = credential.password
+            self._shared_sources[shared] = SessionSource(
+                credential,
+                password=self._watch(Watched(f"credentials.{credential.name}", (password.file,), password.read)),
+                line=self._line(credential.name, credential.login_url, credential.tls, credential.proxy),
                 clock=self._clock,
             )
         return self._shared_sources[shared]

@@ -7,20 +7,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
 from urllib.parse import quote_plus, urlencode
 
 from sidecar.clock import Clock
 from sidecar.config.settings import ClientCredentials
 from sidecar.credentials import assertion
-from sidecar.credentials.exchange import Exchange, Line, Message
+from sidecar.credentials.exchange import FORM, Ask, Exchange, Line, Message
 from sidecar.credentials.verdict import Answer, Asked, judge
 from sidecar.credentials.watched import Watched
 from sidecar.errors import SecretUnavailableError
 from sidecar.secret import Secret
 from sidecar.tokens.grant import AttemptGate, Grant
-
-FORM: Final = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,7 @@ class ClientCredentialsSource:
     def _judge(self, answer: Answer) -> Grant:
         return judge(answer, self._asked, self._clock.wall())
 
-    def _message(self) -> Message:
+    async def _message(self, _ask: Ask) -> Message:
         return token_request(self._settings, self._audience, self._key.value, self._clock.wall())
 
 

@@ -107,3 +107,12 @@ def unexpected_status(status: int, headers: Mapping[str, str]) -> str:
     if status in {400, 401}:
         return "It said nothing that explains why: check token_url and the client at the issuer."
     return "Check token_url."
+
+
+def unexpected_login(status: int) -> str:
+    """What a login's answer means that neither lets in nor refuses."""
+    if status // 100 == 3:  # noqa: PLR2004
+        return "It redirects: this installation logs people in by Identity (OIDC); use client_credentials instead."
+    if status // 100 == 2:  # noqa: PLR2004
+        return "This is no login: correct login_url (…/api/login, or …/login from 8.8)."
+    return "Correct login_url (…/api/login, or …/login from 8.8)."

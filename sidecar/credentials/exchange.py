@@ -1,8 +1,8 @@
 """One conversation with an issuer: attempts through the budget's gate, a time limit for each, a bounded answer.
 
 aiohttp carries it and aiohttp-retry repeats it. An attempt is a client middleware, inside of which stand, in this
-order: the slot, the body made afresh (an assertion's `jti` is for one use), the attempt's own time limit from DNS to
-the body's last byte, and the verdict. aiohttp-retry's own sleep is zero: the budget spaces attempts.
+order: the slot; the attempt's own time limit, from DNS to the body's last byte; the body made afresh (an assertion's
+`jti` is for one use); and the verdict. aiohttp-retry's own sleep is zero: the budget spaces attempts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Final, Generic, TypeVar
 
 import aiohttp
+from aiohttp import hdrs
 from aiohttp_retry import ExponentialRetry, RetryClient
 from yarl import URL
 
@@ -26,8 +27,11 @@ from sidecar.tokens.grant import AttemptGate
 
 T = TypeVar("T")
 Handler = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
+Ask = Callable[[], Awaitable[Answer]]
+"""A GET of the same URL, inside the same attempt: a login page that hands out a CSRF token."""
 
 MAX_ANSWER_BYTES: Final = 256 << 10
+FORM: Final = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +63,10 @@ class Exchange(Generic[T]):
         self,
         line: Line,
         gate: AttemptGate,
-        message: Callable[[], Message],
+        message: Callable[[Ask], Awaitable[Message]],
         judge: Callable[[Answer], T],
     ) -> None:
-        """`judge` raises a `GrantError`; `message` is asked once per attempt, after its slot."""
+        """`judge` raises a `GrantError`; `message` is asked once per attempt, after its slot and inside its time."""
         self._line = line
         self._gate = gate
         self._message = message
@@ -91,8 +95,8 @@ class Exchange(Generic[T]):
             retry_all_server_errors=False,
         )
         # A session a fetch: grants are rare, so a kept connection would be closed long before the next one.
-        async with self._session() as session:
-            client = RetryClient(client_session=session, retry_options=options)
+        async with self._session() as self._client:
+            client = RetryClient(client_session=self._client, retry_options=options)
             async with client.post(
                 URL(self._line.url, encoded=True),
                 allow_redirects=False,
@@ -117,28 +121,40 @@ class Exchange(Generic[T]):
         self,
         session: aiohttp.ClientSession,  # noqa: ARG002 (aiohttp's signature)
         context: SimpleNamespace,  # noqa: ARG002
-        parameters: aiohttp.TraceRequestHeadersSentParams,  # noqa: ARG002
+        parameters: aiohttp.TraceRequestHeadersSentParams,
     ) -> None:
-        self._gate.sent()
+        if parameters.method == hdrs.METH_POST:
+            self._gate.sent()
 
     async def _attempt(self, request: aiohttp.ClientRequest, handler: Handler) -> aiohttp.ClientResponse:
         await self._gate.slot()
-        message = self._message()
-        request.headers.update(message.headers)
-        request.url = request.url.update_query(message.query) if message.query else request.url
-        await request.update_body(message.body)
         try:
             async with asyncio.timeout(self._line.timeout):
+                message = await self._message(self._ask)
+                request.headers.update(message.headers)
+                if message.query:
+                    request.url = request.url.update_query(message.query)
+                await request.update_body(message.body)
                 response = await handler(request)
                 answer = await _answer(response)
         except TimeoutError:
             raise GrantInterruptedError(
                 f"{self._line.url} did not answer within {self._line.timeout:g} s (token_requests.timeout)."
             ) from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise self._fault(error) from None
         self._result = self._judge(answer)
         return response
+
+    async def _ask(self) -> Answer:
+        async with self._client.get(
+            URL(self._line.url, encoded=True),
+            allow_redirects=False,
+            proxy=self._line.proxy,
+            headers={"Accept": "*/*", "Accept-Encoding": "identity"},
+            middlewares=(),
+        ) as response:
+            return await _answer(response)
 
     def _fault(self, error: Exception) -> GrantFailedError:
         fault = connection_faults.explain(error, self._line.url, proxied=self._line.proxy is not None)
@@ -155,4 +171,4 @@ async def _answer(response: aiohttp.ClientResponse) -> Answer:
             raise GrantInterruptedError(
                 f"{response.url.origin()} sent more than {MAX_ANSWER_BYTES >> 10} KiB: that is no token endpoint."
             )
-    return Answer(response.status, response.headers, bytes(body))
+    return Answer(response.status, response.headers, bytes(body), tuple(response.headers.getall(hdrs.SET_COOKIE, ())))

@@ -1,0 +1,181 @@
+"""Cookie login of self-managed Operate and Tasklist, and of 8.8's orchestration cluster (Spring Security's form login).
+
+| version | login | session cookie | CSRF token |
+| --- | --- | --- | --- |
+| to 8.4 | `POST /api/login`, form or query | `OPERATE-SESSION`, `TASKLIST-SESSION` | none |
+| 8.5 to 8.7 | the same | the same | `OPERATE-X-CSRF-TOKEN` or `X-CSRF-TOKEN` (Tasklist's own likewise) |
+| 8.8 | `POST /login`, form | `camunda-session` | `X-CSRF-TOKEN` |
+| later | `GET /login` first: the login itself wants a CSRF token | `camunda-session…` | `X-CSRF-TOKEN` |
+
+The token comes as a response header, as a cookie, or as both; it goes back as a header on unsafe methods, and its
+cookie with all cookies. The header's value wins where both came: Spring masks it against BREACH, and an older filter
+accepts only the masked form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlencode
+
+from sidecar.clock import Clock
+from sidecar.config.settings import SessionLogin
+from sidecar.credentials import cookies, diagnosis
+from sidecar.credentials.exchange import FORM, Ask, Exchange, Line, Message
+from sidecar.credentials.token_response import is_page, is_visible
+from sidecar.credentials.verdict import Answer, retry_after
+from sidecar.credentials.watched import Watched
+from sidecar.errors import (
+    GrantError,
+    GrantFailedError,
+    GrantInterruptedError,
+    GrantRefusedError,
+    GrantThrottledError,
+)
+from sidecar.secret import Secret
+from sidecar.tokens.grant import AttemptGate, Grant
+
+LIFETIME: Final = 8 * 3600.0
+"""Seconds; a session lives until a 401 or this, whichever is first."""
+REFUSED: Final = "login_refused"
+"""Stands where an issuer has its OAuth error code."""
+
+
+class SessionSource:
+    """A `GrantSource`: one login for the whole host."""
+
+    def __init__(self, settings: SessionLogin, *, password: Watched[Secret], line: Line, clock: Clock) -> None:
+        self._settings = settings
+        self._password = password
+        self._line = line
+        self._clock = clock
+        self._page_first = False
+        """Whether this server wants a CSRF token for the login itself; learnt from its first refusal."""
+        self.parameters: tuple[tuple[str, str], ...] = (
+            ("type", "session"),
+            ("request_format", settings.request_format),
+            ("username", settings.username),
+        )
+
+    @property
+    def issuer(self) -> str:
+        """The login's URL."""
+        return self._settings.login_url
+
+    def secret(self) -> Secret:
+        """See `GrantSource`."""
+        return self._password.value
+
+    def refuses(self, status: int, *, safe: bool) -> bool:
+        """A 401; or a 403 to an unsafe request, as Spring's CSRF filter answers once the session is gone."""
+        return status == HTTPStatus.UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and not safe)
+
+    def rotate(self, grant: Grant, set_cookie: Sequence[bytes]) -> Grant | None:
+        """The grant with a session or CSRF cookie that the upstream renewed; other cookies stay out of it."""
+        before = cookies.parse_line(grant.header)
+        changed = cookies.apply(before, [line.decode("latin-1") for line in set_cookie])
+        # A session that the upstream ends is found out by its 401; only then is it logged in again, once for the host.
+        after = before | {name: value for name, value in changed.items() if name in before or _is_ours(name)}
+        if after == before:
+            return None
+        old, new = cookies.csrf_cookie(before), cookies.csrf_cookie(after)
+        unsafe = grant.unsafe_header if old == new or new is None else _csrf_line(*new)
+        return Grant(cookies.cookie_line(after), grant.lifetime, unsafe)
+
+    async def fetch(self, gate: AttemptGate, *, attempts: int) -> Grant:
+        """See `GrantSource`."""
+        return await Exchange(self._line, gate, self._message, self._judge).run(attempts)
+
+    async def _message(self, ask: Ask) -> Message:
+        headers = {}
+        if self._page_first:
+            headers = _with_token(await ask())
+        fields = {"username": self._settings.username, "password": self._password.value.reveal()}
+        if self._settings.request_format == "query":
+            return Message(headers, b"", fields)
+        return Message({**headers, "Content-Type": FORM}, urlencode(fields).encode())
+
+    def _judge(self, answer: Answer) -> Grant:
+        if answer.status // 100 == 2:  # noqa: PLR2004
+            grant = session_grant(answer)
+            if grant is not None:
+                return grant
+        elif wants_token(answer) and not self._page_first:
+            self._page_first = True
+            raise GrantInterruptedError(
+                f"{self} wants a CSRF token for the login itself: it is fetched first from now on."
+            )
+        raise self._failure(answer)
+
+    def _failure(self, answer: Answer) -> GrantError:
+        status = answer.status
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            return GrantThrottledError(
+                f"{self} answered 429: too many logins.", retry_after=retry_after(answer.headers, self._clock.wall())
+            )
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return GrantInterruptedError(f"{self} answered {status}.")
+        if status == HTTPStatus.UNAUTHORIZED or _redirects_to_error(answer):
+            return GrantRefusedError(
+                f"{self} refused user {self._settings.username}: check user and password.", oauth_error=REFUSED
+            )
+        if status == HTTPStatus.FORBIDDEN:
+            return GrantThrottledError(
+                f"{self} answered 403: a firewall stands in between, or blocks this address. All logins to it pause.",
+                retry_after=retry_after(answer.headers, self._clock.wall()),
+            )
+        return GrantFailedError(f"{self} answered {status} without a session. {diagnosis.unexpected_login(status)}")
+
+    def __str__(self) -> str:
+        return f"Credential {self._settings.name}: the login {self._settings.login_url}"
+
+
+def session_grant(answer: Answer) -> Grant | None:
+    """The session that a login's answer begins; None where it sets no session cookie."""
+    jar = cookies.apply({}, answer.set_cookies)
+    line = cookies.cookie_line(jar)
+    if not any(cookies.is_session(name) for name in jar) or len(line) > cookies.MAX_BYTES:
+        return None
+    token = csrf_token(answer.headers, jar)
+    return Grant(line, LIFETIME, _csrf_line(*token) if token is not None else b"")
+
+
+def csrf_token(headers: Mapping[str, str], jar: Mapping[str, str]) -> tuple[str, str] | None:
+    """Name and value for the CSRF header: from a response header, else from a cookie."""
+    for name in cookies.CSRF_NAMES:
+        value = headers.get(name, "")
+        if is_visible(value):
+            return name, value
+    return cookies.csrf_cookie(jar)
+
+
+def wants_token(answer: Answer) -> bool:
+    """Whether a login is refused for want of a CSRF token: Spring says so, or answers 403, which no password earns."""
+    if answer.status not in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return False
+    if b"csrf" in answer.body.lower():
+        return True
+    return answer.status == HTTPStatus.FORBIDDEN and not is_page(answer.headers, answer.body)
+
+
+def _with_token(page: Answer) -> dict[str, str]:
+    jar = cookies.apply({}, page.set_cookies)
+    token = csrf_token(page.headers, jar)
+    headers = dict([token]) if token is not None else {}
+    line = cookies.cookie_line(jar).decode("ascii")
+    if line:
+        headers["Cookie"] = line.removeprefix("Cookie: ").rstrip()
+    return headers
+
+
+def _csrf_line(name: str, value: str) -> bytes:
+    return f"{name}: {value}\r\n".encode("ascii")
+
+
+def _is_ours(name: str) -> bool:
+    return cookies.is_session(name) or cookies.csrf_cookie({name: "x"}) is not None
+
+
+def _redirects_to_error(answer: Answer) -> bool:
+    return answer.status // 100 == 3 and "error" in answer.headers.get("Location", "")  # noqa: PLR2004
