@@ -55,6 +55,10 @@ class SecretUnavailableError(SidecarError):
     """A secret's file cannot be read, is empty, or is not what it should be."""
 
 
+class ListenError(SidecarError):
+    """A listener's address cannot be bound; exit code 1."""
+
+
 # --- what a client sees (RFC 9457) -------------------------------------------------------------------------------
 
 

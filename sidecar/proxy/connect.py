@@ -20,7 +20,8 @@ _NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, 5
 _MAX_CONNECT_ANSWER = 16 << 10
 
 Context = Callable[[], ssl.SSLContext | None]
-Explain = Callable[[BaseException], str]
+Explain = Callable[[OSError, str, bool], str]
+"""What an error says about connecting to a URL, as a sentence; the flag: through a forward proxy."""
 
 
 class Connector:
@@ -33,7 +34,7 @@ class Connector:
             upstream: where to.
             tls: the context in force; its files may change.
             proxy: a forward proxy's URL, perhaps with a password.
-            explain: puts an OSError into a sentence.
+            explain: see `Explain`.
         """
         self._upstream = upstream
         self._tls = tls
@@ -56,9 +57,8 @@ class Connector:
                     make, sock=sock, ssl=tls, server_hostname=server_hostname
                 )
         except OSError as error:
-            raise UpstreamUnreachableError(
-                f"No connection to the upstream {upstream.authority}: {self._explain(error)}"
-            ) from error
+            sentence = self._explain(error, upstream.origin, self._proxy is not None)
+            raise UpstreamUnreachableError(f"No connection to the upstream: {sentence}") from error
         return protocol
 
     async def _through_proxy(self) -> socket.socket:

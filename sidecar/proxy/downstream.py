@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, cast
 from sidecar.errors import (
     BadRequestError,
     BodyTooLargeError,
+    CrossSiteError,
     DrainingError,
     HeadersTooLargeError,
     OverloadedError,
     Problem,
     RequestTimeoutError,
+    UnknownHostError,
     UriTooLongError,
 )
 from sidecar.proxy import h1, problem, transport
@@ -27,6 +29,7 @@ KEEP_ALIVE_SECONDS = 300.0
 LINGER_SECONDS = 2.0
 """How long a refused client may go on sending, so that it reads the answer and not a reset."""
 _NEVER = float("inf")
+_INTRUSIONS = (CrossSiteError, UnknownHostError)
 
 
 class Downstream(asyncio.Protocol):
@@ -34,6 +37,7 @@ class Downstream(asyncio.Protocol):
 
     __slots__ = (
         "_buffer",
+        "_closing",
         "_decoder",
         "_exchange",
         "_half_closed",
@@ -42,7 +46,6 @@ class Downstream(asyncio.Protocol):
         "_read",
         "_reading_body",
         "_scanned",
-        "_started",
         "_taken",
         "deadline",
         "keep_alive",
@@ -61,8 +64,8 @@ class Downstream(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._buffer = b""
         self._scanned = 0
-        self._started = 0.0
         self._half_closed = False
+        self._closing = False
         self._reading_body = False
         self._left = 0
         self._taken = 0
@@ -88,7 +91,7 @@ class Downstream(asyncio.Protocol):
         """See `asyncio.Protocol`. A half-close: an answer that is under way is still sent (True keeps writing open)."""
         self._half_closed = True
         exchange = self._exchange
-        if self._read == self._discard or (exchange is None and not self._buffer):
+        if self._closing or (exchange is None and not self._buffer):
             return False
         if exchange is None or self._reading_body:
             self._cut_short()
@@ -102,7 +105,7 @@ class Downstream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
         """See `asyncio.Protocol`."""
         self.server.forget(self)
-        self._read = self._discard
+        self._discard_all()
         if self._exchange is not None:
             self._exchange.gone()
 
@@ -164,7 +167,7 @@ class Downstream(asyncio.Protocol):
         if (resolved.refusal or line.problem or line.authority) is not None:
             refusal = table.refusal(line, resolved)
             if refusal is not None:
-                self._turn_away(line, *refusal)
+                self._turn_away(line, fields, *refusal, rest)
                 return
         if server.draining:
             raise DrainingError("This sidecar is shutting down.", retry_after=1.0)
@@ -173,7 +176,7 @@ class Downstream(asyncio.Protocol):
         self._max_body = route.settings.max_body
         length = fields.content_length
         if length and self._max_body is not None and length > self._max_body:
-            self._turn_away(line, "", BodyTooLargeError(_too_large(route)))
+            self._turn_away(line, fields, "", BodyTooLargeError(_too_large(route)), rest)
             return
         self.keep_alive = not fields.close if line.minor else fields.keep_alive and not fields.close
         upgrade = fields.upgrade == b"websocket" and bool(line.minor) and not (length or fields.chunked)
@@ -206,12 +209,19 @@ class Downstream(asyncio.Protocol):
             self._reading_body = False
             self._read = self._read_ahead
 
-    def _turn_away(self, line: ResolvedLine, reason: str, error: Problem) -> None:
-        """A well-formed request that may not come in or go on."""
+    def _turn_away(
+        self, line: ResolvedLine, fields: h1.RequestFields, reason: str, error: Problem, rest: bytes
+    ) -> None:
+        """A well-formed request that may not come in or go on; where that is safe, the connection serves the next."""
         if reason:
             self.server.stats.guard_rejections[reason] += 1
         self.server.count_refusal(error, line)
-        self.refuse(error, head_only=line.method == b"HEAD")
+        bodyless = not (fields.content_length or fields.chunked)
+        self.keep_alive = bodyless and line.minor == 1 and not fields.close and not isinstance(error, _INTRUSIONS)
+        self.refuse(error, close=not self.keep_alive, head_only=line.method == b"HEAD")
+        if self.keep_alive:
+            self._buffer = rest
+            self._next()
 
     # --- the body ------------------------------------------------------------------------------------------------
 
@@ -264,6 +274,12 @@ class Downstream(asyncio.Protocol):
         self._buffer += data
         self.update_reading()
 
+    def _discard_all(self) -> None:
+        """From here on nothing that the client sends means anything."""
+        self._closing = True
+        self._buffer = b""
+        self._read = self._discard
+
     def _discard(self, data: bytes) -> None:
         pass
 
@@ -296,15 +312,18 @@ class Downstream(asyncio.Protocol):
         """The answer is sent, or never will be; go on with the next request."""
         self._exchange = None
         self.upstream_is_full = False
-        if self.transport.is_closing() or self._read == self._discard:
+        if self._closing or self.transport.is_closing():
             return
         if not self.keep_alive or (self._half_closed and not self._buffer):
             self._close_lingering() if self._reading_body else self._close()
             return
-        self._read = self._read_head
-        self.deadline = self.server.clock.monotonic() + KEEP_ALIVE_SECONDS
         if self.server.draining:
             self.server.exchange_ended()
+        self._next()
+
+    def _next(self) -> None:
+        self._read = self._read_head
+        self.deadline = self.server.clock.monotonic() + KEEP_ALIVE_SECONDS
         if self._buffer:
             # Not from here: a thousand pipelined requests would be a thousand frames deep.
             asyncio.get_running_loop().call_soon(self._read_buffered)
@@ -312,22 +331,24 @@ class Downstream(asyncio.Protocol):
             transport.resume(self.transport)
 
     def _read_buffered(self) -> None:
-        if self._exchange is None and self._read == self._read_head and not self.transport.is_closing():
+        if self._exchange is None and not self._closing and not self.transport.is_closing():
             data, self._buffer = self._buffer, b""
             self.update_reading()
             self._read_head(data)
             if self._half_closed and (self._reading_body or self._is_partial()):
                 self._cut_short()
 
-    def refuse(self, error: Problem, exchange: Exchange | None = None, *, head_only: bool = False) -> None:
-        """Answer with `error`; the connection goes on only if it is known where the next request begins."""
-        if exchange is not None:
-            head_only = exchange.line.method == b"HEAD"
-        close = exchange is None or not self.keep_alive or self._reading_body or not exchange.line.minor
+    def refuse(self, error: Problem, *, close: bool = True, head_only: bool = False) -> None:
+        """Answer with `error`; the connection goes on only where it is known that the next request follows."""
         transport.write(self.transport, problem.response(error, close=close, head_only=head_only))
         if close:
             self.keep_alive = False
             self._close_lingering()
+
+    def fail(self, error: Problem, line: ResolvedLine) -> None:
+        """The exchange's answer is `error`."""
+        close = not self.keep_alive or self._reading_body or not line.minor
+        self.refuse(error, close=close, head_only=line.method == b"HEAD")
 
     def _fault(self, error: Problem) -> None:
         """What the client sends is no request."""
@@ -341,18 +362,17 @@ class Downstream(asyncio.Protocol):
 
     def abort(self) -> None:
         """End so that nothing which was sent can look whole."""
-        self._read = self._discard
+        self._discard_all()
         transport.reset(self.transport)
 
     def _close(self) -> None:
-        self._read = self._discard
+        self._discard_all()
         if not self.transport.is_closing():
             self.transport.close()
 
     def _close_lingering(self) -> None:
         """Say that nothing more comes, and let the client finish sending: else it gets a reset and no answer."""
-        self._read = self._discard
-        self._buffer = b""
+        self._discard_all()
         if self._half_closed or not transport.write_eof(self.transport):
             self._close()
             return
@@ -366,9 +386,9 @@ class Downstream(asyncio.Protocol):
         self.deadline = _NEVER
         if self._exchange is not None:
             self._exchange.expired()
-        elif self._buffer and self._read == self._read_head:
+        elif self._buffer:
             self._fault(RequestTimeoutError("The request's head did not arrive in time (limits.head_timeout)."))
-        elif self._read == self._discard:
+        elif self._closing:
             self.transport.abort()
         else:
             self._close()

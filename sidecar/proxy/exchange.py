@@ -442,7 +442,7 @@ class Exchange:
             self._finish("sidecar")
         else:
             self.status = error.status
-            self._client.refuse(error, self)
+            self._client.fail(error, self.line)
             self._finish("sidecar")
 
     def gone(self) -> None:

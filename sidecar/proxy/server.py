@@ -39,7 +39,9 @@ _log = structlog.get_logger(__name__)
 class ProxyServer:
     """See the module."""
 
-    def __init__(self, *, stats: HttpStats, clock: Clock, explain: Explain = str) -> None:
+    def __init__(
+        self, *, stats: HttpStats, clock: Clock, explain: Explain = lambda error, _url, _proxied: str(error)
+    ) -> None:
         self.stats = stats
         self.clock = clock
         self.draining = False
@@ -124,6 +126,10 @@ class ProxyServer:
         except TimeoutError:
             return False
         return True
+
+    def stop_waiting(self) -> None:
+        """End a drain now, whatever is still under way."""
+        self._drained.set()
 
     async def close(self) -> None:
         """End everything that is still there."""
