@@ -1,0 +1,63 @@
+"""The issuer's rate limit as Camunda SaaS has it: about one token request a second from one source address."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How often one source address may ask, and what repeated bursts cost it. Seconds throughout."""
+
+    interval: float = 1.0
+    """Between two requests; 0: no limit."""
+    strikes: int = 20
+    """So many requests over the limit, within `window`, block the address."""
+    window: float = 60.0
+    block: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of one request."""
+
+    kind: Literal["allowed", "throttled", "blocked"]
+    retry_after: float = 0.0
+
+
+@dataclass(slots=True)
+class _Source:
+    next_at: float = float("-inf")
+    blocked_until: float = float("-inf")
+    strikes: deque[float] = field(default_factory=deque)
+
+
+class RateLimiter:
+    """Decides request by request; `now` is an argument, so that a test needs no waiting."""
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit = limit
+        self._sources: dict[str, _Source] = {}
+
+    def admit(self, address: str, now: float) -> Verdict:
+        """Count one request from `address`, whatever becomes of it later: failed ones count too."""
+        source = self._sources.setdefault(address, _Source())
+        if now < source.blocked_until:
+            return Verdict("blocked", source.blocked_until - now)
+        if now >= source.next_at:
+            source.next_at = now + self._limit.interval
+            return Verdict("allowed")
+        return self._strike(source, now)
+
+    def _strike(self, source: _Source, now: float) -> Verdict:
+        strikes = source.strikes
+        strikes.append(now)
+        while strikes[0] <= now - self._limit.window:
+            strikes.popleft()
+        if len(strikes) < self._limit.strikes:
+            return Verdict("throttled", source.next_at - now)
+        strikes.clear()
+        source.blocked_until = now + self._limit.block
+        return Verdict("blocked", self._limit.block)
