@@ -29,6 +29,7 @@ KEEP_ALIVE_SECONDS = 300.0
 LINGER_SECONDS = 2.0
 """How long a refused client may go on sending, so that it reads the answer and not a reset."""
 _NEVER = float("inf")
+_CR = 0x0D
 _INTRUSIONS = (CrossSiteError, UnknownHostError)
 
 
@@ -46,6 +47,7 @@ class Downstream(asyncio.Protocol):
         "_read",
         "_reading_body",
         "_scanned",
+        "_skipped",
         "_taken",
         "deadline",
         "keep_alive",
@@ -64,6 +66,7 @@ class Downstream(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._buffer = b""
         self._scanned = 0
+        self._skipped = False
         self._half_closed = False
         self._closing = False
         self._reading_body = False
@@ -125,19 +128,27 @@ class Downstream(asyncio.Protocol):
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
-        elif data.startswith(b"\r\n"):
-            data = data[2:]  # an empty line before a request is let pass (RFC 9112, 2.2)
+        if data[0] == _CR:
+            data = self._skip_empty_line(data)
         end = data.find(b"\r\n\r\n")
         if end < 0 or end + 4 > self.server.header_bytes:
             self._read_partial_head(data)
             return
         self._scanned = 0
+        self._skipped = False
         line_end = data.find(b"\r\n")
         try:
             self._accept(data[:line_end], data[line_end + 2 : end + 2], data[end + 4 :])
         except Problem as error:
             self.server.count_refusal(error)
             self.refuse(error)
+
+    def _skip_empty_line(self, data: bytes) -> bytes:
+        """One empty line before a request is let pass (RFC 9112, 2.2), and no more."""
+        if self._skipped or not b"\r\n".startswith(data[:2]):
+            return data
+        self._skipped = len(data) > 1
+        return data[2:] if self._skipped else data
 
     def _read_partial_head(self, data: bytes) -> None:
         if len(data) > self.server.header_bytes:
@@ -147,7 +158,7 @@ class Downstream(asyncio.Protocol):
             else:
                 self._fault(HeadersTooLargeError(f"The request's head is over {limit}."))
             return
-        fault = h1.early_fault(data, self._scanned)
+        fault = h1.early_fault(data, self._scanned) if data != b"\r" or self._skipped else None
         if fault is not None:
             self._fault(BadRequestError(fault))
             return
@@ -315,7 +326,7 @@ class Downstream(asyncio.Protocol):
         if self._closing or self.transport.is_closing():
             return
         if not self.keep_alive or (self._half_closed and not self._buffer):
-            self._close_lingering() if self._reading_body else self._close()
+            self._close_lingering()
             return
         if self.server.draining:
             self.server.exchange_ended()
