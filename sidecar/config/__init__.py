@@ -3,6 +3,15 @@
 `load(config, environ)` is the one door (`load.py`); `json_schema()` describes what may be written (`schema.py`).
 """
 
+from typing import Any
+
 from sidecar.config.load import load
 
-__all__ = ["load"]
+__all__ = ["json_schema", "load"]
+
+
+def json_schema() -> dict[str, Any]:
+    """A JSON Schema (2020-12) of the configuration file."""
+    from sidecar.config import schema  # noqa: PLC0415 (a running sidecar does not need it)
+
+    return schema.json_schema()

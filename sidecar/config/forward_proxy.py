@@ -49,8 +49,9 @@ def _parse_proxy(text: str) -> str:
         valid = False
     if not valid:
         raise BadValueError("is not a proxy's URL", "write it like http://proxy:3128")
-    if parts.scheme not in {"http", "https"}:
-        raise BadValueError("is not an http or https proxy", "only HTTP proxies (CONNECT) are supported, not SOCKS")
+    if parts.scheme != "http":
+        cure = "write http://, which is how the proxy is spoken to; what goes through it is encrypted all the same"
+        raise BadValueError("is not an http proxy's URL", cure)
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise BadValueError("has more than a host and a port", "write it like http://proxy:3128")
     return text.rstrip("/")

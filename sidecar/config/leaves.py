@@ -21,6 +21,8 @@ class Leaf:
     parse: Callable[[str], object]
     """Raises BadValueError."""
     schema: Mapping[str, object] = field(default_factory=lambda: {"type": "string"})
+    kind: str = "text"
+    """What the reference calls it."""
     placeholder: object = ""
     """Stands for a required value that is missing or wrong while the rest is checked."""
 
@@ -40,8 +42,10 @@ _SIZE = r"([0-9]{1,12})\s?(|B|KiB|MiB|GiB|kB|MB|GB)"
 _LONGEST = 365 * 86400.0
 _TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"  # noqa: S105 (RFC 9110, 5.6.2: what a field name or a method may be)
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
-_SEGMENT = r"(?:\*\*?|(?:[A-Za-z0-9._~!$&'()+,;=:@-]|%[0-9A-Fa-f]{2})+)"
+_CHARACTER = r"(?:[A-Za-z0-9._~!$&'()+,;=:@-]|%[0-9A-Fa-f]{2})"
+_SEGMENT = rf"(?:\*\*|\*?{_CHARACTER}+(?:\*{_CHARACTER}+)*\*?|\*)"
 _RULE = rf"(?:{_TOKEN} +)?/(?:{_SEGMENT}(?:/{_SEGMENT})*/?)?"
+_HOST = r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+"
 _PREFIX = r"/(?:[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*/?)?"
 
 
@@ -121,8 +125,8 @@ def _file(text: str) -> Path:
 def _rule(text: str) -> Rule:
     method, _, pattern = text.rpartition(" ")
     if not re.fullmatch(_RULE, text):
-        if "**" in pattern.replace("/**", "/") or "*" in pattern.replace("/**", "").replace("/*", ""):
-            raise BadValueError("has a * that is not a whole segment", "* is one segment and ** any number: /api/*/**")
+        if re.search(r"[^/]\*\*|\*\*[^/]", pattern):
+            raise BadValueError("has a ** that is not a whole segment", "* is one segment and ** any number: /api/*/**")
         raise BadValueError("is not a rule", "write it like GET /api/public/** or /api/**, without a query")
     if any(segment in {".", ".."} for segment in pattern.split("/")):
         raise BadValueError("has a . or .. segment", "write the path that is meant")
@@ -149,8 +153,8 @@ def _header(text: str) -> RequiredHeader:
 
 
 def _host(text: str) -> str:
-    if text.startswith("unix:") or not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?", text):
-        raise BadValueError("is not a host name", "write it like sidecar.internal or sidecar.internal:8600")
+    if not re.fullmatch(_HOST, text):
+        raise BadValueError("is not a host name", "write it like sidecar.internal, without a port")
     return text.lower()
 
 
@@ -194,28 +198,35 @@ _URL = r"https?://[^\s?#@]+"
 
 Text = Annotated[str, Leaf(_text, _TEXT)]
 AnyText = Annotated[str, Leaf(_any_text, _TEXT)]
-SecretText = Annotated[Secret, Leaf(_secret, _TEXT)]
-RedisUrl = Annotated[Secret, Leaf(_redis_url, _schema(r"(?:rediss?|unix)://\S+", "redis://redis:6379/0"))]
-FilePath = Annotated[Path, Leaf(_file)]
-Duration = Annotated[float, Leaf(parse_duration, _DURATION_SCHEMA)]
-Timeout = Annotated[float, Leaf(parse_positive_duration, _DURATION_SCHEMA)]
-Size = Annotated[int, Leaf(parse_size, _SIZE_SCHEMA)]
-PositiveSize = Annotated[int, Leaf(parse_positive_size, _SIZE_SCHEMA)]
-Count = Annotated[int, Leaf(_count, {"type": "integer", "minimum": 1})]
-Share = Annotated[float, Leaf(_share, {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1})]
-Switch = Annotated[bool, Leaf(_switch, {"type": "boolean"})]
-Listen = Annotated[Address, Leaf(urls.parse_listen, _schema(r"unix:/.+|\S+:[0-9]{1,5}", "127.0.0.1:8600"))]
+SecretText = Annotated[Secret, Leaf(_secret, _TEXT, "secret")]
+RedisUrl = Annotated[Secret, Leaf(_redis_url, _schema(r"(?:rediss?|unix)://\S+", "redis://redis:6379/0"), "secret")]
+FilePath = Annotated[Path, Leaf(_file, {"type": "string", "minLength": 1}, "file")]
+Duration = Annotated[float, Leaf(parse_duration, _DURATION_SCHEMA, "duration")]
+Timeout = Annotated[float, Leaf(parse_positive_duration, _DURATION_SCHEMA, "duration")]
+Size = Annotated[int, Leaf(parse_size, _SIZE_SCHEMA, "size")]
+PositiveSize = Annotated[int, Leaf(parse_positive_size, _SIZE_SCHEMA, "size")]
+Count = Annotated[int, Leaf(_count, {"type": "integer", "minimum": 1}, "number")]
+Share = Annotated[float, Leaf(_share, {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, "number")]
+Switch = Annotated[bool, Leaf(_switch, {"type": "boolean"}, "true, false")]
+Listen = Annotated[Address, Leaf(urls.parse_listen, _schema(r"unix:/.+|\S+:[0-9]{1,5}", "127.0.0.1:8600"), "address")]
 BaseUrl = Annotated[
     Upstream,
-    Leaf(urls.parse_base, _schema(_URL, "https://bru-2.operate.camunda.io/id"), Upstream("https", "invalid", 443, "")),
+    Leaf(
+        urls.parse_base,
+        _schema(_URL, "https://bru-2.operate.camunda.io/id"),
+        "URL",
+        Upstream("https", "invalid", 443, ""),
+    ),
 ]
-TokenUrl = Annotated[str, Leaf(urls.parse_endpoint, _schema(r"https?://[^\s#@]+"), "https://invalid")]
-LoginUrl = Annotated[str, Leaf(lambda text: urls.parse_endpoint(text, query=False), _schema(_URL), "https://invalid")]
-Origin = Annotated[str, Leaf(urls.parse_origin)]
-RuleText = Annotated[Rule, Leaf(_rule, _schema(_RULE, "GET /api/public/**"))]
-Prefix = Annotated[str, Leaf(_prefix, _schema(_PREFIX, "/operate"))]
-Header = Annotated[RequiredHeader, Leaf(_header, _schema(rf"{_TOKEN}(?::.+)?", "X-Sidecar"))]
-Host = Annotated[str, Leaf(_host)]
-Name = Annotated[str, Leaf(_name, _schema(_NAME))]
+TokenUrl = Annotated[str, Leaf(urls.parse_endpoint, _schema(r"https?://[^\s#@]+"), "URL", "https://invalid")]
+LoginUrl = Annotated[
+    str, Leaf(lambda text: urls.parse_endpoint(text, query=False), _schema(_URL), "URL", "https://invalid")
+]
+Origin = Annotated[str, Leaf(urls.parse_origin, _schema(r"https?://[^\s/?#@]+/?", "http://keycloak:18080"), "origin")]
+RuleText = Annotated[Rule, Leaf(_rule, _schema(_RULE, "GET /api/public/**"), "rule")]
+Prefix = Annotated[str, Leaf(_prefix, _schema(_PREFIX, "/operate"), "path")]
+Header = Annotated[RequiredHeader, Leaf(_header, _schema(rf"{_TOKEN}(?::.+)?", "X-Sidecar"), "header")]
+Host = Annotated[str, Leaf(_host, _schema(_HOST, "sidecar.internal"), "host")]
+Name = Annotated[str, Leaf(_name, _schema(_NAME), "name")]
 Region = Annotated[str, Leaf(_region, _schema("[a-z0-9-]+", "bru-2"))]
 ClusterId = Annotated[str, Leaf(_cluster_id, _schema("[A-Za-z0-9-]+"))]

@@ -92,7 +92,7 @@ class ClientCredentials(Part, frozen=True, kw_only=True, tag_field="type", tag="
 
     token_url: Annotated[
         TokenUrl | None,
-        Doc(f"The issuer's token endpoint. Without it, `identity` and `entra`: Camunda SaaS, {SAAS_TOKEN_URL}."),
+        Doc(f"The issuer's token endpoint. Default: the preset's, else Camunda SaaS's, {SAAS_TOKEN_URL}."),
     ] = None
     identity: Annotated[Identity | None, Doc("Preset: self-managed Identity on Keycloak.")] = None
     entra: Annotated[Entra | None, Doc("Preset: Microsoft Entra ID.")] = None
@@ -289,7 +289,9 @@ class Configuration(Part, frozen=True, kw_only=True):
         default_factory=dict
     )
     routes: Annotated[dict[Name, Route], Doc("What it forwards, by name.")]
-    token_store: Annotated[TokenStore, Doc("Where tokens and their budgets are shared.")] = FileStore()
+    token_store: Annotated[TokenStore, Doc("Where tokens and their budgets are shared. Default: `type: file`.")] = (
+        FileStore()
+    )
     token_requests: Annotated[TokenRequests, Doc("How often issuers are asked.")] = TokenRequests()
     refresh: Annotated[Refresh, Doc("When tokens are renewed.")] = Refresh()
     guard: Annotated[Guard, Doc("Who may come in.")] = Guard()

@@ -1,0 +1,55 @@
+"""`check`: is this configuration right, and what does it mean?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sidecar.cli.support import config_option, load_settings
+from sidecar.config import json_schema
+
+
+@click.command("check")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of YAML.")
+@click.option("--quiet", "-q", is_flag=True, help="Print mistakes and warnings only.")
+@click.option("--schema", is_flag=True, help="Print the configuration's JSON Schema (for editors), and check nothing.")
+def command(config: Path | None, as_json: bool, quiet: bool, schema: bool) -> None:
+    """Validate the configuration and print what it resolves to.
+
+    Every default is filled in, every secret is masked, and secret and key files are read. Nothing is connected to:
+    that is what `doctor` does. All mistakes are printed at once, each with its place and its cure.
+
+    \b
+    Exit code 0: valid (there may be warnings). 2: not valid; `run` would not start either.
+
+    \b
+    Examples:
+      camunda-sidecar check
+      camunda-sidecar check --config config.yaml --json | jq .routes
+      camunda-sidecar check --schema > camunda-sidecar.schema.json
+    """  # noqa: D301 (click's mark for a paragraph that is not rewrapped)
+    if schema:
+        click.echo(json.dumps(json_schema(), indent=2))
+        return
+    settings = load_settings(config)
+    if quiet:
+        return
+    from sidecar.config.describe import describe  # noqa: PLC0415 (not needed for mistakes)
+
+    described = describe(settings)
+    warnings = [str(warning) for warning in settings.warnings]
+    if as_json:
+        click.echo(json.dumps({"source": settings.source, "warnings": warnings, "settings": described}, indent=2))
+        return
+    click.echo(f"# {settings.source}: valid" + (f", {len(warnings)} warning(s)" if warnings else ""))
+    click.echo(_yaml(described), nl=False)
+
+
+def _yaml(value: dict[str, Any]) -> str:
+    import yaml  # noqa: PLC0415 (likewise)
+
+    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120))

@@ -1,0 +1,135 @@
+"""`explain METHOD PATH`: what would happen to this request?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from sidecar.cli.support import config_option, load_settings
+from sidecar.config.describe import duration, without_password
+from sidecar.config.settings import (
+    Basic,
+    ClientCredentials,
+    Credential,
+    NoCredential,
+    Route,
+    Rule,
+    SessionLogin,
+    Settings,
+    StaticToken,
+)
+from sidecar.errors import ForbiddenByPolicyError, NoRouteError, Problem
+from sidecar.proxy import h1
+from sidecar.proxy.policy import RuleSet
+from sidecar.proxy.target import match_prefix, parse
+
+
+@click.command("explain")
+@click.argument("method")
+@click.argument("path")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(method: str, path: str, config: Path | None, as_json: bool) -> None:
+    """Say which route, credential, audience, upstream URL and policy a request meets.
+
+    PATH is the path as a client sends it, prefix and query included, or a whole URL. Nothing is sent anywhere.
+
+    \b
+    Examples:
+      camunda-sidecar explain GET /operate/v1/process-instances/1
+      camunda-sidecar explain POST '/optimize/api/public/export?limit=1'
+    """  # noqa: D301 (click's mark for a paragraph that is not rewrapped)
+    settings = load_settings(config, show_warnings=False)
+    explanation = explain(settings, method.upper(), path)
+    if as_json:
+        click.echo(json.dumps(explanation.lines, indent=2))
+        return
+    click.echo(f"{method.upper()} {path}")
+    for name, value in explanation.lines.items():
+        click.echo(f"  {name:<11} {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What is said of one request, in order."""
+
+    lines: dict[str, str]
+
+
+def explain(settings: Settings, method: str, path: str) -> Explanation:
+    """Decide by the very functions that the data plane decides by."""
+    lines: dict[str, str] = {}
+    try:
+        _explain(settings, method, path, lines)
+    except Problem as problem:
+        lines = {"outcome": f"refused: {problem.status} {problem.code}", "why": problem.detail, **lines}
+    return Explanation(lines)
+
+
+def _explain(settings: Settings, method: str, path: str, lines: dict[str, str]) -> None:
+    """Fill `lines` as far as the request comes.
+
+    Raises:
+        Problem: where it comes no further.
+    """
+    request = h1.request_line(f"{method} {path} HTTP/1.1".encode(errors="surrogateescape"))
+    target = parse(request.target)
+    found = match_prefix(target.path, _prefixes(settings.routes))
+    if found is None:
+        known = ", ".join(route.prefix for route in settings.routes)
+        raise NoRouteError(f"No route has a prefix of this path; there are: {known}.")
+    rest, route = found
+    lines["route"] = f"{route.name} (prefix {route.prefix})"
+    public = _first(route.public, request.method, rest)
+    allowed = _first(route.allow or (), request.method, rest)
+    if route.allow is not None and public is None and allowed is None:
+        lines["allow"] = ", ".join(map(str, route.allow)) or "nothing"
+        raise ForbiddenByPolicyError(f"Route {route.name} does not allow this method and path.")
+    upstream = route.upstream
+    url = upstream.origin + (upstream.base_path + rest.decode() or "/") + target.query.decode()
+    lines["upstream"] = f"{method} {url}"
+    lines["credential"] = "none: it is public" if public else _credential(settings.credentials[route.credential])
+    if public is None:
+        lines["audience"] = route.audience or "none"
+    lines["policy"] = _policy(route, public, allowed)
+    times = route.timeouts
+    lines["timeouts"] = ", ".join(
+        f"{name} {duration(getattr(times, name))}" for name in ("connect", "response", "idle")
+    )
+    if route.proxy:
+        lines["proxy"] = without_password(route.proxy) or ""
+
+
+def _prefixes(routes: Iterable[Route]) -> list[tuple[bytes, Route]]:
+    prefixes = [(route.prefix.rstrip("/").encode(), route) for route in routes]
+    return sorted(prefixes, key=lambda pair: len(pair[0]), reverse=True)
+
+
+def _first(rules: Iterable[Rule], method: bytes, path: bytes) -> Rule | None:
+    return next((rule for rule in rules if RuleSet([rule]).matches(method, path)), None)
+
+
+def _policy(route: Route, public: Rule | None, allowed: Rule | None) -> str:
+    if public:
+        return f"public by `{public}`: forwarded with no Authorization"
+    if allowed:
+        return f"allowed by `{allowed}`"
+    return f"everything is allowed (routes.{route.name} has no `allow`)"
+
+
+def _credential(credential: Credential) -> str:
+    match credential:
+        case ClientCredentials(token_url=url, client_id=client_id):
+            return f"{credential.name}: a bearer token for client {client_id} from {url}"
+        case StaticToken():
+            return f"{credential.name}: a static bearer token"
+        case SessionLogin(login_url=url, username=username):
+            return f"{credential.name}: a session of {username} from {url}"
+        case Basic(username=username):
+            return f"{credential.name}: HTTP Basic as {username}"
+        case NoCredential():
+            return f"{credential.name}: nothing is attached"

@@ -1,0 +1,95 @@
+"""The credentials file that the Camunda Console lets a user download, in any of its forms, as environment variables.
+
+The forms are shell (`export NAME='value'`, an .env file, PowerShell's), Spring properties, and Spring YAML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from sidecar.config.report import Report
+
+_ASSIGNMENT = re.compile(
+    r"\s*(?:export\s+|set\s+|\$env:)?(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)\s*[=:]\s*(?P<value>.*?)\s*;?\s*"
+)
+_VARIABLE = re.compile(r"(?:ZEEBE|CAMUNDA)_[A-Z0-9_]+")
+
+SPRING = {
+    "clientid": "ZEEBE_CLIENT_ID",
+    "clientsecret": "ZEEBE_CLIENT_SECRET",
+    "clusterid": "CAMUNDA_CLUSTER_ID",
+    "region": "CAMUNDA_CLUSTER_REGION",
+    "restaddress": "ZEEBE_REST_ADDRESS",
+    "baseurl": "ZEEBE_REST_ADDRESS",
+    "tokenurl": "ZEEBE_AUTHORIZATION_SERVER_URL",
+    "issuer": "ZEEBE_AUTHORIZATION_SERVER_URL",
+    "authorizationserverurl": "ZEEBE_AUTHORIZATION_SERVER_URL",
+    "audience": "ZEEBE_TOKEN_AUDIENCE",
+}
+"""A Spring key's last part, without dashes and in lower case, under `camunda.client` or `zeebe.client`."""
+
+
+def decode(content: bytes, report: Report) -> str:
+    """The file's text; UTF-16 is what some Windows tools save."""
+    try:
+        return content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
+    except UnicodeDecodeError:
+        report.mistake((), "is not text", "save it as UTF-8")
+        return ""
+
+
+def read_credentials(text: str, report: Report) -> dict[str, str]:
+    """The variables that a credentials file sets, by Camunda's names for them; none is a mistake."""
+    found: dict[str, str] = {}
+    for name, value in (*_yaml(text), *_lines(text)):
+        if variable := _variable(name):
+            found.setdefault(variable, value)
+    if not found:
+        report.mistake(
+            (),
+            "is no credentials file: it sets no variable such as ZEEBE_CLIENT_ID and no key such as"
+            " camunda.client.auth.client-id",
+            "in the Console, create a client and download its credentials, as environment variables or for Spring",
+        )
+    return found
+
+
+def _variable(name: str) -> str | None:
+    if _VARIABLE.fullmatch(name):
+        return name
+    path = name.lower().replace("-", "").split(".")
+    if path[:2] in (["camunda", "client"], ["zeebe", "client"]):
+        return SPRING.get(path[-1])
+    return None
+
+
+def _lines(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        if match := _ASSIGNMENT.fullmatch(line):
+            yield match["name"], _unquoted(match["value"])
+
+
+def _unquoted(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1]
+    return value
+
+
+def _yaml(text: str) -> Iterator[tuple[str, str]]:
+    """A YAML mapping's leaves by their dotted names; nothing where it is no YAML."""
+    import yaml  # noqa: PLC0415 (only `init` needs this)
+
+    try:
+        value = yaml.load(text, yaml.BaseLoader)  # noqa: S506 (knows mappings, lists and text)
+    except (yaml.YAMLError, RecursionError):
+        return
+    yield from _leaves(value, "")
+
+
+def _leaves(value: object, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, str) and value:
+        yield name, value

@@ -1,0 +1,102 @@
+"""The reference of all keys in Markdown, made from the model: the tables of `docs/configuration.md`.
+
+`python -m sidecar.config.reference docs/configuration.md` writes them anew; a test tells when that is due.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+
+from sidecar.config.convert import alternatives, hints_of, leaf_of, tag_of, unwrap
+from sidecar.config.describe import duration, size
+from sidecar.config.model import Configuration
+from sidecar.config.schema import doc_of
+
+BEGIN = "<!-- begin: made by python -m sidecar.config.reference -->"
+END = "<!-- end -->"
+
+
+def reference() -> str:
+    """A table for the whole, and one for each section, in the model's order."""
+    return "\n\n".join(_section(path, struct) for path, struct in sections(Configuration, ""))
+
+
+def sections(struct: type[msgspec.Struct], path: str) -> Iterator[tuple[str, type[msgspec.Struct]]]:
+    """A mapping and all that stand in it, each with its path in the file."""
+    yield path, struct
+    for name, hint in hints_of(struct).items():
+        annotation, _ = unwrap(hint)
+        below = f"{path}.{name}" if path else name
+        for member in alternatives(annotation):
+            item, metadata = unwrap(member)
+            if leaf_of(metadata):
+                continue
+            if get_origin(item) is dict:
+                item, below = get_args(item)[1], f"{path}.{name}.*" if path else f"{name}.*"
+            for part in alternatives(item):
+                if isinstance(part, type) and issubclass(part, msgspec.Struct):
+                    yield from sections(part, below)
+
+
+def _section(path: str, struct: type[msgspec.Struct]) -> str:
+    tag = struct.__struct_config__.tag
+    title = f"`{path}`" if path else "The file"
+    lines = [f"### {title}" + (f", `type: {tag}`" if tag else ""), "", " ".join((struct.__doc__ or "").split()), ""]
+    fields = msgspec.structs.fields(struct)
+    if fields:
+        hints = hints_of(struct)
+        lines += ["| key | value | default | |", "| --- | --- | --- | --- |"]
+        lines += [_row(field, hints[field.name]) for field in fields]
+    return "\n".join(lines).rstrip()
+
+
+def _row(field: Any, hint: Any) -> str:
+    kind = kind_of(hint)
+    default = "**required**" if field.required else _default(field.default, kind)
+    return f"| `{field.name}` | {kind} | {default} | {doc_of(hint)} |"
+
+
+def kind_of(annotation: Any) -> str:
+    """What a key's value is, in a word or two."""
+    annotation, metadata = unwrap(annotation)
+    if leaf := leaf_of(metadata):
+        return leaf.kind
+    members = alternatives(annotation)
+    if len(members) > 1 and all(isinstance(member, type) for member in members):
+        return "by `type`: " + ", ".join(f"`{tag_of(member)}`" for member in members)
+    if members[0] is not annotation:
+        return kind_of(members[0])
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(annotation))
+    if get_origin(annotation) is list:
+        return f"list: {kind_of(get_args(annotation)[0])}"
+    if get_origin(annotation) is dict:
+        return "mapping"
+    return "section"
+
+
+def _default(value: object, kind: str) -> str:
+    if value in (None, msgspec.NODEFAULT, msgspec.UNSET) or isinstance(value, msgspec.Struct):
+        return ""
+    if kind == "duration" and isinstance(value, float):
+        return f"`{duration(value)}`"
+    if kind == "size" and isinstance(value, int):
+        return f"`{size(value)}`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def replace_tables(text: str) -> str:
+    """A document with the tables between the two marks made anew."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{reference()}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    document = Path(sys.argv[1])
+    document.write_text(replace_tables(document.read_text(encoding="utf-8")), encoding="utf-8")
