@@ -20,6 +20,7 @@ from aiohttp_retry import ExponentialRetry, RetryClient
 from yarl import URL
 
 from sidecar.credentials import connection_faults
+from sidecar.credentials.signer_name import signed_by
 from sidecar.credentials.verdict import Answer
 from sidecar.credentials.watched import Watched
 from sidecar.errors import GrantFailedError, GrantInterruptedError, SecretUnavailableError
@@ -136,13 +137,16 @@ class Exchange(Generic[T]):
                     request.url = request.url.update_query(message.query)
                 await request.update_body(message.body)
                 response = await handler(request)
-                answer = await _answer(response)
+                try:
+                    answer = await _answer(response)
+                finally:
+                    response.close()
         except TimeoutError:
             raise GrantInterruptedError(
                 f"{self._line.url} did not answer within {self._line.timeout:g} s (token_requests.timeout)."
             ) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise self._fault(error) from None
+            raise await self._fault(error) from None
         self._result = self._judge(answer)
         return response
 
@@ -156,10 +160,13 @@ class Exchange(Generic[T]):
         ) as response:
             return await _answer(response)
 
-    def _fault(self, error: Exception) -> GrantFailedError:
+    async def _fault(self, error: Exception) -> GrantFailedError:
         fault = connection_faults.explain(error, self._line.url, proxied=self._line.proxy is not None)
-        kind = GrantInterruptedError if fault.transient else GrantFailedError
-        return kind(fault.sentence)
+        sentence = fault.sentence
+        if fault.kind == "untrusted":
+            signer = await signed_by(self._line.url, self._line.proxy)
+            sentence += f" It is signed by: {signer}." if signer else ""
+        return (GrantInterruptedError if fault.transient else GrantFailedError)(sentence)
 
 
 async def _answer(response: aiohttp.ClientResponse) -> Answer:
@@ -167,7 +174,6 @@ async def _answer(response: aiohttp.ClientResponse) -> Answer:
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
-            response.close()
             raise GrantInterruptedError(
                 f"{response.url.origin()} sent more than {MAX_ANSWER_BYTES >> 10} KiB: that is no token endpoint."
             )

@@ -64,7 +64,8 @@ class FakeIssuer:
         behaviour = self.script[min(self.connections, len(self.script) - 1)]
         self.connections += 1
         try:
-            self.received.append(await read_request(reader))
+            if not hasattr(behaviour, "speaks_first"):
+                self.received.append(await read_request(reader))
             await behaviour(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -92,7 +93,8 @@ async def issuer(*script: Behaviour, context: ssl.SSLContext | None = None) -> A
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
-        await fake.serve(reader, writer)
+        with contextlib.suppress(asyncio.CancelledError):
+            await fake.serve(reader, writer)
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
@@ -128,6 +130,13 @@ def sends(raw: bytes) -> Behaviour:
         writer.write(raw)
         await writer.drain()
 
+    return behave
+
+
+def interrupts(raw: bytes) -> Behaviour:
+    """Speaks before it is spoken to, as a server that hears no HTTP does."""
+    behave = sends(raw)
+    behave.speaks_first = True
     return behave
 
 

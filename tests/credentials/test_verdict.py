@@ -1,0 +1,125 @@
+"""DESIGN 5.6 and 5.7 as a table: what each answer of an issuer means for everybody else."""
+
+from __future__ import annotations
+
+import pytest
+from multidict import CIMultiDict
+
+from sidecar.credentials.verdict import Answer, Asked, judge, retry_after
+from sidecar.errors import (
+    GrantError,
+    GrantFailedError,
+    GrantInterruptedError,
+    GrantRefusedError,
+    GrantThrottledError,
+)
+
+ASKED = Asked("https://login.cloud.camunda.io/oauth/token", "cluster", "the-client", "optimize.camunda.io")
+SAAS_401 = b'{"error":"access_denied","error_description":"Unauthorized"}'
+SAAS_403 = b'{"error":"access_denied","error_description":"Client is not authorized to access \\"optimize\\"."}'
+HTML = b"<html>Blocked</html>"
+
+
+def verdict(status: int, body: bytes = b"", **headers: str) -> GrantError:
+    answer = Answer(status, CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()}), body)
+    with pytest.raises(GrantError) as caught:
+        judge(answer, ASKED, now=0.0)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (200, b"", GrantInterruptedError),
+        (200, b'{"access_token":', GrantInterruptedError),
+        (200, HTML, GrantThrottledError),
+        (204, b"", GrantInterruptedError),
+        (302, b"", GrantFailedError),
+        (302, HTML, GrantThrottledError),
+        (400, b"", GrantFailedError),
+        (400, b'{"error":"invalid_request"}', GrantRefusedError),
+        (400, b'{"error":"invalid_scope"}', GrantRefusedError),
+        (400, b'{"error":"invalid_target"}', GrantRefusedError),
+        (400, b'{"error":"invalid_grant"}', GrantRefusedError),
+        (400, b'{"error":"unauthorized_client"}', GrantRefusedError),
+        (400, b'{"error":"an_error_nobody_knows"}', GrantRefusedError),
+        (400, b'{"error":"slow_down"}', GrantThrottledError),
+        (400, b'{"error":"temporarily_unavailable"}', GrantInterruptedError),
+        (400, HTML, GrantThrottledError),
+        (401, b"", GrantFailedError),
+        (401, b'{"error":"invalid_client"}', GrantRefusedError),
+        (401, SAAS_401, GrantRefusedError),
+        (401, HTML, GrantThrottledError),
+        (403, b"", GrantThrottledError),
+        (403, b'{"message":"Forbidden"}', GrantThrottledError),
+        (403, HTML, GrantThrottledError),
+        (403, SAAS_403, GrantRefusedError),
+        (403, b'{"error":"too_many_attempts"}', GrantThrottledError),
+        (404, b"", GrantFailedError),
+        (404, HTML, GrantFailedError),
+        (404, b'{"error":"Realm does not exist"}', GrantFailedError),
+        (405, b"", GrantFailedError),
+        (415, b'{"error":"unsupported media type"}', GrantFailedError),
+        (418, HTML, GrantThrottledError),
+        (429, b"", GrantThrottledError),
+        (429, b'{"error":"access_denied"}', GrantThrottledError),
+        (429, HTML, GrantThrottledError),
+        (500, b"", GrantInterruptedError),
+        (500, b'{"error":"invalid_client"}', GrantInterruptedError),
+        (502, HTML, GrantInterruptedError),
+        (503, b"", GrantInterruptedError),
+        (599, b"", GrantInterruptedError),
+    ],
+)
+def test_verdicts(status: int, body: bytes, error: type[GrantError]) -> None:
+    """One row an answer; the exact type, since it decides about quarantine, cool-down and another attempt."""
+    assert type(verdict(status, body)) is error
+
+
+@pytest.mark.parametrize(
+    ("value", "date", "seconds"),
+    [
+        ("17", None, 17.0),
+        ("0", None, 0.0),
+        (" 5 ", None, 5.0),
+        ("9" * 400, None, 999_999_999_999.0),
+        ("-1", None, None),
+        ("1.5", None, None),
+        ("soon", None, None),
+        ("", None, None),
+        ("²", None, None),
+        ("Thu, 01 Jan 1970 00:02:00 GMT", None, 120.0),
+        ("Thu, 01 Jan 1970 00:02:00 GMT", "Thu, 01 Jan 1970 00:01:30 GMT", 30.0),
+        ("Thu, 01 Jan 1970 00:02:00 GMT", "nonsense", 120.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", "Thu, 01 Jan 1970 00:01:00 GMT", 0.0),
+        ("Thu, 99 Jan 1970 00:00:00 GMT", None, None),
+        ("Thu, 01 Jan 99999 00:00:00 GMT", None, None),
+    ],
+)
+def test_retry_after(value: str, date: str | None, seconds: float | None) -> None:
+    """Seconds or a date (against the answer's own Date); what is neither says nothing, and nothing raises."""
+    headers = CIMultiDict({"retry-after": value} | ({"date": date} if date else {}))
+    assert retry_after(headers, now=0.0) == seconds
+
+
+def test_a_wrong_audience_and_a_deleted_key_read_differently() -> None:
+    """The log line alone tells which of the two it is, and what to do about it."""
+    audience, deleted = verdict(403, SAAS_403), verdict(401, SAAS_401)
+    assert audience.detail == (
+        "Credential cluster for audience optimize.camunda.io: the issuer https://login.cloud.camunda.io/oauth/token"
+        ' answered 403 access_denied ("Client is not authorized to access "optimize"."). The issuer knows this client'
+        " but does not allow audience optimize.camunda.io: add the Optimize permission to the client (Console, the"
+        " cluster, API), or, if this is an organization client, use a client of the cluster."
+    )
+    assert deleted.detail == (
+        "Credential cluster for audience optimize.camunda.io: the issuer https://login.cloud.camunda.io/oauth/token"
+        ' answered 401 access_denied ("Unauthorized"). The client id or its secret is wrong, or the client was deleted:'
+        " check both at the issuer."
+    )
+
+
+def test_a_redirect_says_where_it_led_without_the_query() -> None:
+    """So that token_url can be corrected; a query may carry what is nobody's business."""
+    error = verdict(308, b"", Location="https://other.example/token?state=private")
+    assert "https://other.example/token," in error.detail
+    assert "private" not in error.detail
