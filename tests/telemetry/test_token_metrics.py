@@ -25,10 +25,10 @@ def test_a_registered_identitys_series_start_at_zero(metrics):
     """Every label combination that can be known is there before the first event."""
     found = {key: number for key, number in samples(metrics).items() if key[0].startswith("camunda_sidecar_")}
     names = [
-        *("token_requests_total" for _ in ("granted", "failed", "throttled", "refused")),
+        *("token_requests_total" for _ in ("success", "failed", "throttled", "refused")),
         *("token_lookups_total" for _ in ("memory", "store", "issuer", "coalesced")),
         *("token_invalidations_total" for _ in ("upstream_refused", "secret_changed", "session_rotated")),
-        *("store_errors_total" for _ in ("open", "load", "update", "exclusive")),
+        *("store_errors_total" for _ in ("open", "load", "save", "reserve", "lock")),
         *("token_expiry_timestamp_seconds", "quarantined", "cooldown_until_timestamp_seconds"),
         *("token_waiters", "token_wait_seconds_count", "budget_wait_seconds_count", "store_up"),
         "token_request_duration_seconds_count",

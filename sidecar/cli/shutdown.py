@@ -1,0 +1,86 @@
+"""`camunda-sidecar shutdown`."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from sidecar.admin.client import get_status
+from sidecar.cli.support import config_option, load_settings
+from sidecar.errors import SidecarError
+
+
+class ShutdownError(SidecarError):
+    """The sidecar could not be told to end, or did not."""
+
+
+@click.command
+@config_option
+@click.option(
+    "--timeout",
+    "-t",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="How long to wait for its end.  [default: drain_timeout and 5 s]",
+)
+def command(config: Path | None, timeout: float | None) -> None:
+    """End a running sidecar and wait for its end.
+
+    Its pid comes from the /status of admin.listen; it gets SIGTERM and drains: requests under way finish within
+    drain_timeout. Exit code 0 when it has ended, 1 if it has not within --timeout or is not running.
+    """
+    settings = load_settings(config, show_warnings=False)
+    pid = get_status(settings.admin_listen).pid
+    patience = settings.drain_timeout + 5.0 if timeout is None else timeout
+    if not end(pid, patience):
+        raise ShutdownError(f"The sidecar (pid {pid}) has not ended within {patience:g} s; it is draining still.")
+    click.echo(f"ended (pid {pid})")
+
+
+def end(pid: int, timeout: float) -> bool:
+    """Send SIGTERM; whether the process was gone within `timeout` seconds.
+
+    Raises:
+        ShutdownError: the process is another user's, or not to be seen from here.
+    """
+    try:
+        handle = os.pidfd_open(pid)  # from now on it cannot be mistaken for a later process of the same number
+    except ProcessLookupError:
+        raise ShutdownError(
+            f"There is no process {pid} here: the sidecar runs in another container, so end it from there."
+        ) from None
+    except (OSError, AttributeError):
+        return _end_by_number(pid, timeout)
+    try:
+        _signalled(lambda: signal.pidfd_send_signal(handle, signal.SIGTERM), pid)
+        return bool(select.select([handle], [], [], timeout)[0])
+    finally:
+        os.close(handle)
+
+
+def _signalled(send: Callable[[], None], pid: int) -> None:
+    try:
+        send()
+    except ProcessLookupError:
+        return  # it ended by itself in this moment
+    except PermissionError:
+        raise ShutdownError(f"The sidecar (pid {pid}) is another user's: run this as that user.") from None
+
+
+def _end_by_number(pid: int, timeout: float) -> bool:
+    """Where the system has no pidfd."""
+    _signalled(lambda: os.kill(pid, signal.SIGTERM), pid)
+    deadline = time.monotonic() + timeout
+    with suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(pid, 0)
+            time.sleep(0.05)
+        return False
+    return True

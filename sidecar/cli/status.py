@@ -1,0 +1,108 @@
+"""`camunda-sidecar status`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+import msgspec
+
+from sidecar.admin.client import get_status
+from sidecar.admin.status import IssuerStatus, Status, TokenStatus
+from sidecar.cli.support import config_option, load_settings
+
+COLOURS = {"fresh": "green", "stale": "yellow", "expired": "yellow", "quarantined": "red"}
+
+
+@click.command
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+def command(config: Path | None, *, as_json: bool) -> None:
+    """Show a running sidecar's tokens, budget and routes; never a token's value.
+
+    Asks /status of admin.listen. Exit code 1 if no sidecar answers there.
+    """
+    status = get_status(load_settings(config, show_warnings=False).admin_listen)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(status)).decode())
+        return
+    for line in render(status):
+        click.echo(line)
+
+
+def render(status: Status) -> Iterator[str]:
+    """The lines for a person."""
+    state = click.style("ready", fg="green") if status.ready else click.style(status.reason or "not ready", fg="red")
+    yield f"camunda-sidecar {status.version}, {state}, up {duration(status.uptime)}, pid {status.pid}"
+    yield f"listens on {status.listen}, configuration {status.configuration}"
+    yield ""
+    yield from table(
+        ("ROUTE", "UPSTREAM", "CREDENTIAL", "IN FLIGHT", "ANSWERED", "OWN ERRORS"),
+        [
+            (route.prefix, route.upstream, route.credential, *map(str, (route.in_flight, route.requests, route.errors)))
+            for route in status.routes
+        ],
+    )
+    yield ""
+    now = status.started_at + status.uptime
+    yield from table(
+        ("TOKEN", "CREDENTIAL", "STATE", "FOR", "ROUTES"),
+        [
+            (token.audience or "-", token.credential, _state(token), _life(token, now), ", ".join(token.routes) or "-")
+            for token in status.tokens
+        ],
+    )
+    yield from (f"  {token.audience or token.credential}: {token.detail}" for token in status.tokens if token.detail)
+    yield ""
+    yield from table(
+        ("ISSUER", "ONE REQUEST IN", "REQUESTS", "STATE"),
+        [
+            (issuer.issuer, f"{issuer.min_interval:g} s", str(issuer.requests), _cooling(issuer, now))
+            for issuer in status.issuers
+        ],
+    )
+    store = status.store
+    up = click.style("up", fg="green") if store.up else click.style("down", fg="red")
+    yield f"token store: {store.type} {store.location}".rstrip() + f", {up}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Aligned columns, wide as the widest cell; colours take no room."""
+    if not rows:
+        return
+    lines = [tuple(click.style(cell, bold=True) for cell in head), *rows]
+    widths = [max(len(click.unstyle(line[column])) for line in lines) for column in range(len(head))]
+    for line in lines:
+        cells = (cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(line, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def duration(seconds: float) -> str:
+    """Two units at most.
+
+    >>> [duration(s) for s in (0.4, 59, 61, 3600, 90061)]
+    ['0 s', '59 s', '1 min 1 s', '1 h', '1 d 1 h']
+    """
+    left = max(0, round(seconds))
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        parts.append(f"{count} {unit}" if count else "")
+    first = next((index for index, part in enumerate(parts) if part), None)
+    return "0 s" if first is None else " ".join(part for part in parts[first : first + 2] if part)
+
+
+def _state(token: TokenStatus) -> str:
+    return click.style(token.state, fg=COLOURS.get(token.state))
+
+
+def _life(token: TokenStatus, now: float) -> str:
+    if token.quarantined_until is not None and token.quarantined_until > now:
+        return f"asked again in {duration(token.quarantined_until - now)}"
+    return "-" if token.expires_at is None else duration(token.expires_at - now)
+
+
+def _cooling(issuer: IssuerStatus, now: float) -> str:
+    until = issuer.cooldown_until
+    return "ready" if until is None or until <= now else f"cooling down for {duration(until - now)}"

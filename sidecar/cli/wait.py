@@ -1,0 +1,55 @@
+"""`camunda-sidecar wait`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from sidecar.cli.support import config_option, load_settings
+from sidecar.config.settings import Address
+from sidecar.errors import SidecarError
+
+INTERVAL = 0.1
+"""Seconds between two questions: a start takes half a second, and asking costs the sidecar next to nothing."""
+
+
+@click.command
+@config_option
+@click.option(
+    "--timeout", "-t", type=click.FloatRange(min=0), default=30.0, show_default=True, metavar="SECONDS", help="Give up."
+)
+def command(config: Path | None, timeout: float) -> None:
+    """Wait until a sidecar is ready, for scripts and start-up orders.
+
+    Asks /readyz of admin.listen. Exit code 0 as soon as it is ready, 1 if it was not within --timeout.
+    """
+    address = load_settings(config, show_warnings=False).admin_listen
+    reason = until_ready(address, timeout)
+    if reason is not None:
+        click.echo(f"error: not ready after {timeout:g} s: {reason}", err=True)
+        raise SystemExit(1)
+
+
+def until_ready(address: Address, timeout: float) -> str | None:
+    """None once it is ready; after `timeout` seconds, what the last answer was."""
+    deadline = time.monotonic() + timeout
+    while (reason := _missing(address, max(0.1, deadline - time.monotonic()))) is not None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return reason
+        time.sleep(min(INTERVAL, left))
+    return None
+
+
+def _missing(address: Address, timeout: float) -> str | None:
+    from sidecar.admin.client import NotRunningError, get  # noqa: PLC0415 (after the arguments are known to be right)
+
+    try:
+        code, body = get(address, "/readyz", timeout=min(timeout, 5.0))
+    except NotRunningError as error:
+        return error.detail
+    except SidecarError as error:
+        return f"{error.detail} {error.hint}"
+    return None if code == 200 else body.decode("utf-8", "replace").strip()  # noqa: PLR2004 (RFC 9110's OK)

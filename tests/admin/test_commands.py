@@ -1,0 +1,169 @@
+import asyncio
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from sidecar.admin.readiness import Readiness
+from sidecar.admin.status import IssuerStatus, StoreStatus, TokenStatus
+from sidecar.cli import main
+from sidecar.cli.status import duration, render
+from tests.admin.support import serving, status
+
+CONFIGURATION = """\
+listen: 127.0.0.1:0
+admin: {{listen: "{admin}"}}
+credentials: {{none: {{type: none}}}}
+routes: {{api: {{upstream: "http://127.0.0.1:9", credential: none}}}}
+token_store: {{type: memory}}
+"""
+
+SLEEPER = """\
+import signal, time
+signal.signal(signal.SIGTERM, {handler})
+print("on", flush=True)
+time.sleep(60)
+"""
+TERMINATES = SLEEPER.format(handler="lambda *_: exit(0)")
+IGNORES = SLEEPER.format(handler="signal.SIG_IGN")
+
+
+@pytest.fixture
+def ask(tmp_path):
+    """Runs a command with a configuration whose admin listener is `address`."""
+
+    async def run(address, *arguments):
+        file = tmp_path / "config.yaml"
+        file.write_text(CONFIGURATION.format(admin=address))
+        return await asyncio.to_thread(CliRunner().invoke, main, [arguments[0], "--config", str(file), *arguments[1:]])
+
+    return run
+
+
+@pytest.fixture
+def process():
+    """Starts a process that runs `code` and has printed `on`."""
+    started = []
+
+    def start(code):
+        child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        started.append(child)
+        assert child.stdout.readline() == b"on\n"
+        return child
+
+    yield start
+    for child in started:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+
+
+async def test_status_is_readable_and_as_json(ask):
+    """A table for people, everything as JSON for scripts."""
+    async with serving() as running:
+        readable = await ask(running.address, "status")
+        structured = await ask(running.address, "status", "--json")
+    assert (readable.exit_code, structured.exit_code) == (0, 0)
+    assert "operate.camunda.io  cluster" in readable.output
+    assert json.loads(structured.output)["pid"] == 4711
+
+
+@pytest.mark.parametrize("command", [["status"], ["shutdown"], ["wait", "--timeout", "0"]])
+async def test_nothing_running_is_exit_code_1_and_one_message(ask, command):
+    """Not running is said with its cure, never as a traceback."""
+    async with serving() as running:
+        gone = running.address
+    result = await ask(gone, *command)
+    assert result.exit_code == 1
+    assert f"No sidecar answers at admin.listen {gone}" in result.output
+    assert "Traceback" not in result.output
+
+
+async def test_wait_ends_when_ready(ask):
+    """It waits through not-ready, and exits 0 at readiness."""
+    readiness = Readiness("listeners")
+    async with serving(readiness=readiness) as running:
+        waiting = asyncio.create_task(ask(running.address, "wait", "--timeout", "30"))
+        readiness.done("listeners")
+        result = await waiting
+    assert (result.exit_code, result.output) == (0, "")
+
+
+async def test_wait_gives_up_with_the_reason(ask):
+    """After --timeout: exit code 1, and why it was not ready."""
+    async with serving(readiness=Readiness("listeners")) as running:
+        result = await ask(running.address, "wait", "--timeout", "0.2")
+    assert (result.exit_code, result.output) == (1, "error: not ready after 0.2 s: waiting for: listeners\n")
+
+
+async def test_shutdown_ends_the_process_and_waits_for_it(ask, process):
+    """The pid is the one that /status tells; the command returns when that process is gone."""
+    child = process(TERMINATES)
+    async with serving(status=lambda: status(pid=child.pid)) as running:
+        result = await ask(running.address, "shutdown")
+    assert (result.exit_code, result.output) == (0, f"ended (pid {child.pid})\n")
+    assert child.wait(10) == 0
+
+
+async def test_shutdown_gives_up_after_its_timeout(ask, process):
+    """A sidecar that drains longer than the patience is left to it, and the exit code is 1."""
+    child = process(IGNORES)
+    async with serving(status=lambda: status(pid=child.pid)) as running:
+        result = await ask(running.address, "shutdown", "--timeout", "0.1")
+    assert result.exit_code == 1
+    assert "has not ended within 0.1 s" in result.output
+    assert child.poll() is None
+
+
+async def test_shutdown_of_a_process_that_is_not_here(ask, process):
+    """A pid of another container's is not somebody else's process here."""
+    child = process(TERMINATES)
+    child.kill()
+    child.wait()
+    async with serving(status=lambda: status(pid=child.pid)) as running:
+        result = await ask(running.address, "shutdown")
+    assert result.exit_code == 1
+    assert "runs in another container" in result.output
+
+
+def test_the_table_tells_what_is_wrong():
+    """Quarantine, cool-down and a store that is down stand in the table in words."""
+    now = 1_800_000_060.0
+    shown = status(
+        ready=False,
+        reason="draining",
+        tokens=(
+            TokenStatus(
+                credential="cluster",
+                audience="operate.camunda.io",
+                state="quarantined",
+                quarantined_until=now + 90,
+                detail="The issuer refused it.",
+            ),
+            TokenStatus(credential="cluster", state="stale", expires_at=now + 3700),
+        ),
+        issuers=(IssuerStatus(issuer="https://login.example", min_interval=1.25, cooldown_until=now + 30),),
+        store=StoreStatus(type="file", location="/var/lib/sidecar", up=False),
+    )
+    text = click.unstyle("\n".join(render(shown)))
+    for words in (
+        "draining, up 1 min",
+        "quarantined  asked again in 1 min 30 s",
+        "The issuer refused it.",
+        "1 h 1 min",
+        "1.25 s",
+        "cooling down for 30 s",
+        "token store: file /var/lib/sidecar, down",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-5, "0 s"), (0.4, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (3605, "1 h"), (90061, "1 d 1 h")]
+)
+def test_durations_have_two_units(seconds, text):
+    """Short enough to read in a column."""
+    assert duration(seconds) == text
