@@ -1,0 +1,33 @@
+"""The corpus of upstream answers: what the client sees, and whether the connection is used again, on both loops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from tests.proxy import client
+from tests.proxy.corpus import mirror
+from tests.proxy.corpus.answers import CASES, AnswerCase
+from tests.proxy.corpus.world import LOOPS
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_answer(loop: str, case: AnswerCase) -> None:
+    """An ambiguous, unasked or truncated answer never looks like a whole 2xx, and its connection is never reused."""
+
+    async def play() -> None:
+        await mirror.check(case, client.whole)
+        await mirror.check(case, client.single_bytes)
+        await mirror.check(case, lambda raw: client.random_cuts(raw, case.name))
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(play())
+
+
+def test_answers_have_names_and_reasons() -> None:
+    """Each case has a name of its own and says why."""
+    assert [name for name, count in Counter(case.name for case in CASES).items() if count > 1] == []
+    assert all(case.why for case in CASES)
