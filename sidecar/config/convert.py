@@ -6,6 +6,8 @@ what cannot be read is replaced by its default, so that the rest is checked too.
 
 from __future__ import annotations
 
+import functools
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -20,6 +22,8 @@ StructType = TypeVar("StructType", bound=msgspec.Struct)
 Expand = Callable[[str], str]
 
 _INVALID: Final = object()
+_WORD = re.compile(r"[A-Za-z_-]{1,40}")
+"""What is shown of an unknown key: in `{client_id: x, s3cr3t}` the secret is a key."""
 _UNIONS = (Union, types.UnionType)
 
 
@@ -61,6 +65,7 @@ def tag_of(struct: Any) -> str:
     return str(struct.__struct_config__.tag)
 
 
+@functools.cache
 def hints_of(struct: type[msgspec.Struct]) -> dict[str, Any]:
     """The annotations of a struct's fields, by name."""
     hints = typing.get_type_hints(struct, include_extras=True)
@@ -186,6 +191,9 @@ class _Converter:
     def _unknown(self, key: str, known: list[str], path: Path) -> None:
         import difflib  # noqa: PLC0415 (only a mistake needs it)
 
+        if not _WORD.fullmatch(key):
+            self._report.mistake(path, "has a key that is not known", f"the keys here are: {', '.join(known)}")
+            return
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
         cure = f"did you mean {close[0]}?" if close else f"the keys here are: {', '.join(known)}"
         self._report.mistake((*path, key), "is not a known key", cure)

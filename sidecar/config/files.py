@@ -42,10 +42,9 @@ class Files:
         try:
             with located.open("rb") as stream:
                 if not stream.read(1):
-                    self.report.mistake(where, f"names {located}, which is empty", "put the certificate or key in it")
-        except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
-            self.report.mistake(where, f"names {located}, which cannot be read: {reason}", "correct the path")
+                    self._mistake(path, where, "is empty")
+        except (OSError, ValueError) as error:
+            self._mistake(path, where, f"cannot be read: {_reason(error)}")
         return located
 
     def secret(self, value: Secret | None, file: Path | None, where: KeyPath) -> SecretSource | None:
@@ -61,8 +60,14 @@ class Files:
             try:
                 source.read()
             except SecretUnavailableError as error:
-                self.report.mistake(twin, f"cannot be used: {error.detail}", "correct the path or the file")
+                self._mistake(file, twin, error.detail.removeprefix(f"The secret file {source.file} ").rstrip("."))
         return source
+
+    def _mistake(self, path: Path, where: KeyPath, problem: str) -> None:
+        """Name the file, unless what was written may be the secret itself, put into the wrong key."""
+        is_path = path.is_absolute() or path.parts[:1] in {("~",), ("..",)}
+        named = f"names {path}, which" if is_path else "names a file that"
+        self.report.mistake(where, f"{named} {problem}", "correct the path or the file")
 
     def state_directory(self) -> Path:
         """The default place of the file store: XDG_STATE_HOME's where that is set, else ~/.local/state's."""
@@ -81,3 +86,7 @@ class Files:
             return Path(pwd.getpwuid(os.getuid()).pw_dir)
         except (ImportError, KeyError):
             return None
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (getattr(error, "strerror", None) or type(error).__name__).lower()

@@ -58,8 +58,8 @@ class Report:
         self.warnings.append(Mistake(self.source, self._name(path), message, cure))
 
     def is_wrong(self, path: Path) -> bool:
-        """Whether something at this place, or inside it, is wrong already."""
-        return any(wrong[: len(path)] == path for wrong in self._wrong)
+        """Whether something at this place, inside it, or around it is wrong already."""
+        return any(wrong[: len(path)] == path or path[: len(wrong)] == wrong for wrong in self._wrong)
 
     def finish(self) -> tuple[Mistake, ...]:
         """The warnings.

@@ -86,8 +86,6 @@ class Routes:
                 self.report.mistake(here, "is missing", cure)
             return _NOWHERE
         region, cluster_id = (saas.region, saas.cluster_id) if saas else ("", "")
-        if not all((region, cluster_id)) and product.of_cluster:
-            return _NOWHERE
         return parse_base(product.saas_upstream.format(region=region, cluster_id=cluster_id))
 
     def _audience(

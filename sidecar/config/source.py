@@ -49,10 +49,17 @@ def read(file: Path, report: Report) -> object:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        report.mistake((), f"{where}{_harmless(error.problem)}", "correct the YAML there")
+        report.mistake((), f"{where}{_harmless(error.problem)}", _cure(content, mark))
     except RecursionError:
         report.mistake((), "is nested too deeply", "is it the right file?")
     return None
+
+
+def _cure(content: bytes, mark: yaml.Mark | None) -> str:
+    lines = content.splitlines()[mark.line : mark.line + 1] if mark else []
+    if any(b"${" in line for line in lines):
+        return "correct the YAML there; between { } and [ ], put quotes around ${…}"
+    return "correct the YAML there"
 
 
 def _harmless(problem: str | None) -> str:
@@ -71,7 +78,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
-                    raise yaml.composer.ComposerError(None, None, f"the key {key.value} is there twice", key.start_mark)
+                    raise yaml.composer.ComposerError(None, None, "a key is there twice", key.start_mark)
                 seen.add(key.value)
         return node
 
