@@ -310,7 +310,8 @@ class Downstream(asyncio.Protocol):
 
     def send(self, pieces: list[bytes | memoryview]) -> None:
         """Write to the client; a client that is gone is told of by `connection_lost`, not here."""
-        transport.write(self.transport, b"".join(pieces) if len(pieces) > 1 else pieces[0])
+        if pieces:
+            transport.write(self.transport, b"".join(pieces) if len(pieces) > 1 else pieces[0])
 
     def tunnel(self) -> None:
         """From here on the client's bytes are the upstream's."""

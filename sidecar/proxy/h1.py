@@ -1,14 +1,17 @@
 """HTTP/1.1 heads (RFC 9112): a strict grammar over complete bytes. Pure: no connection, no settings.
 
-A head is matched whole, by possessive patterns (a naive one is quadratic on hostile input). What is no match is
-refused; `_why` only finds words for it. Parsing a line or a field block is a pure function of its bytes, and the same
-client sends the same bytes again and again, so callers memoise them (see `memo.py`).
+Lines are matched whole, by possessive patterns (a naive one is quadratic on hostile input). What is no match is
+refused; `_why_…` only finds words for it. Parsing a line is a pure function of its bytes, and the same peers send the
+same lines again and again, so they are memoised.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
 
 from sidecar.errors import BadRequestError, UnsupportedError, UpstreamProtocolError
 
@@ -18,8 +21,7 @@ _VALUE = rb"[\t\x20-\x7e\x80-\xff]"
 
 _REQUEST_LINE = re.compile(rb"(" + _TCHAR + rb"++) ([!-~]++) HTTP/1\.([01])")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + _VALUE + rb"*+))?")
-_FIELDS = re.compile(rb"(?:" + _TCHAR + rb"++:" + _VALUE + rb"*+\r\n)*+")
-_FIELD = re.compile(rb"([^:\r\n]++):[ \t]*+([^\r\n]*+)\r\n")
+_FIELD = re.compile(rb"(" + _TCHAR + rb"++):(" + _VALUE + rb"*+)")
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9]{0,5}))?")
 _BARE_LINE_ENDING = re.compile(rb"(?<!\r)\n|\r[^\n]")
 _MAX_LENGTH_DIGITS = 18  # what every upstream's signed 64 bits can hold
@@ -57,16 +59,32 @@ _NOT_FROM_CLIENTS = frozenset(
     }
 )
 _NOT_FROM_CLIENTS_PREFIXES = (b"proxy-", b"x-forwarded-")
+
 _NOT_FROM_UPSTREAMS = frozenset(
     {b"sidecar-error", b"proxy-authenticate", b"proxy-authentication-info", b"proxy-connection"}
 )
+_NOT_FORWARDED = _HOP_BY_HOP | _NOT_FROM_CLIENTS
+_NOT_RETURNED = _HOP_BY_HOP | _NOT_FROM_UPSTREAMS | {b"location", b"set-cookie", b"set-cookie2"}
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_PERSISTENCE = frozenset({b"close", b"keep-alive"})
+_NO_OPTIONS: frozenset[bytes] = frozenset()
 
-Field = tuple[bytes, bytes, bytes]
-"""Lower-case name, value without surrounding white space, the whole line as it came."""
+_MEMO_ENTRIES = 4096
+_MEMO_BYTES = 512
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLine:
+class Field(NamedTuple):
+    """One field line, taken apart."""
+
+    name: bytes
+    """Lower case."""
+    value: bytes
+    """Without surrounding white space."""
+    end_to_end: bool
+    """Whether the line is forwarded, as far as it can be told without `Connection`."""
+
+
+class RequestLine(NamedTuple):
     """RFC 9112, 3."""
 
     method: bytes
@@ -74,8 +92,7 @@ class RequestLine:
     minor: int
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFields:
+class RequestFields(msgspec.Struct, frozen=True, gc=False):
     """What a request's fields mean to the proxy, and the lines of it that are forwarded."""
 
     kept: bytes
@@ -90,12 +107,10 @@ class RequestFields:
     keep_alive: bool
     upgrade: bytes | None
     """`Upgrade`'s value in lower case, where `Connection` names it."""
-    expects_continue: bool
     has_request_id: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseFields:
+class ResponseFields(msgspec.Struct, frozen=True, gc=False):
     """What a response's fields mean to the proxy, and the lines of it that are forwarded."""
 
     kept: bytes
@@ -131,30 +146,41 @@ def request_fields(block: bytes) -> RequestFields:
     Raises:
         BadRequestError: a line that is no field, or fields that leave the request's end or host in doubt.
     """
-    fields = _split(block, BadRequestError)
-    framing = _framing(fields, BadRequestError)
     values: dict[bytes, bytes] = {}
-    for name, value, _ in fields:
+    kept: list[bytes] = []
+    framing: list[Field] = []
+    hosts = 0
+    lines = block.split(b"\r\n")
+    lines.pop()
+    for line in lines:
+        field = request_field(line) if len(line) <= _MEMO_BYTES else _request_field(line)
+        name, value, end_to_end = field
+        if end_to_end:
+            kept.append(line)
+        elif name in _FRAMING:
+            framing.append(field)
+        elif name == b"host":
+            hosts += 1
         values[name] = values[name] + b", " + value if name in values else value
-    connection = _connection(fields)
-    drop = _HOP_BY_HOP | _NOT_FROM_CLIENTS | connection
-    kept = [
-        line
-        for name, _, line in fields
-        if (plain := name.replace(b"_", b"-")) not in drop
-        and name not in drop
-        and not plain.startswith(_NOT_FROM_CLIENTS_PREFIXES)
-    ]
+    connection = _options(values.get(b"connection"))
+    if connection - _PERSISTENCE:
+        kept = [line for line in kept if request_field(line).name not in connection]
+    if hosts != 1:
+        raise BadRequestError("A request has exactly one Host; this one has " + ("several." if hosts else "none."))
+    host = host_name(values[b"host"])
+    if host is None:
+        raise BadRequestError("Host is not a name or address with an optional port.")
+    content_length, chunked = _framing(framing, BadRequestError) if framing else (None, False)
+    kept.append(b"")
     return RequestFields(
-        kept=b"".join(kept),
+        kept=b"\r\n".join(kept),
         values=values,
-        host=_only_host(fields),
-        content_length=framing[0],
-        chunked=framing[1],
+        host=host,
+        content_length=content_length,
+        chunked=chunked,
         close=b"close" in connection,
         keep_alive=b"keep-alive" in connection,
         upgrade=values.get(b"upgrade", b"").lower() if b"upgrade" in connection else None,
-        expects_continue=values.get(b"expect", b"").lower() == b"100-continue",
         has_request_id=b"x-request-id" in values and b"x-request-id" not in connection,
     )
 
@@ -183,22 +209,36 @@ def response_fields(block: bytes) -> ResponseFields:
     Raises:
         UpstreamProtocolError: a line that is no field, or fields that leave the response's end in doubt.
     """
-    fields = _split(block, UpstreamProtocolError)
-    content_length, chunked = _framing(fields, UpstreamProtocolError)
-    connection = _connection(fields)
-    drop = _HOP_BY_HOP | _NOT_FROM_UPSTREAMS | connection | {b"location", b"set-cookie", b"set-cookie2"}
-    locations = [value for name, value, _ in fields if name == b"location"]
+    kept: list[bytes] = []
+    special: dict[bytes, list[Field]] = {}
+    lines = block.split(b"\r\n")
+    lines.pop()
+    for line in lines:
+        field = response_field(line) if len(line) <= _MEMO_BYTES else _response_field(line)
+        if field.end_to_end:
+            kept.append(line)
+        else:
+            special.setdefault(field.name, []).append(field)
+    named = special.get(b"connection")
+    connection = _options(b",".join(field.value for field in named)) if named else _NO_OPTIONS
+    if connection - _PERSISTENCE:
+        kept = [line for line in kept if response_field(line).name not in connection]
+    locations = special.get(b"location", [])
     if len(locations) > 1:
         raise UpstreamProtocolError("The upstream's answer has more than one Location.")
+    framing = special.get(b"content-length", []) + special.get(b"transfer-encoding", [])
+    content_length, chunked = _framing(framing, UpstreamProtocolError) if framing else (None, False)
+    upgrade = special.get(b"upgrade")
+    kept.append(b"")
     return ResponseFields(
-        kept=b"".join(line for name, _, line in fields if name not in drop),
-        location=locations[0] if locations else None,
-        set_cookie=tuple(value for name, value, _ in fields if name == b"set-cookie"),
+        kept=b"\r\n".join(kept),
+        location=locations[0].value if locations else None,
+        set_cookie=tuple(field.value for field in special.get(b"set-cookie", ())),
         content_length=content_length,
         chunked=chunked,
         close=b"close" in connection,
         keep_alive=b"keep-alive" in connection,
-        upgrade=next((value.lower() for name, value, _ in fields if name == b"upgrade"), None),
+        upgrade=upgrade[0].value.lower() if upgrade else None,
     )
 
 
@@ -218,16 +258,33 @@ def early_fault(partial: bytes, start: int = 0) -> str | None:
 _Error = type[BadRequestError] | type[UpstreamProtocolError]
 
 
-def _split(block: bytes, error: _Error) -> list[Field]:
-    if _FIELDS.fullmatch(block) is None:
-        raise error(_why_fields(block))
-    return [(match[1].lower(), match[2].rstrip(b" \t"), match[0]) for match in _FIELD.finditer(block)]
+def _request_field(line: bytes) -> Field:
+    match = _FIELD.fullmatch(line)
+    if match is None:
+        raise BadRequestError(_why_field(line))
+    name = match[1].lower()
+    # Some servers take an underscore for a hyphen: X_Forwarded_For must not say what X-Forwarded-For may not.
+    plain = name.replace(b"_", b"-")
+    dropped = plain in _NOT_FORWARDED or plain.startswith(_NOT_FROM_CLIENTS_PREFIXES)
+    return Field(name, match[2].strip(b" \t"), not dropped)
+
+
+def _response_field(line: bytes) -> Field:
+    match = _FIELD.fullmatch(line)
+    if match is None:
+        raise UpstreamProtocolError(_why_field(line))
+    name = match[1].lower()
+    return Field(name, match[2].strip(b" \t"), name not in _NOT_RETURNED)
+
+
+request_field = lru_cache(_MEMO_ENTRIES)(_request_field)
+response_field = lru_cache(_MEMO_ENTRIES)(_response_field)
 
 
 def _framing(fields: list[Field], error: _Error) -> tuple[int | None, bool]:
     """RFC 9112, 6.3, less everything that two parsers could read in two ways."""
-    lengths = [value for name, value, _ in fields if name == b"content-length"]
-    codings = [value for name, value, _ in fields if name == b"transfer-encoding"]
+    lengths = [field.value for field in fields if field.name == b"content-length"]
+    codings = [field.value for field in fields if field.name == b"transfer-encoding"]
     if codings:
         if lengths:
             raise error("The message has both Content-Length and Transfer-Encoding.")
@@ -243,20 +300,12 @@ def _framing(fields: list[Field], error: _Error) -> tuple[int | None, bool]:
     return int(lengths[0]), False
 
 
-def _connection(fields: list[Field]) -> frozenset[bytes]:
+@lru_cache(_MEMO_ENTRIES)
+def _options(connection: bytes | None) -> frozenset[bytes]:
     """The options that `Connection` names, in lower case."""
-    value = b",".join(value for name, value, _ in fields if name == b"connection").lower()
-    return frozenset(option.strip(b" \t") for option in value.split(b",")) - {b""}
-
-
-def _only_host(fields: list[Field]) -> bytes:
-    hosts = [value for name, value, _ in fields if name == b"host"]
-    if len(hosts) != 1:
-        raise BadRequestError("A request has exactly one Host; this one has " + ("none." if not hosts else "several."))
-    host = host_name(hosts[0])
-    if host is None:
-        raise BadRequestError("Host is not a name or address with an optional port.")
-    return host
+    if connection is None:
+        return _NO_OPTIONS
+    return frozenset(option.strip(b" \t") for option in connection.lower().split(b",")) - {b""}
 
 
 def _why_request_line(line: bytes) -> str:
@@ -270,13 +319,13 @@ def _why_request_line(line: bytes) -> str:
     return "The request line has a character that a method or a target must not have."
 
 
-def _why_fields(block: bytes) -> str:
-    if b"\0" in block:
+def _why_field(line: bytes) -> str:
+    if b"\0" in line:
         return "A field line has a NUL."
-    if _BARE_LINE_ENDING.search(block):
+    if b"\n" in line or b"\r" in line:
         return "A field line ends with a bare CR or LF."
-    if block.startswith((b" ", b"\t")) or b"\r\n " in block or b"\r\n\t" in block:
+    if line.startswith((b" ", b"\t")):
         return "A field line is folded (obsolete since RFC 7230)."
-    if re.search(rb"(?:^|\n)[^:\n]*[ \t]:", block):
+    if line.partition(b":")[0].endswith((b" ", b"\t")):
         return "A field line has white space before its colon."
     return "A field line is not `name: value` with a token for a name and no control characters."

@@ -8,9 +8,10 @@ the size of what they take.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
+
+import msgspec
 
 from sidecar.config.settings import Route
 from sidecar.errors import BadRequestError, ForbiddenByPolicyError, NoRouteError, Problem
@@ -39,8 +40,7 @@ def memoised(function: Callable[[bytes], _T]) -> Callable[[bytes], _T]:
     return call
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseStart:
+class ResponseStart(msgspec.Struct, frozen=True, gc=False):
     """A response's fields, ready for the client: complete lines but for the framing of a body without a length."""
 
     lines: bytes
@@ -102,8 +102,7 @@ class CompiledRoute:
         return ResponseStart(lines, fields, fields.set_cookie)
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedLine:
+class ResolvedLine(msgspec.Struct, frozen=True):
     """A request line, and all that follows from it alone."""
 
     method: bytes
@@ -122,8 +121,7 @@ class ResolvedLine:
     """Why it is refused, once the guard has let the request in."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedFields:
+class ResolvedFields(msgspec.Struct, frozen=True):
     """A request's fields, and what the guard says of them."""
 
     fields: h1.RequestFields

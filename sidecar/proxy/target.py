@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from sidecar.errors import BadRequestError
 from sidecar.proxy.h1 import host_name
@@ -25,8 +24,7 @@ _DOT_SEGMENT = re.compile(rb"(?:^|/)\.\.?(?:/|$)")
 _PLAIN = re.compile(rb"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~!$&'()*+,=:@.-]*+)*+/?+")
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A request target taken apart; `path` and `query` are as they came, `query` with its question mark."""
 
     path: bytes
