@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
+from sidecar.credentials.tls import load_certificate
 from sidecar.errors import SecretUnavailableError
 
 LIFETIME: Final = 300
@@ -56,8 +56,11 @@ def signer(
     algorithm: str | None = None,
     certificate_file: Path | None = None,
     key_id: str | None = None,
+    now: float,
 ) -> Signer:
     """A signer from a PEM key; the certificate's thumbprints (RFC 7515, 4.1.7 and 4.1.8) go into its header.
+
+    `now` is the wall clock's, in seconds: the certificate must be valid then.
 
     Raises:
         SecretUnavailableError: key, password, algorithm and certificate do not fit each other.
@@ -67,7 +70,7 @@ def signer(
     chosen = algorithm or default
     header = {"kid": key_id} if key_id else {}
     if certificate_file is not None:
-        header |= _thumbprints(certificate_file, private)
+        header |= _thumbprints(certificate_file, private, now)
     made = Signer(key, chosen, header)
     try:
         made.sign(client_id="", audience="", now=0)
@@ -108,13 +111,8 @@ def _jwk(key: PrivateKey) -> tuple[Key, str]:
     return OKPKey.import_key(key), "EdDSA"
 
 
-def _thumbprints(file: Path, key: PrivateKey) -> dict[str, str]:
-    try:
-        certificate = x509.load_pem_x509_certificate(file.read_bytes())
-    except OSError as error:
-        raise SecretUnavailableError(f"The certificate {file} cannot be read: {error.strerror}.") from None
-    except ValueError:
-        raise SecretUnavailableError(f"The certificate {file} is no PEM certificate.") from None
+def _thumbprints(file: Path, key: PrivateKey, now: float) -> dict[str, str]:
+    certificate = load_certificate(file, now)
     if certificate.public_key() != key.public_key():
         raise SecretUnavailableError(f"The certificate {file} does not belong to the private key.")
     der = certificate.public_bytes(Encoding.DER)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import quote_plus, urlencode
 
@@ -13,19 +12,12 @@ from sidecar.clock import Clock
 from sidecar.config.settings import ClientCredentials
 from sidecar.credentials import assertion
 from sidecar.credentials.exchange import FORM, Ask, Exchange, Line, Message
+from sidecar.credentials.held import ClientKey
 from sidecar.credentials.verdict import Answer, Asked, judge
 from sidecar.credentials.watched import Watched
 from sidecar.errors import SecretUnavailableError
 from sidecar.secret import Secret
 from sidecar.tokens.grant import AttemptGate, Grant
-
-
-@dataclass(frozen=True, slots=True)
-class ClientKey:
-    """What proves the client's identity now: its secret and, for `private_key_jwt`, what signs with it."""
-
-    secret: Secret
-    signer: assertion.Signer | None = None
 
 
 class ClientCredentialsSource:

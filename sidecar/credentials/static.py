@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from sidecar.config.settings import Basic, StaticToken
+from sidecar.credentials.secret_line import read_line
 from sidecar.credentials.token_response import bearer_header, is_visible
 from sidecar.credentials.watched import Watched
 from sidecar.errors import SecretUnavailableError, TokenUnavailableError
@@ -97,7 +98,7 @@ def token_attachment(settings: StaticToken) -> StaticAttachment:
     Raises:
         SecretUnavailableError: it cannot be read, or could not stand in a header.
     """
-    token = settings.token.read().reveal()
+    token = read_line(settings.token).reveal()
     if not is_visible(token):
         raise SecretUnavailableError(
             f"The token of credential {settings.name} has spaces, line breaks or characters outside ASCII:"
@@ -112,7 +113,7 @@ def basic_attachment(settings: Basic) -> StaticAttachment:
     Raises:
         SecretUnavailableError: the password cannot be read, or the user's name has a colon or a control character.
     """
-    password = settings.password.read().reveal()
+    password = read_line(settings.password).reveal()
     pair = f"{settings.username}:{password}"
     if ":" in settings.username or not pair.isprintable():
         raise SecretUnavailableError(

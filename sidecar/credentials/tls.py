@@ -6,19 +6,23 @@ TLS 1.2 is the least; a CA bundle of one's own replaces the system's roots, as c
 from __future__ import annotations
 
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from sidecar.clock import Clock
 from sidecar.config.settings import Tls
 from sidecar.credentials.watched import Watched
 from sidecar.errors import SecretUnavailableError
 
 
-def client_context(tls: Tls) -> ssl.SSLContext:
+def client_context(tls: Tls, now: float) -> ssl.SSLContext:
     """A context that verifies the server, and shows the client's certificate where there is one. Reads files.
+
+    `now` is the wall clock's, in seconds: a client's certificate must be valid then.
 
     Raises:
         SecretUnavailableError: a file is missing, is not what it should be, or does not fit the others.
@@ -30,13 +34,13 @@ def client_context(tls: Tls) -> ssl.SSLContext:
     else:
         _load_authorities(context, tls.ca_file)
     if tls.client_certificate_file is not None:
-        _load_client_certificate(context, tls, tls.client_certificate_file)
+        _load_client_certificate(context, tls, tls.client_certificate_file, now)
     return context
 
 
-def watched_context(name: str, tls: Tls) -> Watched[ssl.SSLContext]:
+def watched_context(name: str, tls: Tls, clock: Clock) -> Watched[ssl.SSLContext]:
     """The context in force, made again when one of its files changes; `name` is the setting's path."""
-    return Watched(name, tls_files(tls), lambda: client_context(tls))
+    return Watched(name, tls_files(tls), lambda: client_context(tls, clock.wall()))
 
 
 def tls_files(tls: Tls) -> tuple[Path | None, ...]:
@@ -54,10 +58,10 @@ def _load_authorities(context: ssl.SSLContext, file: Path) -> None:
         raise SecretUnavailableError(f"The CA file {file} cannot be read: {error.strerror}.") from None
 
 
-def _load_client_certificate(context: ssl.SSLContext, tls: Tls, file: Path) -> None:
+def _load_client_certificate(context: ssl.SSLContext, tls: Tls, file: Path, now: float) -> None:
     password = tls.client_key_password.read().reveal() if tls.client_key_password is not None else None
     key_file = tls.client_key_file or file
-    certificate = load_certificate(file)
+    certificate = load_certificate(file, now)
     if _public_key(key_file, password) != certificate.public_key():
         raise SecretUnavailableError(f"The certificate {file} does not belong to the private key {key_file}.")
     try:
@@ -68,16 +72,29 @@ def _load_client_certificate(context: ssl.SSLContext, tls: Tls, file: Path) -> N
         raise SecretUnavailableError(f"The certificate {file} cannot be used with {key_file}: {reason}.") from None
 
 
-def load_certificate(file: Path) -> x509.Certificate:
-    """The first certificate of a PEM file.
+def load_certificate(file: Path, now: float) -> x509.Certificate:
+    """The first certificate of a PEM file, which is the client's own.
 
     Raises:
-        SecretUnavailableError: there is none.
+        SecretUnavailableError: there is none, or it is not valid at `now`.
     """
     try:
-        return x509.load_pem_x509_certificate(read_pem(file, "The certificate").encode())
+        certificate = x509.load_pem_x509_certificate(read_pem(file, "The certificate").encode())
     except ValueError:
         raise SecretUnavailableError(f"The certificate {file} is no certificate in PEM.") from None
+    _check_validity(certificate, file, now)
+    return certificate
+
+
+def _check_validity(certificate: x509.Certificate, file: Path, now: float) -> None:
+    moment = datetime.fromtimestamp(now, UTC)
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if moment > end:
+        raise SecretUnavailableError(f"The certificate {file} expired on {end:%Y-%m-%d %H:%M} UTC: renew it.")
+    if moment < begin:
+        raise SecretUnavailableError(
+            f"The certificate {file} is not valid before {begin:%Y-%m-%d %H:%M} UTC: check this machine's clock."
+        )
 
 
 def _public_key(file: Path, password: str | None) -> PublicKeyTypes:

@@ -15,9 +15,9 @@ from urllib.parse import parse_qsl
 from sidecar.clock import SystemClock
 from sidecar.config.settings import ClientCredentials, Tls
 from sidecar.credentials import tls
-from sidecar.credentials.build import client_key
 from sidecar.credentials.client_credentials import ClientCredentialsSource
 from sidecar.credentials.exchange import Line
+from sidecar.credentials.held import client_key
 from sidecar.secret import Secret, SecretSource
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -181,13 +181,12 @@ def source(
     settings: ClientCredentials, audience: str | None = "operate.camunda.io", *, timeout: float = 5.0
 ) -> ClientCredentialsSource:
     secure = settings.token_url.startswith("https:")
+    context = tls.watched_context("tls", settings.tls, SystemClock()) if secure else None
     return ClientCredentialsSource(
         settings,
         audience,
-        key=client_key(settings),
-        line=Line(
-            settings.token_url, timeout, tls.watched_context("tls", settings.tls) if secure else None, settings.proxy
-        ),
+        key=client_key(settings, SystemClock()),
+        line=Line(settings.token_url, timeout, context, settings.proxy),
         clock=SystemClock(),
     )
 
