@@ -1,0 +1,114 @@
+"""The import arrows of the design, and modules that stand on their own."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "sidecar"
+
+# A room may import from itself, from the foundation, and from these. `service` composes, `cli` starts it; the two of
+# them, and the stand-in for whoever shows the product, are imported by nobody else.
+FOUNDATION = {"errors", "clock", "secret"}
+ROOMS: dict[str, set[str]] = {
+    "errors": set(),
+    "clock": set(),
+    "secret": {"errors", "clock"},
+    "config": set(),
+    "tokens": {"config"},
+    "credentials": {"config", "tokens", "proxy.authorizer"},
+    "telemetry": {"config", "tokens"},
+    "proxy": {"config", "telemetry.http"},
+    "admin": {"config", "telemetry", "tokens", "proxy"},
+    "demo": {"config"},
+    "status": {"config", "tokens", "credentials", "telemetry", "proxy", "admin"},
+    "service": {"status", "config", "tokens", "credentials", "telemetry", "proxy", "admin"},
+    "cli": {"config", "tokens", "credentials", "telemetry", "proxy", "admin", "demo", "service"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Every module, by its name below `sidecar`."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if len(parts) > 1 and parts[-1] == "__init__":
+            parts = parts[:-1]
+        yield ".".join(parts), path
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules of `sidecar` that a file imports anywhere in it, below `sidecar`; for types alone too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the arrows"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name.removeprefix("sidecar.") for name in names if name.split(".")[0] == "sidecar")
+
+
+def room_of(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def allows(room: str, name: str) -> bool:
+    """Whether something in `room` may import `name`."""
+    granted = ROOMS[room] | {room, "__version__"} | (set() if room in FOUNDATION else FOUNDATION)
+    return any(name == grant or name.startswith(f"{grant}.") for grant in granted)
+
+
+MODULES = dict(modules())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_arrows_point_one_way(module: str) -> None:
+    """Errors ← config ← tokens ← credentials ← service; proxy has its Protocol for tokens; cli alone has service."""
+    room = room_of(module)
+    assert room in ROOMS, f"{room} is a new room: say in this test what it may import"
+    assert [name for name in imported(MODULES[module]) if not allows(room, name)] == []
+
+
+def test_only_config_reads_yaml() -> None:
+    """One room knows what the user wrote, and how; nobody else parses YAML or looks into the environment."""
+    readers = [
+        module
+        for module, path in MODULES.items()
+        if room_of(module) not in {"config", "cli", "demo"}
+        and any(word in path.read_text(encoding="utf-8") for word in ("import yaml", "os.environ", "getenv"))
+    ]
+    assert readers == []
+
+
+def test_only_clock_reads_the_time() -> None:
+    """Time comes from `sidecar/clock.py` and nowhere else, so that every wait can be tested without waiting."""
+    words = ("time.time(", "time.monotonic(", "asyncio.sleep(", "datetime.now(", "time.sleep(", "utcnow(")
+    readers = [
+        f"{module}: {word}"
+        for module, path in MODULES.items()
+        if room_of(module) not in {"clock", "cli", "demo"}
+        for word in words
+        if word in path.read_text(encoding="utf-8")
+    ]
+    assert readers == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_is_imported_alone(module: str) -> None:
+    """Each module imports first and alone, with warnings as errors: no cycle, no hidden order."""
+    if module == "__main__":
+        pytest.skip("runs the command")
+    name = "sidecar" if module == "__init__" else f"sidecar.{module}"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", f"import {name}"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
