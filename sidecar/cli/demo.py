@@ -1,0 +1,24 @@
+"""`camunda-sidecar demo`."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+
+@click.command
+@click.option("--once", is_flag=True, help="End after the table, with exit code 1 if a request was not served.")
+@click.option("--requests", type=click.IntRange(1, 100_000), default=400, show_default=True, help="How many in all.")
+@click.option("--clients", type=click.IntRange(1, 200), default=8, show_default=True, help="How many at once.")
+def command(*, once: bool, requests: int, clients: int) -> None:
+    """Run a whole working setup on this machine, with an embedded Camunda stand-in: no account needed.
+
+    Starts the stand-in (an issuer that allows one token request a second, and Camunda's APIs) and a sidecar on it,
+    sends requests without credentials from several clients at once, and prints what was served and what it cost.
+    Both stay up for you to try with curl until Ctrl-C; nothing of it remains then.
+    """
+    from sidecar.demo.scenario import DemoOptions, run_demo  # noqa: PLC0415 (aiohttp's import is slow)
+
+    options = DemoOptions(requests=requests, clients=clients, once=once)
+    raise SystemExit(asyncio.run(run_demo(options)))

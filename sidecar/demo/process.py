@@ -1,0 +1,167 @@
+"""The sidecar as a real process of its own, on a configuration made for the stand-in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+
+from sidecar.clock import Clock
+from sidecar.demo.apis import AUDIENCES
+from sidecar.demo.standin import StandIn
+from sidecar.errors import SidecarError
+
+START_TIMEOUT = 20.0
+DRAIN_TIMEOUT = 2.0
+HOST = "127.0.0.1"
+
+
+class DemoError(SidecarError):
+    """The demo cannot go on; the detail has what the sidecar said."""
+
+
+class SidecarProcess:
+    """`python -m sidecar run` in `directory`, which holds its configuration, secrets, tokens and log."""
+
+    def __init__(self, directory: Path, standin: StandIn, clock: Clock, *, port: int, admin_port: int) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._process: Process | None = None
+        self.url = f"http://{HOST}:{port}"
+        self.admin_url = f"http://{HOST}:{admin_port}"
+        self.configuration = directory / "config.yaml"
+        self._log = directory / "sidecar.log"
+        for client in (standin.cluster_client, standin.organization_client):
+            _write_private(directory / client.client_id, client.secret)
+        configuration = configuration_for(standin, directory, port=port, admin_port=admin_port)
+        _write_private(self.configuration, yaml.safe_dump(configuration, sort_keys=False))
+
+    async def start(self) -> float:
+        """Start it and wait until it is ready; returns how many seconds that took.
+
+        Raises:
+            DemoError: it ended, or was not ready in time.
+        """
+        begun = self._clock.monotonic()
+        command = (sys.executable, "-m", "sidecar", "run", "--config", str(self.configuration))
+        with self._log.open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_environment(),
+                start_new_session=True,  # a Ctrl-C in the terminal is the demo's alone: it ends the sidecar in order
+            )
+        async with aiohttp.ClientSession() as session:
+            while not await self._is_ready(session):
+                if self._process.returncode is not None:
+                    raise DemoError(f"The sidecar ended at its start:\n{self.log_tail()}")
+                if self._clock.monotonic() - begun > START_TIMEOUT:
+                    raise DemoError(f"The sidecar is not ready after {START_TIMEOUT:g} s:\n{self.log_tail()}")
+                await self._clock.sleep(0.02)
+        return self._clock.monotonic() - begun
+
+    async def ended(self) -> int:
+        """Wait until it ends by itself; its exit code."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """End it: SIGTERM, and SIGKILL if it takes much longer than its drain. Shielded by whoever cleans up."""
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT + 5.0):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    def log_tail(self, lines: int = 15) -> str:
+        """The last lines that it logged."""
+        try:
+            text = self._log.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
+        try:
+            async with session.get(f"{self.admin_url}/readyz") as response:
+                return response.status == 200  # noqa: PLR2004 (RFC 9110's OK)
+        except (aiohttp.ClientError, OSError):
+            return False
+
+
+def configuration_for(standin: StandIn, directory: Path, *, port: int, admin_port: int) -> dict[str, Any]:
+    """What a user would write for the stand-in: two credentials, a route for each product.
+
+    Console, Hub and Modeler share one credential and one audience, and so one token.
+    """
+
+    def credential(client_id: str) -> dict[str, str]:
+        return {
+            "type": "client_credentials",
+            "token_url": standin.token_url,
+            "client_id": client_id,
+            "client_secret_file": str(directory / client_id),
+        }
+
+    def route(product: str) -> dict[str, str]:
+        is_organization = AUDIENCES[product] in standin.organization_client.audiences
+        credential = "organization" if is_organization else "cluster"
+        return {"upstream": standin.upstream(product), "credential": credential}
+
+    return {
+        "listen": f"{HOST}:{port}",
+        "admin": {"listen": f"{HOST}:{admin_port}"},
+        "credentials": {
+            "cluster": credential(standin.cluster_client.client_id),
+            "organization": credential(standin.organization_client.client_id),
+        },
+        "routes": {product: route(product) for product in AUDIENCES},
+        "token_store": {"type": "file", "directory": str(directory / "tokens")},
+        "logging": {"format": "console"},
+        "drain_timeout": f"{DRAIN_TIMEOUT:g}s",
+    }
+
+
+def free_port(preferred: int, *taken: int) -> int:
+    """`preferred` where nobody has it, else any free port; none of `taken`."""
+    for port in (preferred, 0, 0, 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            if found not in taken:
+                return found
+    raise DemoError("There is no free port on 127.0.0.1.")
+
+
+def _write_private(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _environment() -> dict[str, str]:
+    """This process's, without forward proxies and without Camunda's own variables: the demo is the same everywhere."""
+    foreign = ("CAMUNDA_", "ZEEBE_")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().endswith("_PROXY") and not name.startswith(foreign)
+    }

@@ -1,0 +1,73 @@
+"""What is seen while the demo works: each token as it is granted, and a bar."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from sidecar.clock import Clock
+from sidecar.demo.issuer import Issuer
+
+WIDTH = 40
+REDRAW = 0.05
+"""Seconds between two drawings of the bar."""
+
+
+class Progress:
+    """Draws on a terminal; elsewhere one line for each token and each quarter."""
+
+    def __init__(self, out: TextIO, total: int, clock: Clock, issuer: Issuer) -> None:
+        self._out = out
+        self._total = total
+        self._clock = clock
+        self._issuer = issuer
+        self._begun = clock.monotonic()
+        self._tokens = 0
+        self._answered = 0
+        self._told = 0
+        self._drawn_at = float("-inf")
+        self._terminal = out.isatty()
+
+    def answered(self, count: int) -> None:
+        """So many requests are answered by now."""
+        self._answered = count
+        self._tell_tokens()
+        if self._terminal:
+            self._draw()
+        elif count * 4 // self._total > self._told:
+            self._told = count * 4 // self._total
+            self._line(f"  {self._elapsed()}  {count} of {self._total} answered")
+
+    def finish(self) -> None:
+        """The last drawing."""
+        self._tell_tokens()
+        if self._terminal:
+            self._drawn_at = float("-inf")
+            self._draw()
+            self._out.write("\n")
+            self._out.flush()
+
+    def _tell_tokens(self) -> None:
+        for request in self._issuer.requests[self._tokens :]:
+            before = self._issuer.requests[self._tokens - 1].at if self._tokens else request.at
+            apart = f"   ({request.at - before:.2f} s after the one before)" if self._tokens else ""
+            what = f"token for {request.audience}" if request.outcome == "granted" else f"token {request.outcome}!"
+            self._line(f"  {request.at - self._begun:5.2f} s  {what}{apart}")
+            self._tokens += 1
+
+    def _elapsed(self) -> str:
+        return f"{self._clock.monotonic() - self._begun:5.2f} s"
+
+    def _draw(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._drawn_at < REDRAW:
+            return
+        self._drawn_at = now
+        full = WIDTH * self._answered // max(1, self._total)
+        self._out.write(f"\r  {self._elapsed()}  {'█' * full}{'░' * (WIDTH - full)}  {self._answered}/{self._total} ")
+        self._out.flush()
+
+    def _line(self, text: str) -> None:
+        # On a terminal the bar stands on this line: it is overwritten, and drawn again below.
+        self._out.write(f"\r\x1b[K{text}\n" if self._terminal else f"{text}\n")
+        self._out.flush()
+        self._drawn_at = float("-inf")
