@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from joserfc import jwt
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from sidecar.credentials.tls import load_certificate
@@ -21,6 +22,11 @@ from sidecar.errors import SecretUnavailableError
 LIFETIME: Final = 300
 """Seconds; Entra ID takes at most ten minutes."""
 TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+ALGORITHMS: Final = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "ES256K", "EdDSA", "Ed25519"}
+)
+"""Signatures with a private key; `none`, and those with a shared secret, are none."""
 
 _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512", "secp256k1": "ES256K"}
 Key = RSAKey | ECKey | OKPKey
@@ -46,7 +52,10 @@ class Signer:
             "exp": int(now) + LIFETIME,
         }
         header = {"alg": self.algorithm, **self.header}
-        return jwt.encode(header, claims, self.key, algorithms=[self.algorithm])
+        with warnings.catch_warnings():
+            # RFC 9864 renames EdDSA to Ed25519; issuers that know only the old name are many.
+            warnings.simplefilter("ignore", SecurityWarning)
+            return jwt.encode(header, claims, self.key, algorithms=[self.algorithm])
 
 
 def signer(
@@ -73,6 +82,8 @@ def signer(
         header |= _thumbprints(certificate_file, private, now)
     made = Signer(key, chosen, header)
     try:
+        if chosen not in ALGORITHMS:
+            raise ValueError(chosen)
         made.sign(client_id="", audience="", now=0)
     except (JoseError, ValueError) as error:
         raise SecretUnavailableError(f"The private key cannot sign with {chosen}: {type(error).__name__}.") from None

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sidecar.clock import Clock
 from sidecar.config.settings import Tls
+from sidecar.credentials.secret_line import read_line
 from sidecar.credentials.watched import Watched
 from sidecar.errors import SecretUnavailableError
 
@@ -59,7 +60,7 @@ def _load_authorities(context: ssl.SSLContext, file: Path) -> None:
 
 
 def _load_client_certificate(context: ssl.SSLContext, tls: Tls, file: Path, now: float) -> None:
-    password = tls.client_key_password.read().reveal() if tls.client_key_password is not None else None
+    password = read_line(tls.client_key_password).reveal() if tls.client_key_password is not None else None
     key_file = tls.client_key_file or file
     certificate = load_certificate(file, now)
     if _public_key(key_file, password) != certificate.public_key():
