@@ -81,13 +81,17 @@ def signer(
     if certificate_file is not None:
         header |= _thumbprints(certificate_file, private, now)
     made = Signer(key, chosen, header)
-    try:
-        if chosen not in ALGORITHMS:
-            raise ValueError(chosen)
-        made.sign(client_id="", audience="", now=0)
-    except (JoseError, ValueError) as error:
-        raise SecretUnavailableError(f"The private key cannot sign with {chosen}: {type(error).__name__}.") from None
+    if chosen not in ALGORITHMS or not _works(made):
+        raise SecretUnavailableError(f"The private key cannot sign with {chosen}: its own kind's is {default}.")
     return made
+
+
+def _works(signer: Signer) -> bool:
+    try:
+        signer.sign(client_id="", audience="", now=0)
+    except (JoseError, ValueError):
+        return False
+    return True
 
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
