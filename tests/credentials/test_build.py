@@ -46,8 +46,6 @@ def settings(credentials: list[Credential], routes: list[Route]) -> Settings:
 def client(name: str = "cluster", **changes: object) -> ClientCredentials:
     fields = {"name": name, "token_url": "http://i/t", "client_id": "c", "client_secret": SECRET}
     return ClientCredentials(**(fields | changes))  # type: ignore[arg-type]
-        **({"name": name, "token_url": "http://i/t", "client_id": "c", "client_secret": SECRET} | changes)
-    )  # type: ignore[arg-type]
 
 
 def test_routes_share_what_is_the_same() -> None:
