@@ -66,10 +66,9 @@ def tag_of(struct: Any) -> str:
 
 
 @functools.cache
-def hints_of(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    """The annotations of a struct's fields, by name."""
-    hints = typing.get_type_hints(struct, include_extras=True)
-    return {name: hints[name] for name in struct.__struct_fields__}
+def fields_of(struct: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """A struct's fields: name, type with its metadata, default, whether it is required."""
+    return msgspec.structs.fields(struct)
 
 
 class _Converter:
@@ -98,19 +97,19 @@ class _Converter:
     def struct(self, raw: object, struct: type[msgspec.Struct], path: Path, *, tagged: bool = False) -> object:
         if (given := self._keys(raw, path)) is None:
             return _INVALID
-        hints = hints_of(struct)
+        known = [*(["type"] if tagged else []), *(field.name for field in fields_of(struct))]
         for key in given:
-            if key not in hints and not (tagged and key == "type"):
-                self._unknown(key, [*(["type"] if tagged else []), *hints], path)
+            if key not in known:
+                self._unknown(key, known, path)
         values: dict[str, object] = {}
-        for field in msgspec.structs.fields(struct):
-            value = self._field(given, field, hints[field.name], path)
+        for field in fields_of(struct):
+            value = self._field(given, field, path)
             if value is not _INVALID:
                 values[field.name] = value
         return struct(**values)
 
-    def _field(self, given: Mapping[str, object], field: Any, hint: Any, path: Path) -> object:
-        here = (*path, field.name)
+    def _field(self, given: Mapping[str, object], field: msgspec.structs.FieldInfo, path: Path) -> object:
+        here, hint = (*path, field.name), field.type
         raw = given.get(field.name)
         if field.required:
             if field.name not in given or raw is None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from sidecar.config.convert import alternatives, hints_of, leaf_of, tag_of, unwrap
+from sidecar.config.convert import alternatives, fields_of, leaf_of, tag_of, unwrap
 from sidecar.config.describe import duration, size
 from sidecar.config.model import Configuration
 from sidecar.config.schema import doc_of
@@ -29,8 +29,8 @@ def reference() -> str:
 def sections(struct: type[msgspec.Struct], path: str) -> Iterator[tuple[str, type[msgspec.Struct]]]:
     """A mapping and all that stand in it, each with its path in the file."""
     yield path, struct
-    for name, hint in hints_of(struct).items():
-        annotation, _ = unwrap(hint)
+    for field in fields_of(struct):
+        name, annotation = field.name, unwrap(field.type)[0]
         below = f"{path}.{name}" if path else name
         for member in alternatives(annotation):
             item, metadata = unwrap(member)
@@ -47,18 +47,17 @@ def _section(path: str, struct: type[msgspec.Struct]) -> str:
     tag = struct.__struct_config__.tag
     title = f"`{path}`" if path else "The file"
     lines = [f"### {title}" + (f", `type: {tag}`" if tag else ""), "", " ".join((struct.__doc__ or "").split()), ""]
-    fields = msgspec.structs.fields(struct)
+    fields = fields_of(struct)
     if fields:
-        hints = hints_of(struct)
         lines += ["| key | value | default | |", "| --- | --- | --- | --- |"]
-        lines += [_row(field, hints[field.name]) for field in fields]
+        lines += [_row(field) for field in fields]
     return "\n".join(lines).rstrip()
 
 
-def _row(field: Any, hint: Any) -> str:
-    kind = kind_of(hint)
+def _row(field: msgspec.structs.FieldInfo) -> str:
+    kind = kind_of(field.type)
     default = "**required**" if field.required else _default(field.default, kind)
-    return f"| `{field.name}` | {kind} | {default} | {doc_of(hint)} |"
+    return f"| `{field.name}` | {kind} | {default} | {doc_of(field.type)} |"
 
 
 def kind_of(annotation: Any) -> str:

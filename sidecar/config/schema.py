@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from sidecar.config.convert import alternatives, hints_of, leaf_of, tag_of, unwrap
+from sidecar.config.convert import alternatives, fields_of, leaf_of, tag_of, unwrap
 from sidecar.config.leaves import Doc
 from sidecar.config.model import Configuration, FileStore
 
@@ -39,19 +39,18 @@ def doc_of(annotation: Any) -> str:
 
 
 def _struct(struct: type[msgspec.Struct], *, tag: str | None = None, tag_is_required: bool = True) -> dict[str, Any]:
-    hints = hints_of(struct)
     properties: dict[str, Any] = {}
     required = []
     if tag is not None:
         properties["type"] = {"const": tag}
         required = ["type"] if tag_is_required else []
-    for field in msgspec.structs.fields(struct):
-        schema = _value(hints[field.name])
+    for field in fields_of(struct):
+        schema = _value(field.type)
         if field.required:
             required.append(field.name)
         else:
             schema = _nullable(schema)
-        properties[field.name] = {"description": doc_of(hints[field.name]), **schema}
+        properties[field.name] = {"description": doc_of(field.type), **schema}
     result: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
     if struct.__doc__:
         result["description"] = " ".join(struct.__doc__.split())

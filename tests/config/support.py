@@ -7,7 +7,7 @@ from typing import get_args, get_origin
 import msgspec
 
 from sidecar.config import load
-from sidecar.config.convert import alternatives, hints_of, leaf_of, unwrap
+from sidecar.config.convert import alternatives, fields_of, leaf_of, unwrap
 from sidecar.config.model import Configuration
 from sidecar.config.settings import Settings
 from sidecar.errors import ConfigurationError
@@ -40,9 +40,9 @@ def mistakes(directory: Path, text: str, **environ: str) -> dict[str, str]:
 
 
 def all_keys(struct: type[msgspec.Struct] = Configuration) -> Iterator[str]:
-    for name, hint in hints_of(struct).items():
-        yield name
-        for member in alternatives(unwrap(hint)[0]):
+    for field in fields_of(struct):
+        yield field.name
+        for member in alternatives(unwrap(field.type)[0]):
             item, metadata = unwrap(member)
             if leaf_of(metadata) is None:
                 for part in alternatives(get_args(item)[1] if get_origin(item) is dict else item):

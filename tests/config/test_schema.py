@@ -1,0 +1,64 @@
+import jsonschema
+import pytest
+import yaml
+
+from sidecar.config import json_schema
+from sidecar.config.reference import replace_tables
+from tests.config.support import MINIMAL, ROOT, all_keys, mistakes
+from tests.config.test_mistakes import TABLE
+
+VALIDATOR = jsonschema.Draft202012Validator(json_schema())
+DOCUMENT = ROOT / "docs" / "configuration.md"
+
+
+def test_the_schema_is_one():
+    """It is valid itself."""
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+
+
+REFUSED = [
+    *("zzz: 1", "guard: {zzz: 1}", "guard: {allow_remote: 5}", "drain_timeout: 5 parsecs", "drain_timeout: 25"),
+    *("limits: {header_bytes: 64k}", "limits: {connections: 0}", "refresh: {after: 1.5}", "logging: {level: loud}"),
+    *("token_store: {type: disk}", "token_store: {type: memory, directory: /x}", "saas: {region: bru-2}"),
+    *("listen: here", "token_requests: {issuers: {'http://k': {}}}", "guard: {hosts: one}"),
+]
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_the_schema_refuses_what_the_program_refuses(tmp_path, text):
+    """Unknown keys, wrong units, values that are none: an editor underlines them."""
+    assert list(VALIDATOR.iter_errors(yaml.safe_load(MINIMAL + text)))
+    assert mistakes(tmp_path, MINIMAL + text)
+
+
+ACCEPTED = [
+    *("", "guard:", "drain_timeout: ${X}", "limits: {connections: '${X:-5}'}", "token_store: {directory: /x}"),
+    *("drain_timeout: 0", "limits: {header_bytes: 1024}", "logging: {level: '${X:-info}'}", "saas: null"),
+]
+
+
+@pytest.mark.parametrize("text", ACCEPTED)
+def test_the_schema_accepts_what_the_program_accepts(tmp_path, text):
+    """References to the environment may stand anywhere, null where there is a default."""
+    assert list(VALIDATOR.iter_errors(yaml.safe_load(MINIMAL + text))) == []
+    assert mistakes(tmp_path, MINIMAL + text, X="5s") == {}
+
+
+@pytest.mark.parametrize(
+    "text", [text for text, _, _ in TABLE if not list(VALIDATOR.iter_errors(yaml.safe_load(text)))]
+)
+def test_the_schema_is_looser_only_where_it_must_be(tmp_path, text):
+    """What the schema lets through and the program does not is about the whole, a file, or one meaning of a URL."""
+    assert mistakes(tmp_path, text, EMPTY="")
+
+
+def test_the_reference_is_current():
+    """The tables of docs/configuration.md are the model's; see sidecar/config/reference.py for how to renew them."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert replace_tables(text) == text
+
+
+@pytest.mark.parametrize("key", sorted(set(all_keys())))
+def test_every_key_stands_in_the_reference(key):
+    """No setting is undocumented."""
+    assert f"| `{key}` |" in DOCUMENT.read_text(encoding="utf-8")
