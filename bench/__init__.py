@@ -1,0 +1,1 @@
+"""How fast the sidecar is beside nginx, HAProxy, Envoy, Caddy and two in Python: `make bench`, docs/performance.md."""

@@ -1,0 +1,70 @@
+"""This project, with the defaults that it ships: only what the job itself needs is configured."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.fetch import fetch
+from bench.machine import output_of
+from bench.peers.kind import HttpKind, Target
+from bench.processes import Command
+from bench.site import BASE_PATH, HOST, Route, Site
+from bench.tools import Toolbox
+
+
+def configuration(site: Site, directory: Path, port: int) -> dict[str, Any]:
+    """What a user would write for these upstreams; the admin listener is at the port after the proxy's."""
+    return {
+        "listen": f"{HOST}:{port}",
+        "admin": {"listen": f"{HOST}:{port + 1}"},
+        "credentials": {
+            "bench": {
+                "type": "client_credentials",
+                "token_url": site.token_url,
+                "client_id": site.client_id,
+                "client_secret": site.client_secret,
+            }
+        },
+        "routes": {route.name: _route(site, route) for route in site.routes},
+        "token_store": {"type": "file", "directory": str(directory / "store")},
+    }
+
+
+def _route(site: Site, route: Route) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "prefix": route.prefix,
+        "upstream": f"{'https' if route.tls else 'http'}://{route.authority}{BASE_PATH}",
+        "credential": "bench",
+        "audience": "bench.example",
+    }
+    return settings | ({"tls": {"ca_file": str(site.ca_file)}} if route.tls else {})
+
+
+class Sidecar(HttpKind):
+    name = "sidecar"
+    label = "camunda-sidecar"
+
+    def __init__(self) -> None:
+        self._program = ""
+
+    def find(self, tools: Toolbox) -> str | None:  # noqa: ARG002 (the Protocol's)
+        program = shutil.which("camunda-sidecar", path=str(Path(sys.executable).parent))
+        if program is None or "--config" not in output_of([program, "run", "--help"]):
+            return None
+        self._program = program
+        return output_of([program, "--version"]).split()[-1]
+
+    def command(self, site: Site, directory: Path, port: int, workers: int) -> Command:
+        path = directory / "config.yaml"
+        path.write_text(yaml.safe_dump(configuration(site, directory, port)))
+        more = ["--workers", str(workers)] if workers > 1 else []
+        return Command([self._program, "run", "--config", str(path), *more], {})
+
+    def ready(self, port: int) -> bool:
+        try:
+            return fetch(Target(port + 1, "", {}), "GET", "/readyz").status == 200
+        except ConnectionError:
+            return False

@@ -1,0 +1,1 @@
+"""What is measured: each module is one section, `run(arena, peers, options, notebook)`."""
