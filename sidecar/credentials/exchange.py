@@ -111,7 +111,7 @@ class Exchange(Generic[T]):
         trace.on_request_headers_sent.append(self._headers_sent)
         context = self._line.tls.value if self._line.tls is not None else True
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, force_close=True, use_dns_cache=False),
+            connector=aiohttp.TCPConnector(ssl=context, use_dns_cache=False),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
             trace_configs=[trace],
@@ -140,7 +140,7 @@ class Exchange(Generic[T]):
                 try:
                     answer = await _answer(response)
                 finally:
-                    response.close()
+                    _drop(response)
         except TimeoutError:
             raise GrantInterruptedError(
                 f"{self._line.url} did not answer within {self._line.timeout:g} s (token_requests.timeout)."
@@ -167,6 +167,14 @@ class Exchange(Generic[T]):
             signer = await signed_by(self._line.url, self._line.proxy)
             sentence += f" It is signed by: {signer}." if signer else ""
         return (GrantInterruptedError if fault.transient else GrantFailedError)(sentence)
+
+
+def _drop(response: aiohttp.ClientResponse) -> None:
+    """At once, where the body is not at its end: a TLS connection's orderly close would outlast the session."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()
 
 
 async def _answer(response: aiohttp.ClientResponse) -> Answer:

@@ -113,6 +113,10 @@ class Watcher:
         """Look at every file once; the names of the values that changed."""
         return [item.name for item in self._items if item.poll()]
 
+    def names(self) -> list[str]:
+        """Every watched value's."""
+        return [item.name for item in self._items]
+
     def errors(self) -> Mapping[str, str]:
         """By name, why a file as it is now cannot be used: for `camunda_sidecar_secret_file_errors`."""
         return {item.name: item.error for item in self._items if item.error is not None}
