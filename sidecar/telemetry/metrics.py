@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Container, Iterable
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics import disable_created_metrics
@@ -16,7 +17,7 @@ from sidecar.telemetry.token_metrics import TokenMetrics
 
 
 class ConfigMetrics:
-    """How the last reload of the configuration went; the start counts as the first."""
+    """How the last reload of the configuration went (the start counts as the first), and its secret files."""
 
     def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
         self._clock = clock
@@ -30,6 +31,19 @@ class ConfigMetrics:
             "When a configuration was last taken into use, in seconds since 1970.",
             registry=registry,
         )
+
+        self._secret_files = Gauge(
+            "camunda_sidecar_secret_file_errors",
+            "1 while a secret's or key's newest file cannot be used; the old one stays in force.",
+            ("setting",),
+            registry=registry,
+        )
+
+    def secret_files(self, settings: Iterable[str], unusable: Container[str]) -> None:
+        """Which watched settings there are, and whose newest file cannot be used."""
+        self._secret_files.clear()
+        for setting in settings:
+            self._secret_files.labels(setting).set(setting in unusable)
 
     def loaded(self) -> None:
         """A configuration is in force from now."""

@@ -90,6 +90,7 @@ class TokenMetrics:
             ("credential", "audience"),
             registry=registry,
         )
+        self.store_is_up = True
         self._store_up = Gauge(f"{_P}store_up", "1 while tokens are shared through the store.", registry=registry)
         self._store_errors = Counter(
             f"{_P}store_errors_total", "Operations of the token store that failed.", ("operation",), registry=registry
@@ -153,6 +154,7 @@ class TokenMetrics:
 
     def store_up(self, *, up: bool) -> None:
         """See `TokenObserver`."""
+        self.store_is_up = up
         self._store_up.set(up)
 
     def store_failed(self, *, operation: StoreOperation) -> None:

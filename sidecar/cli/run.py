@@ -1,0 +1,45 @@
+"""`camunda-sidecar run`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from sidecar.cli.support import config_option, load_settings
+
+
+@click.command
+@config_option
+def command(config: Path | None) -> None:
+    """Serve: forward requests, with credentials attached, until SIGTERM.
+
+    SIGTERM and SIGINT drain: readiness fails, requests under way finish within drain_timeout, the exit code is 0; a
+    second one ends at once. SIGHUP reloads the configuration; an invalid one leaves the old one in force. Changed
+    secret files are noticed by themselves. No token is requested until a request needs one.
+    """
+    # Only here: every other command starts without the data plane's imports.
+    from sidecar.clock import SystemClock  # noqa: PLC0415
+    from sidecar.service import Service  # noqa: PLC0415
+    from sidecar.telemetry.logs import configure_logging, install_hooks  # noqa: PLC0415
+
+    settings = load_settings(config)
+    configure_logging(settings.logging)
+    install_hooks()
+
+    async def serve() -> None:
+        service = Service(settings, lambda: load_settings(config, show_warnings=False), SystemClock())
+        await service.run()
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(serve())
+
+
+def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    """The event loop of uvloop, or None for asyncio's own where uvloop does not exist."""
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return None
+    return uvloop.Loop

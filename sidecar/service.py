@@ -1,0 +1,229 @@
+"""The one composition root: build, start, reload, drain. Only here do the rooms' concrete classes meet."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+
+import structlog
+
+from sidecar import __version__
+from sidecar.admin.readiness import Readiness
+from sidecar.admin.server import AdminServer
+from sidecar.admin.status import Status
+from sidecar.clock import Clock
+from sidecar.config.settings import Address, Settings
+from sidecar.credentials import connection_faults
+from sidecar.credentials.build import RouteCredentials, build
+from sidecar.errors import ConfigurationError, ListenError
+from sidecar.proxy.authorizer import Authorizer
+from sidecar.proxy.guard import Guard
+from sidecar.proxy.server import ProxyServer
+from sidecar.status import ProcessFacts, describe
+from sidecar.telemetry.http import HttpStats
+from sidecar.telemetry.logs import configure_logging
+from sidecar.telemetry.metrics import Metrics
+from sidecar.tokens.manager import TokenManager
+from sidecar.tokens.stores.memory import MemoryStore
+
+_LISTENERS = "listeners"
+SECRET_POLL_SECONDS = 2.0
+"""Well within the five seconds in which a changed secret file is to be noticed."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Service:
+    """One running sidecar."""
+
+    def __init__(self, settings: Settings, load: Callable[[], Settings], clock: Clock) -> None:
+        """`load` reads the configuration anew, for a reload; it raises `ConfigurationError`."""
+        self.settings = settings
+        self.clock = clock
+        self._load = load
+        self._started_at = clock.wall()
+        self._readiness = Readiness(_LISTENERS)
+        self._http = HttpStats()
+        self._metrics = Metrics(self._http, clock)
+        self._store = MemoryStore(clock)
+        self._tokens = TokenManager(self._store, clock, settings.token_requests, settings.refresh, self._metrics.tokens)
+        self._metrics.tokens.read_memory_lookups(self._tokens.memory_lookups)
+        self._credentials = build(settings, clock)
+        self.proxy = ProxyServer(stats=self._http, clock=clock, explain=_explain)
+        self.admin = AdminServer(
+            settings.admin_listen,
+            registry=self._metrics.registry,
+            readiness=self._readiness,
+            status=self._status,
+            guard=_admin_guard(settings),
+        )
+        self.listen: Address = settings.listen
+        self._stop = asyncio.Event()
+        self._reloads = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain. A second signal ends at once.
+
+        Raises:
+            ListenError: a listener's address cannot be bound.
+        """
+        self._watch_signals()
+        try:
+            await self.start()
+            await self._stop.wait()
+            await self._drain()
+        finally:
+            await self.close()
+
+    async def start(self) -> None:
+        """Bind both listeners and be ready.
+
+        Raises:
+            ListenError: an address cannot be bound.
+        """
+        _raise_file_limit()
+        await self._tokens.start()
+        self._put_in_force(self.settings, self._credentials)
+        await self._bind("admin.listen", self.settings.admin_listen, self.admin.start())
+        self.listen = await self._bind("listen", self.settings.listen, self.proxy.start(self.settings.listen))
+        self._spawn(self._watch_secrets())
+        self._readiness.done(_LISTENERS)
+        self._metrics.config.loaded()
+        _log.info("ready", listen=str(self.listen), admin=str(self.admin.address), routes=len(self.settings.routes))
+
+    async def close(self) -> None:
+        """End what is still there, tokens last: they are saved by then."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.proxy.close()
+        await self.admin.close()
+        await self._tokens.close()
+
+    async def _drain(self) -> None:
+        self._readiness.drain()
+        _log.info("draining", timeout=self.settings.drain_timeout)
+        if not await self.proxy.drain(self.settings.drain_timeout):
+            _log.warning("drain_timeout is over; requests under way are cut off")
+        _log.info("stopped")
+
+    # --- reload --------------------------------------------------------------------------------------------------
+
+    async def reload(self) -> None:
+        """Take a new configuration into force as a whole, or say why not and keep the old one."""
+        async with self._reloads:
+            try:
+                settings = await asyncio.to_thread(self._load)
+                credentials = await asyncio.to_thread(build, settings, self.clock)
+            except ConfigurationError as error:
+                self._metrics.config.refused()
+                for mistake in error.mistakes:
+                    _log.error("configuration not reloaded, the old one stays in force", mistake=str(mistake))
+                return
+            for key in _needing_restart(self.settings, settings):
+                _log.warning("a changed setting takes effect at the next start only", key=key)
+            configure_logging(settings.logging)
+            self._tokens.reconfigure(settings.token_requests, settings.refresh)
+            self._put_in_force(settings, credentials)
+            self.admin.guard = _admin_guard(settings)
+            await self._tokens.end_quarantines()
+            self._metrics.config.loaded()
+            _log.info("configuration reloaded", source=settings.source, routes=len(settings.routes))
+
+    def _put_in_force(self, settings: Settings, credentials: RouteCredentials) -> None:
+        contexts = {name: partial(getattr, watched, "value") for name, watched in credentials.upstream_tls.items()}
+        self.settings, self._credentials = settings, credentials
+        self._metrics.config.secret_files(credentials.watcher.names(), credentials.watcher.errors())
+        self.proxy.configure(settings, self._authorizers(settings, credentials), contexts)
+
+    def _authorizers(self, settings: Settings, credentials: RouteCredentials) -> Mapping[str, Authorizer]:
+        authorizers = dict(credentials.authorizers)
+        for route in settings.routes:
+            source = credentials.sources.get(route.name)
+            if source is not None:
+                authorizers[route.name] = self._tokens.authorizer(
+                    source, credential=route.credential, audience=route.audience
+                )
+        return authorizers
+
+    # --- what happens meanwhile ----------------------------------------------------------------------------------
+
+    async def _watch_secrets(self) -> None:
+        while True:
+            await self.clock.sleep(SECRET_POLL_SECONDS)
+            watcher = self._credentials.watcher
+            changed = await asyncio.to_thread(watcher.poll)
+            self._metrics.config.secret_files(watcher.names(), watcher.errors())
+            for name in changed:
+                _log.info("secret file changed", setting=name)
+            if changed:
+                await self._tokens.secrets_changed()
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._terminate, number)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self.reload()))
+
+    def _terminate(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            _log.warning("second signal: ending at once", signal=number.name)
+            self.proxy.stop_waiting()
+        self._stop.set()
+
+    def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self.proxy.report_crash)
+
+    async def _bind(self, key: str, address: Address, binding: Coroutine[object, object, Address | None]) -> Address:
+        try:
+            return await binding or address
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ListenError(f"{key}: {address} cannot be listened on: {reason}.") from None
+
+    def _status(self) -> Status:
+        wall = self.clock.wall()
+        facts = ProcessFacts(
+            pid=os.getpid(),
+            version=__version__,
+            started_at=self._started_at,
+            uptime=wall - self._started_at,
+            not_ready=self._readiness.reason,
+            listen=str(self.listen),
+            admin=str(self.admin.address),
+            store_up=self._metrics.tokens.store_is_up,
+        )
+        return describe(self.settings, self._http, self._tokens.snapshot(), facts)
+
+
+def _explain(error: OSError, url: str, proxied: bool) -> str:
+    return connection_faults.explain(error, url, proxied=proxied).sentence
+
+
+def _admin_guard(settings: Settings) -> Guard:
+    return Guard(settings.guard.hosts)
+
+
+def _needing_restart(old: Settings, new: Settings) -> list[str]:
+    pairs = {
+        "listen": (old.listen, new.listen),
+        "admin.listen": (old.admin_listen, new.admin_listen),
+        "token_store": (old.token_store, new.token_store),
+    }
+    return [key for key, (before, after) in pairs.items() if before != after]
+
+
+def _raise_file_limit() -> None:
+    """Every client and every upstream connection is a file descriptor; the soft limit is often 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
