@@ -46,7 +46,7 @@ def command(credentials: BinaryIO | None, config: Path | None, force: bool) -> N
     if credentials is None:
         made = scaffold(_environment(), references=True)
     else:
-        made = scaffold(_file(credentials.name, credentials.read()), references=False)
+        made = scaffold(_file(getattr(credentials, "name", "standard input"), credentials.read()), references=False)
     _refuse_overwriting(output, made, force=force)
     settings = _write(output, made)
     click.echo(f"Wrote {output}" + (f", with the routes {_names(settings)}." if settings.routes else "."))

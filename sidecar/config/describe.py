@@ -10,6 +10,7 @@ from sidecar.secret import SecretSource
 
 MASK = "***"
 
+_NULL_SAYS_SOMETHING = {"audience"}
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
@@ -126,8 +127,7 @@ def _route(route: settings.Route) -> dict[str, Any]:
         "credential": route.credential,
         "audience": route.audience,
         "public": [str(rule) for rule in route.public],
-        # An empty list allows nothing, and must not look like none.
-        "allow": None if route.allow is None else [str(rule) for rule in route.allow] or "nothing",
+        "allow": None if route.allow is None else [str(rule) for rule in route.allow],
         "timeouts": {
             "connect": duration(route.timeouts.connect),
             "response": duration(route.timeouts.response),
@@ -178,6 +178,6 @@ def _path(path: object) -> str | None:
 
 
 def _without_nothing(value: dict[str, Any]) -> dict[str, Any]:
-    """Without null, and without what is empty for it."""
+    """Without null, where it is the default, and without sections that are empty for it."""
     kept = {key: _without_nothing(item) if isinstance(item, dict) else item for key, item in value.items()}
-    return {key: item for key, item in kept.items() if item not in (None, {}, [])}
+    return {key: item for key, item in kept.items() if item not in (None, {}) or key in _NULL_SAYS_SOMETHING}

@@ -64,8 +64,8 @@ class ClientCredentials:
     client_authentication: Literal["body", "basic", "private_key_jwt", "tls"] = "body"
     scope: str | None = None
     resource: str | None = None
-    extra: Mapping[str, str] = field(default_factory=dict)
-    """More fields of the token request."""
+    extra: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """More fields of the token request; an issuer of one's own may want a secret there."""
     private_key: SecretSource | None = None
     """PEM, for `private_key_jwt` (RFC 7523)."""
     private_key_password: SecretSource | None = None

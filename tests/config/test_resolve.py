@@ -127,7 +127,10 @@ WARNINGS = [
         [("credentials.spare", "is used by no route")],
     ),
     (
-        "credentials: {c: {type: static_token, token: t}}\nroutes: {a: {upstream: 'http://h', credential: c, audience: x}}",
+        (
+            "credentials: {c: {type: static_token, token: t}}\n"
+            "routes: {a: {upstream: 'http://h', credential: c, audience: x}}"
+        ),
         [("routes.a.audience", "has no effect"), ("routes.a.upstream", "unencrypted")],
     ),
     (

@@ -1,0 +1,96 @@
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from sidecar import __version__
+from sidecar.cli import COMMANDS, LazyGroup, main
+from sidecar.errors import ConfigurationError, GrantFailedError, Mistake
+from tests.cli.support import camunda_sidecar
+
+HEAVY = ("aiohttp", "cryptography", "uvloop", "redis", "prometheus_client", "joserfc", "asyncio")
+
+
+def test_help_names_every_command():
+    """`--help` is where a newcomer begins: commands, where the configuration is found, exit codes."""
+    result = camunda_sidecar("--help")
+    assert result.exit_code == 0
+    assert all(f"  {name} " in result.output for name in COMMANDS)
+    assert "CAMUNDA_SIDECAR_CONFIG" in result.output
+    assert "Exit codes" in result.output
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if find_spec(f"sidecar.cli.{name}")])
+def test_every_command_explains_itself(name):
+    """Each command has a help text, and takes --config; the demo brings its own."""
+    result = camunda_sidecar(name, "--help")
+    assert result.exit_code == 0
+    assert name == "demo" or "--config" in result.output
+    assert len(result.output.splitlines()) > 8
+
+
+def test_the_version():
+    """`--version` is one line."""
+    assert camunda_sidecar("--version").output == f"camunda-sidecar {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["runn"], ["--zzz"], ["check", "--zzz"], ["explain", "GET"]])
+def test_wrong_usage_is_exit_code_2(arguments):
+    """Scripts can tell wrong usage from failure."""
+    result = camunda_sidecar(*arguments)
+    assert result.exit_code == 2
+    assert "Error" in result.stderr
+
+
+def test_a_command_that_is_not_there_does_not_break_the_others(monkeypatch):
+    """One broken installation of one command leaves the rest usable."""
+    monkeypatch.setitem(COMMANDS, "missing", "Not there.")
+    assert camunda_sidecar("missing").exit_code == 2
+    assert camunda_sidecar("check", "--schema").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (
+            ConfigurationError([Mistake("b.yaml", "y", "wrong"), Mistake("a.yaml", "x", "bad", "cure")]),
+            2,
+            "a.yaml: x: bad (cure)",
+        ),
+        (GrantFailedError("The issuer did not answer."), 1, "error: The issuer did not answer."),
+    ],
+)
+def test_foreseen_errors_are_messages(monkeypatch, error, code, says):
+    """A foreseen error is a line on standard error and an exit code, never a traceback."""
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr("sidecar.cli.check.load_settings", fails)
+    result = camunda_sidecar("check")
+    assert result.exit_code == code
+    assert says in result.stderr
+    assert result.stdout == ""
+    assert isinstance(result.exception, SystemExit)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["check", "--help"], ["check"]])
+def test_small_commands_start_without_the_data_plane(arguments, tmp_path):
+    """`--help` and `check` import nothing heavy, so that they are instant; the whole is measured elsewhere."""
+    file = configuration(tmp_path)
+    code = (
+        "import sys; from sidecar.cli import main\n"
+        f"try: main({[*arguments]!r})\n"
+        f"finally: print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    environ = {"CAMUNDA_SIDECAR_CONFIG": str(file)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=True)
+    assert done.stderr == "[]\n"
+
+
+def test_python_m_sidecar():
+    """`python -m sidecar` is the same program."""
+    done = subprocess.run([sys.executable, "-m", "sidecar", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"camunda-sidecar {__version__}\n"
+    assert isinstance(main, LazyGroup)
