@@ -140,16 +140,26 @@ def configuration_for(standin: StandIn, directory: Path, *, port: int, admin_por
 def free_port(preferred: int, *taken: int) -> int:
     """`preferred` where nobody has it, else any free port; none of `taken`."""
     for port in (preferred, 0, 0, 0):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            found: int = probe.getsockname()[1]
-            if found not in taken:
-                return found
-    raise DemoError("There is no free port on 127.0.0.1.")
+        found = _bindable(port)
+        if found is not None and found not in taken:
+            return found
+    raise DemoError(f"There is no free port on {HOST}.")
+
+
+def is_free(port: int) -> bool:
+    """Whether `port` can be bound now."""
+    return _bindable(port) is not None
+
+
+def _bindable(port: int) -> int | None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return None
+        found: int = probe.getsockname()[1]
+        return found
 
 
 def _write_private(path: Path, text: str) -> None:

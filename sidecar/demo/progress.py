@@ -37,6 +37,14 @@ class Progress:
             self._told = count * 4 // self._total
             self._line(f"  {self._elapsed()}  {count} of {self._total} answered")
 
+    async def animate(self) -> None:
+        """Keep drawing while nothing is answered, until cancelled: who waits for a token sees the clock run."""
+        while True:
+            await self._clock.sleep(2 * REDRAW)
+            self._tell_tokens()
+            if self._terminal:
+                self._draw()
+
     def finish(self) -> None:
         """The last drawing."""
         self._tell_tokens()

@@ -15,7 +15,7 @@ from typing import TextIO
 from sidecar.clock import Clock, SystemClock
 from sidecar.demo.apis import AUDIENCES
 from sidecar.demo.load import CALLS, Load
-from sidecar.demo.process import DemoError, SidecarProcess, free_port
+from sidecar.demo.process import DemoError, SidecarProcess, free_port, is_free
 from sidecar.demo.progress import Progress
 from sidecar.demo.report import Report, render, summarize
 from sidecar.demo.standin import StandIn
@@ -94,7 +94,10 @@ class Demo:
     @asynccontextmanager
     async def _standin(self) -> AsyncIterator[StandIn]:
         standin = StandIn(clock=self._clock)
-        await standin.start(port=free_port(PORTS["standin"]))
+        try:
+            await standin.start(port=PORTS["standin"])
+        except OSError:
+            await standin.start()
         self._say(
             f"  Camunda stand-in   {standin.url}   its issuer allows one token request a second, as Camunda SaaS does"
         )
@@ -105,23 +108,36 @@ class Demo:
 
     @asynccontextmanager
     async def _sidecar(self, standin: StandIn) -> AsyncIterator[SidecarProcess]:
-        with tempfile.TemporaryDirectory(prefix="camunda-sidecar-demo-") as directory:
-            port = free_port(PORTS["sidecar"])
-            admin_port = free_port(PORTS["admin"], port)
-            sidecar = SidecarProcess(Path(directory), standin, self._clock, port=port, admin_port=admin_port)
-            try:
-                seconds = await sidecar.start()
-                self._say(f"  sidecar            {sidecar.url}   ready after {seconds:.2f} s", "")
-                yield sidecar
-            finally:
-                await asyncio.shield(sidecar.stop())
+        async with AsyncExitStack() as stack:
+            sidecar = await self._started(stack, standin, PORTS["sidecar"], PORTS["admin"])
+            yield sidecar
+
+    async def _started(self, stack: AsyncExitStack, standin: StandIn, *preferred: int) -> SidecarProcess:
+        """A ready sidecar, which `stack` ends. Its ports may be taken between looking and binding: try once more."""
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="camunda-sidecar-demo-"))
+        port = free_port(preferred[0])
+        admin_port = free_port(preferred[1], port)
+        sidecar = SidecarProcess(Path(directory), standin, self._clock, port=port, admin_port=admin_port)
+        stack.push_async_callback(sidecar.stop)
+        try:
+            seconds = await sidecar.start()
+        except DemoError:
+            if 0 in preferred or (is_free(port) and is_free(admin_port)):
+                raise
+            return await self._started(stack, standin, 0, 0)
+        self._say(f"  sidecar            {sidecar.url}   ready after {seconds:.2f} s", "")
+        return sidecar
 
     async def _load(self, standin: StandIn, sidecar: SidecarProcess) -> Report:
         options = self._options
         self._say(f"{options.requests} requests from {options.clients} programs at once, none with credentials:", "")
         load = Load(sidecar.url, self._clock, options.requests, options.clients)
         progress = Progress(self._out, options.requests, self._clock, standin.issuer)
-        await load.run(progress.answered)
+        animation = asyncio.create_task(progress.animate())
+        try:
+            await load.run(progress.answered)
+        finally:
+            animation.cancel()
         progress.finish()
         refused = standin.issuer.count() - standin.issuer.count("granted")
         return summarize(
