@@ -11,6 +11,7 @@ _QUOTED = rb"\"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])
 _EXTENSION = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?" % (_TOKEN, _TOKEN, _QUOTED)
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15}+)(?:" + _EXTENSION + rb")*+")
 _TRAILERS = re.compile(rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+")
+_BARE_LINE_ENDING = re.compile(rb"(?<!\r)\n|\r[^\n]")
 _MAX_SIZE_LINE = 256
 _CRLF = 2
 
@@ -30,12 +31,13 @@ class ChunkedDecoder:
     Data comes back as slices of what came in, without a copy.
     """
 
-    __slots__ = ("_buffer", "_left", "_limit", "_state", "done")
+    __slots__ = ("_buffer", "_left", "_limit", "_scanned", "_state", "done")
 
     def __init__(self, trailer_limit: int = 16 << 10) -> None:
         self._buffer = b""
         self._left = 0
         self._limit = trailer_limit
+        self._scanned = 0
         self._state: _State = self._size
         self.done = False
 
@@ -92,12 +94,14 @@ class ChunkedDecoder:
 
     def _trailers(self, view: memoryview, _: list[memoryview]) -> memoryview | None:
         start = bytes(view[: self._limit + 1])
-        end = 0 if start.startswith(b"\r\n") else start.find(b"\r\n\r\n") + _CRLF
+        seen = max(0, self._scanned - 3)  # trailers may come byte by byte; what was looked at is not looked at again
+        end = 0 if start.startswith(b"\r\n") else start.find(b"\r\n\r\n", seen) + _CRLF
         if end == _CRLF - 1:
             if len(start) > self._limit:
                 raise ChunkedError("The trailers are too long.")
-            if re.search(rb"(?<!\r)\n|\r[^\n]", start):
+            if _BARE_LINE_ENDING.search(start, seen):
                 raise ChunkedError("A trailer line ends with a bare CR or LF.")
+            self._scanned = len(start)
             return None
         if _TRAILERS.fullmatch(start, 0, end) is None:
             raise ChunkedError("A trailer line is not `name: value`.")

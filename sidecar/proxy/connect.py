@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import aiohappyeyeballs
 
 from sidecar.config.settings import Upstream
-from sidecar.errors import UpstreamUnreachableError
+from sidecar.errors import SecretUnavailableError, UpstreamUnreachableError
 from sidecar.proxy.upstream import UpstreamConnection
 
 _NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, 5
@@ -48,14 +48,18 @@ class Connector:
             UpstreamUnreachableError: says why; its cause is the OSError.
         """
         upstream = self._upstream
-        tls = self._tls()
         try:
+            tls = self._tls()
             sock = await (self._through_proxy() if self._proxy else _open(upstream.host, upstream.port))
             with _closing_on_error(sock):
                 server_hostname = upstream.host if tls is not None else None
                 _, protocol = await asyncio.get_running_loop().create_connection(
                     make, sock=sock, ssl=tls, server_hostname=server_hostname
                 )
+        except SecretUnavailableError as error:
+            raise UpstreamUnreachableError(f"No connection to the upstream: {error.detail}") from error
+        except UnicodeError as error:
+            raise UpstreamUnreachableError(f"{upstream.host} is no host name.") from error
         except OSError as error:
             sentence = self._explain(error, upstream.origin, self._proxy is not None)
             raise UpstreamUnreachableError(f"No connection to the upstream: {sentence}") from error

@@ -42,6 +42,7 @@ class Downstream(asyncio.Protocol):
         "_decoder",
         "_exchange",
         "_half_closed",
+        "_is_full",
         "_left",
         "_max_body",
         "_read",
@@ -68,6 +69,7 @@ class Downstream(asyncio.Protocol):
         self._scanned = 0
         self._skipped = False
         self._half_closed = False
+        self._is_full = False
         self._closing = False
         self._reading_body = False
         self._left = 0
@@ -96,9 +98,9 @@ class Downstream(asyncio.Protocol):
         exchange = self._exchange
         if self._closing or (exchange is None and not self._buffer):
             return False
-        if exchange is None or self._reading_body:
+        if self._reading_body or self._is_partial():
             self._cut_short()
-        else:
+        elif exchange is not None:
             exchange.client_ended()
         return True
 
@@ -114,13 +116,17 @@ class Downstream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """See `asyncio.Protocol`."""
+        self._is_full = True
         if self._exchange is not None:
             self._exchange.client_paused(paused=True)
 
     def resume_writing(self) -> None:
         """See `asyncio.Protocol`."""
+        self._is_full = False
         if self._exchange is not None:
             self._exchange.client_paused(paused=False)
+        elif not self._closing and self._read == self._read_head:
+            self._next()
 
     # --- the head ------------------------------------------------------------------------------------------------
 
@@ -318,7 +324,7 @@ class Downstream(asyncio.Protocol):
         self._read = self._read_tunnel
         if self._buffer:
             data, self._buffer = self._buffer, b""
-            asyncio.get_running_loop().call_soon(self._read_tunnel, data)
+            self._read_tunnel(data)
 
     def exchange_done(self) -> None:
         """The answer is sent, or never will be; go on with the next request."""
@@ -336,14 +342,17 @@ class Downstream(asyncio.Protocol):
     def _next(self) -> None:
         self._read = self._read_head
         self.deadline = self.server.clock.monotonic() + KEEP_ALIVE_SECONDS
-        if self._buffer:
+        if self._is_full:
+            # A client that does not read its answers asks for no more of them.
+            transport.pause(self.transport)
+        elif self._buffer:
             # Not from here: a thousand pipelined requests would be a thousand frames deep.
             asyncio.get_running_loop().call_soon(self._read_buffered)
         elif not self.transport.is_reading():
             transport.resume(self.transport)
 
     def _read_buffered(self) -> None:
-        if self._exchange is None and not self._closing and not self.transport.is_closing():
+        if self._buffer and self._exchange is None and not self._closing and not self.transport.is_closing():
             data, self._buffer = self._buffer, b""
             self.update_reading()
             self._read_head(data)
@@ -378,7 +387,9 @@ class Downstream(asyncio.Protocol):
         transport.reset(self.transport)
 
     def _close(self) -> None:
+        """Close when what was written is flushed; a client that never reads it is waited for no longer than any."""
         self._discard_all()
+        self.deadline = self.server.clock.monotonic() + LINGER_SECONDS
         if not self.transport.is_closing():
             self.transport.close()
 
@@ -398,7 +409,7 @@ class Downstream(asyncio.Protocol):
         self.deadline = _NEVER
         if self._exchange is not None:
             self._exchange.expired()
-        elif self._buffer:
+        elif self._is_partial():
             self._fault(RequestTimeoutError("The request's head did not arrive in time (limits.head_timeout)."))
         elif self._closing:
             self.transport.abort()
@@ -410,7 +421,8 @@ class Downstream(asyncio.Protocol):
         self._fault(RequestTimeoutError("The request's body stopped coming."))
 
     def _is_partial(self) -> bool:
-        return self._exchange is None and bool(self._buffer)
+        """Whether the buffer holds the beginning of a head; not: whole requests that wait for their turn."""
+        return self._exchange is None and self._scanned > 0
 
     def is_idle(self) -> bool:
         """Whether no request is under way."""

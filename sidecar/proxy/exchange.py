@@ -6,7 +6,13 @@ import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
-from sidecar.errors import Problem, UpstreamProtocolError, UpstreamTimeoutError, UpstreamUnreachableError
+from sidecar.errors import (
+    Problem,
+    TokenUnavailableError,
+    UpstreamProtocolError,
+    UpstreamTimeoutError,
+    UpstreamUnreachableError,
+)
 from sidecar.proxy import chunked, pool, transport
 from sidecar.proxy.authorizer import Attachment
 from sidecar.proxy.table import CompiledRoute, ResolvedLine, ResponseStart
@@ -46,6 +52,9 @@ TRANSITIONS: dict[str, dict[str, str]] = {
     DONE: {},
 }
 
+Held = tuple[Answer, list[bytes | memoryview], bool]
+"""A refusal's answer, what of its body is here, and whether that is all."""
+
 _REFUSALS = frozenset({401, 403})
 _CLIENT_GONE = 499
 _SWITCHING = 101
@@ -61,6 +70,7 @@ class Exchange:
         "_body",
         "_body_bytes",
         "_body_done",
+        "_broken",
         "_chunk_body",
         "_client",
         "_connection",
@@ -94,7 +104,8 @@ class Exchange:
         self._replayed = False
         self._attachment: Attachment | None = None
         self._answer: Answer | None = None
-        self._held: tuple[Answer, list[bytes | memoryview], bool] | None = None
+        self._held: Held | None = None
+        self._broken: Problem | None = None
         self._task: asyncio.Task[None] | None = None
         self._body: list[bytes | memoryview] | None = []
         self._body_bytes = 0
@@ -134,7 +145,13 @@ class Exchange:
         """The slow paths alone have a task; its reference is kept, and it is cancelled with the client."""
         self._client.deadline = float("inf")  # whoever gives out credentials keeps their own time limit
         self._task = asyncio.get_running_loop().create_task(coroutine)
-        self._task.add_done_callback(self._client.server.report_crash)
+        self._task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        """A crash in a slow path is a bug of ours; its client is not left waiting."""
+        self._client.server.report_crash(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._fail(TokenUnavailableError("The credential could not be had by a fault in the sidecar; see its log."))
 
     def _connect(self, *, fresh: bool = False) -> None:
         connection = self.route.pool.acquire(self, fresh=fresh)
@@ -285,25 +302,33 @@ class Exchange:
 
     def _complete(self) -> None:
         self._go("complete")
-        connection, self._connection = self._connection, None
-        assert connection is not None
         assert self._answer is not None
+        self._let_go(reusable=self._answer.reusable)
+        self._finish("upstream")
+
+    def _let_go(self, *, reusable: bool) -> None:
+        """The connection's part in this exchange is over."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        self._client.upstream_is_full = False
         connection.end()
-        if self._answer.reusable and self._body_done:
+        if reusable and self._body_done:
             self.route.pool.release(connection)
         else:
             self.route.pool.discard(connection)
-        self._finish("upstream")
 
     # --- a refused credential (DESIGN 5.8) -----------------------------------------------------------------------
 
     def _hold(self, attachment: Attachment, answer: Answer, pieces: list[bytes | memoryview], *, done: bool) -> None:
         self._go("refused")
         self._held = answer, pieces, done
-        connection = self._connection
-        assert connection is not None
         if not done:
-            transport.pause(connection.transport)
+            assert self._connection is not None
+            self._connection.pause(paused=True)
+        elif self._body_done:
+            # It ends here for the upstream, who may close now: that is no fault of the answer's.
+            self._let_go(reusable=answer.reusable)
         self._run(self._replace(attachment))
 
     def _hold_more(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
@@ -311,6 +336,8 @@ class Exchange:
         assert self._held is not None
         answer, before, _ = self._held
         self._held = answer, before + pieces, done
+        if done and self._body_done:
+            self._let_go(reusable=answer.reusable)
 
     async def _replace(self, refused: Attachment) -> None:
         replacement: Attachment | None = None
@@ -318,26 +345,28 @@ class Exchange:
             replacement = await self.route.authorizer.replace(refused)
         except Problem:
             replacement = None  # there is no better answer than the upstream's own
-        if self.stage != REPLACEMENT or self._held is None:
+        if self.stage != REPLACEMENT:
             return
-        (answer, pieces, done), self._held = self._held, None
-        connection = self._connection
-        assert connection is not None
+        held, self._held = self._held, None
         if replacement is None or self._body is None:
-            self._go("kept")
-            transport.resume(connection.transport)
-            self._pass_on(answer, pieces, done=done)
+            self._keep(held)
             return
-        self._connection = None
-        connection.end()
-        if done and answer.reusable and self._body_done:
-            self.route.pool.release(connection)
-        else:
-            self.route.pool.discard(connection)
+        self._let_go(reusable=held is not None and held[2] and held[0].reusable)
         self._replayed = True
         self.route.stats.retries["token_refused"] += 1
         self._go("replaced")
         self._connect()
+
+    def _keep(self, held: Held | None) -> None:
+        """There is no better answer than the upstream's own."""
+        if held is None:
+            self._fail(self._broken or UpstreamProtocolError("The upstream closed the connection in its answer."))
+            return
+        self._go("kept")
+        if self._connection is not None:
+            self._connection.pause(paused=False)
+        answer, pieces, done = held
+        self._pass_on(answer, pieces, done=done)
 
     # --- a tunnel ------------------------------------------------------------------------------------------------
 
@@ -346,9 +375,9 @@ class Exchange:
         self._go("switched")
         self.status = _SWITCHING
         self._client.keep_alive = False
-        self._client.tunnel()
         head = b"HTTP/1.1 101 Switching Protocols\r\n" + start.lines
         self._client.send([head, b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", data])
+        self._client.tunnel()
         self._touch_tunnel()
 
     def tunnelled(self, data: bytes) -> None:
@@ -395,8 +424,13 @@ class Exchange:
             self._fail(UpstreamProtocolError("The upstream closed the connection without an answer."))
 
     def broken(self, error: Problem) -> None:
-        """See `upstream.Listener`."""
-        self._fail(error)
+        """See `upstream.Listener`. A held answer that is cut off is of no use; its replacement may still be."""
+        if self._held is not None:
+            self._held = None
+            self._drop_connection()
+            self._broken = error
+        else:
+            self._fail(error)
 
     def upstream_paused(self, *, paused: bool) -> None:
         """See `upstream.Listener`."""
@@ -406,7 +440,7 @@ class Exchange:
     def client_paused(self, *, paused: bool) -> None:
         """The client takes no more for now, or does again."""
         if self._connection is not None and self._held is None:
-            (transport.pause if paused else transport.resume)(self._connection.transport)
+            self._connection.pause(paused=paused)
 
     def client_ended(self) -> None:
         """The client sends nothing more (a half-close); in a tunnel that ends it, an answer still has its way."""
@@ -463,10 +497,7 @@ class Exchange:
         self._drop_connection()
 
     def _drop_connection(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.end()
-            self.route.pool.discard(connection)
+        self._let_go(reusable=False)
 
     def _finish(self, source: str) -> None:
         stats = self.route.stats

@@ -8,12 +8,12 @@ same lines again and again, so they are memoised.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
 
 from sidecar.errors import BadRequestError, UnsupportedError, UpstreamProtocolError
+from sidecar.proxy.memo import memoised
 
 _TCHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 # RFC 9110, 5.5, and stricter than its robustness clause: no control character but HTAB.
@@ -68,9 +68,6 @@ _NOT_RETURNED = _HOP_BY_HOP | _NOT_FROM_UPSTREAMS | {b"location", b"set-cookie",
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _PERSISTENCE = frozenset({b"close", b"keep-alive"})
 _NO_OPTIONS: frozenset[bytes] = frozenset()
-
-_MEMO_ENTRIES = 4096
-_MEMO_BYTES = 512
 
 
 class Field(NamedTuple):
@@ -153,7 +150,7 @@ def request_fields(block: bytes) -> RequestFields:
     lines = block.split(b"\r\n")
     lines.pop()
     for line in lines:
-        field = request_field(line) if len(line) <= _MEMO_BYTES else _request_field(line)
+        field = request_field(line)
         name, value, end_to_end = field
         if end_to_end:
             kept.append(line)
@@ -162,7 +159,7 @@ def request_fields(block: bytes) -> RequestFields:
         elif name == b"host":
             hosts += 1
         values[name] = values[name] + b", " + value if name in values else value
-    connection = _options(values.get(b"connection"))
+    connection = _options(values[b"connection"]) if b"connection" in values else _NO_OPTIONS
     if connection - _PERSISTENCE:
         kept = [line for line in kept if request_field(line).name not in connection]
     if hosts != 1:
@@ -214,7 +211,7 @@ def response_fields(block: bytes) -> ResponseFields:
     lines = block.split(b"\r\n")
     lines.pop()
     for line in lines:
-        field = response_field(line) if len(line) <= _MEMO_BYTES else _response_field(line)
+        field = response_field(line)
         if field.end_to_end:
             kept.append(line)
         else:
@@ -277,8 +274,8 @@ def _response_field(line: bytes) -> Field:
     return Field(name, match[2].strip(b" \t"), name not in _NOT_RETURNED)
 
 
-request_field = lru_cache(_MEMO_ENTRIES)(_request_field)
-response_field = lru_cache(_MEMO_ENTRIES)(_response_field)
+request_field = memoised(_request_field)
+response_field = memoised(_response_field)
 
 
 def _framing(fields: list[Field], error: _Error) -> tuple[int | None, bool]:
@@ -300,11 +297,9 @@ def _framing(fields: list[Field], error: _Error) -> tuple[int | None, bool]:
     return int(lengths[0]), False
 
 
-@lru_cache(_MEMO_ENTRIES)
-def _options(connection: bytes | None) -> frozenset[bytes]:
+@memoised
+def _options(connection: bytes) -> frozenset[bytes]:
     """The options that `Connection` names, in lower case."""
-    if connection is None:
-        return _NO_OPTIONS
     return frozenset(option.strip(b" \t") for option in connection.lower().split(b",")) - {b""}
 
 

@@ -10,9 +10,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+import structlog
+
 from sidecar.clock import Clock
 from sidecar.errors import OverloadedError, Problem, UpstreamUnreachableError
 from sidecar.telemetry.http import RouteStats
+
+_log = structlog.get_logger(__name__)
 
 MAX_OPENING = 16
 """At once: a thousand waiters freed by one token do not open a thousand TLS connections."""
@@ -66,6 +70,7 @@ class Pool:
         self._idle: list[Connection] = []
         self._busy = 0
         self._waiting: deque[Waiter] = deque()
+        self._waiting_for_fresh: deque[Waiter] = deque()
         self._dials: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -79,17 +84,26 @@ class Pool:
                 self._stats.connections_active += 1
                 return connection
             connection.close()
-        self._waiting.append(waiter)
+        (self._waiting_for_fresh if fresh else self._waiting).append(waiter)
         self._open()
         return None
+
+    def _next_for_used(self) -> Waiter | None:
+        return self._waiting.popleft() if self._waiting else None
+
+    def _next_for_fresh(self) -> Waiter | None:
+        return self._waiting_for_fresh.popleft() if self._waiting_for_fresh else self._next_for_used()
+
+    def _waiters(self) -> int:
+        return len(self._waiting) + len(self._waiting_for_fresh)
 
     def release(self, connection: Connection) -> None:
         """A whole exchange is done on `connection`, and it can bear another."""
         now = self._clock.monotonic()
         if self._closed or now - connection.opened_at > MAX_AGE_SECONDS or not connection.is_usable():
             self.discard(connection)
-        elif self._waiting:
-            self._waiting.popleft().connected(connection, reused=True)
+        elif (waiter := self._next_for_used()) is not None:
+            waiter.connected(connection, reused=True)
         else:
             self._busy -= 1
             self._stats.connections_active -= 1
@@ -117,8 +131,9 @@ class Pool:
 
     def cancel(self, waiter: Waiter) -> None:
         """`waiter` went away."""
-        if waiter in self._waiting:
-            self._waiting.remove(waiter)
+        for waiting in (self._waiting, self._waiting_for_fresh):
+            if waiter in waiting:
+                waiting.remove(waiter)
 
     def reap(self) -> None:
         """Close what was idle for too long; the oldest stand first."""
@@ -146,7 +161,7 @@ class Pool:
     def _open(self) -> None:
         """Dial as long as somebody waits for whom nobody dials yet."""
         opening = len(self._dials)
-        while opening < min(MAX_OPENING, len(self._waiting)) and opening + self._busy < MAX_CONNECTIONS:
+        while opening < min(MAX_OPENING, self._waiters()) and opening + self._busy < MAX_CONNECTIONS:
             task = asyncio.get_running_loop().create_task(self._dial_for_waiter())
             self._dials.add(task)
             self._stats.connections_opening += 1
@@ -161,7 +176,7 @@ class Pool:
 
     async def _dial_for_waiter(self) -> None:
         # Whoever waits now shares this dial's failure; whoever comes later gets a dial of their own.
-        sharing = set(map(id, self._waiting))
+        sharing = {id(waiter) for waiter in (*self._waiting, *self._waiting_for_fresh)}
         try:
             async with asyncio.timeout(self._connect_timeout):
                 connection = await self._dial_patiently()
@@ -169,11 +184,15 @@ class Pool:
             self._fail(sharing, UpstreamUnreachableError("The upstream did not accept a connection in time."))
         except Problem as error:
             self._fail(sharing, error)
+        except Exception:  # noqa: BLE001 (whatever it is, nobody may wait for it, and nobody may dial for ever)
+            _log.exception("a connection to the upstream could not be opened by a fault in the sidecar")
+            self._fail(sharing, UpstreamUnreachableError("No connection to the upstream: see the sidecar's log."))
         else:
             self._busy += 1
             self._stats.connections_active += 1
-            if self._waiting:
-                self._waiting.popleft().connected(connection, reused=False)
+            waiter = self._next_for_fresh()
+            if waiter is not None:
+                waiter.connected(connection, reused=False)
             else:
                 self.release(connection)
 
@@ -189,10 +208,10 @@ class Pool:
         return await self._dial()
 
     def _fail(self, sharing: set[int], error: Problem) -> None:
-        failed = [waiter for waiter in self._waiting if id(waiter) in sharing]
-        self._waiting = deque(waiter for waiter in self._waiting if id(waiter) not in sharing)
-        for waiter in failed:
-            waiter.unconnected(error)
+        for waiter in (*self._waiting, *self._waiting_for_fresh):
+            if id(waiter) in sharing:
+                self.cancel(waiter)
+                waiter.unconnected(error)
 
 
 def overloaded() -> OverloadedError:

@@ -7,9 +7,7 @@ the size of what they take.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import lru_cache
-from typing import TypeVar
+from collections.abc import Iterable
 
 import msgspec
 
@@ -18,26 +16,13 @@ from sidecar.errors import BadRequestError, ForbiddenByPolicyError, NoRouteError
 from sidecar.proxy import h1
 from sidecar.proxy.authorizer import Authorizer
 from sidecar.proxy.guard import Guard
+from sidecar.proxy.memo import memoised
 from sidecar.proxy.policy import RuleSet
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.target import localize, match_prefix, parse
 from sidecar.telemetry.http import RouteStats
 
-_MEMO_ENTRIES = 1024
-_MEMO_BYTES = 2048
 _KNOWN_METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
-
-_T = TypeVar("_T")
-
-
-def memoised(function: Callable[[bytes], _T]) -> Callable[[bytes], _T]:
-    """`function` with a bounded memory for short arguments; what it raises is not remembered."""
-    cached = lru_cache(_MEMO_ENTRIES)(function)
-
-    def call(data: bytes) -> _T:
-        return cached(data) if len(data) <= _MEMO_BYTES else function(data)
-
-    return call
 
 
 class ResponseStart(msgspec.Struct, frozen=True, gc=False):

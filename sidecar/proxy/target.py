@@ -14,6 +14,7 @@ from sidecar.errors import BadRequestError
 from sidecar.proxy.h1 import host_name
 
 _SLASH = 0x2F
+_MAX_ROUNDS = 8
 _MALFORMED_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _CONTROL_OR_BACKSLASH = re.compile(rb"[\x00-\x1f\x7f\\]")
@@ -79,9 +80,15 @@ def check_path(path: bytes) -> None:
 
 
 def _readings(path: bytes) -> list[bytes]:
-    """The path as it came, and after each round of decoding until nothing is left to decode."""
+    """The path as it came, and after each round of decoding until nothing is left to decode.
+
+    Raises:
+        BadRequestError: that takes more rounds than an honest client causes; each costs time in proportion.
+    """
     readings = [path]
     while b"%" in path:
+        if len(readings) > _MAX_ROUNDS:
+            raise BadRequestError("The path is percent-escaped too many times over.")
         path, decoded = _ESCAPE.subn(lambda match: bytes((int(match[1], 16),)), path)
         if not decoded:
             break
@@ -134,4 +141,6 @@ def localize(location: bytes, *, origins: frozenset[bytes], base_path: bytes, pr
         check_path(bare)
     except BadRequestError:
         inside = False
-    return (prefix + path[len(base_path) :] or b"/") if inside else location
+    local = prefix + path[len(base_path) :] or b"/"
+    # Two slashes would name another host (RFC 3986, 4.2).
+    return local if inside and not local.startswith(b"//") else location

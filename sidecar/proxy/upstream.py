@@ -8,7 +8,8 @@ from typing import Protocol, cast
 from sidecar.errors import Problem, UpstreamProtocolError
 from sidecar.proxy import h1, transport
 from sidecar.proxy.chunked import ChunkedDecoder, ChunkedError
-from sidecar.proxy.table import CompiledRoute, ResponseStart, memoised
+from sidecar.proxy.memo import memoised
+from sidecar.proxy.table import CompiledRoute, ResponseStart
 
 _MAX_INFORMATIONAL = 32
 _NO_BODY = frozenset({204, 304})
@@ -90,6 +91,7 @@ class UpstreamConnection(asyncio.Protocol):
         "idle_since",
         "listener",
         "opened_at",
+        "paused",
         "transport",
         "upgrade",
     )
@@ -103,6 +105,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = opened_at
         self.listener: Listener | None = None
         self.upgrade = False
+        self.paused = False
         self._head_only = False
         self._answering = False
         self._buffer = b""
@@ -131,6 +134,13 @@ class UpstreamConnection(asyncio.Protocol):
     def end(self) -> None:
         """The exchange is over; whatever comes now is unasked."""
         self.listener = None
+        if self.paused:
+            self.pause(paused=False)
+
+    def pause(self, *, paused: bool) -> None:
+        """Stop reading, or go on."""
+        self.paused = paused
+        (transport.pause if paused else transport.resume)(self.transport)
 
     def is_usable(self) -> bool:
         """Whether another request can be sent."""
