@@ -7,7 +7,7 @@ import pytest
 from sidecar import __version__
 from sidecar.cli import COMMANDS, LazyGroup, main
 from sidecar.errors import ConfigurationError, GrantFailedError, Mistake
-from tests.cli.support import camunda_sidecar
+from tests.cli.support import camunda_sidecar, configuration
 
 HEAVY = ("aiohttp", "cryptography", "uvloop", "redis", "prometheus_client", "joserfc", "asyncio")
 
