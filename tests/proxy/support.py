@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sidecar.clock import SystemClock
+from sidecar.clock import Clock, SystemClock
 from sidecar.config.settings import (
     Address,
     MemoryStore,
@@ -19,6 +19,7 @@ from sidecar.config.settings import (
     Route,
     Settings,
     TcpAddress,
+    UnixAddress,
     Upstream,
 )
 from sidecar.errors import Problem
@@ -149,12 +150,15 @@ async def running_proxy(
     authorizers: Mapping[str, FakeAuthorizer] | None = None,
     contexts: Mapping[str, ssl.SSLContext | None] | None = None,
     listen: Path | None = None,
+    clock: Clock | None = None,
     **changes: Any,
 ) -> AsyncIterator[RunningProxy]:
     """A proxy on a free port of 127.0.0.1, or on a Unix socket; `changes` are to the `Settings`."""
     made = {r.name: (authorizers or {}).get(r.name) or FakeAuthorizer() for r in routes}
+    if listen is not None:
+        changes["listen"] = UnixAddress(listen)
     configuration = settings(*routes, **changes)
-    server = ProxyServer(stats=HttpStats(), clock=SystemClock())
+    server = ProxyServer(stats=HttpStats(), clock=clock or SystemClock())
     server.configure(configuration, made, {name: lambda c=context: c for name, context in (contexts or {}).items()})
     address = await server.start(configuration.listen)
     try:

@@ -1,0 +1,85 @@
+"""Memory for pure functions: bounded in entries and in the size of what it keeps."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import pytest
+
+from sidecar.proxy import h1
+from sidecar.proxy.memo import memoised
+
+
+def test_short_arguments_are_remembered() -> None:
+    """The second time costs no call."""
+    calls: list[bytes] = []
+
+    @memoised
+    def length(data: bytes) -> int:
+        calls.append(data)
+        return len(data)
+
+    assert [length(b"a"), length(b"a"), length(b"bc")] == [1, 1, 2]
+    assert calls == [b"a", b"bc"]
+
+
+def test_long_arguments_are_not() -> None:
+    """What a client can make large is computed anew each time."""
+    calls: list[bytes] = []
+    call = memoised(calls.append)
+    long = b"x" * 60_000
+    call(long)
+    call(long)
+    assert len(calls) == 2
+
+
+def test_errors_are_not_remembered() -> None:
+    """A refusal holds no memory; it is found again each time."""
+    calls: list[bytes] = []
+
+    @memoised
+    def refuse(data: bytes) -> None:
+        calls.append(data)
+        raise ValueError
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^$"):
+            refuse(b"a")
+    assert calls == [b"a", b"a"]
+
+
+def test_entries_are_bounded() -> None:
+    """However many different arguments come, only so many are kept."""
+    kept: list[object] = []
+
+    class Result:
+        pass
+
+    @memoised
+    def make(data: bytes) -> Result:
+        return Result()
+
+    kept = [id(make(b"%d" % n)) for n in range(20_000)]
+    gc.collect()
+    alive = sum(isinstance(thing, Result) for thing in gc.get_objects())
+    assert len(kept) == 20_000
+    assert 1 <= alive <= 4096
+
+
+@pytest.mark.parametrize(
+    "block",
+    [b"X-%d: " + b"a" * 60_000 + b"\r\nConnection: x-b\r\n", b"Connection: x%d" + b"a" * 60_000 + b"\r\n"],
+    ids=["lines", "options"],
+)
+def test_long_header_lines_do_not_pile_up(block: bytes) -> None:
+    """A client's or an upstream's endless different long lines, and long lists of options, are forgotten at once."""
+    tracemalloc.start()
+    try:
+        for n in range(100):
+            h1.request_fields(b"Host: a\r\n" + block % n)
+            h1.response_fields(block % n)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
