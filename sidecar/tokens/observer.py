@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-Outcome = Literal["granted", "failed", "throttled", "refused"]
+Outcome = Literal["success", "failed", "throttled", "refused"]
 """How one attempt to reach the issuer ended: a grant, a transient fault, 429 (or a firewall), a definite refusal."""
 
 Source = Literal["memory", "store", "issuer", "coalesced"]
@@ -19,7 +19,7 @@ Source = Literal["memory", "store", "issuer", "coalesced"]
 
 InvalidationReason = Literal["upstream_refused", "secret_changed", "session_rotated"]
 
-StoreOperation = Literal["open", "load", "update", "exclusive"]
+StoreOperation = Literal["open", "load", "save", "reserve", "lock"]
 
 
 class TokenObserver(Protocol):

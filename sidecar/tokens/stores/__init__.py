@@ -1,1 +1,28 @@
 """Where tokens, budgets and quarantines are shared: memory, a directory, Redis."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from sidecar.clock import Clock
+from sidecar.config import settings
+from sidecar.tokens.observer import TokenObserver
+from sidecar.tokens.stores.base import Store
+from sidecar.tokens.stores.degrading import DegradingStore
+from sidecar.tokens.stores.file import FileStore
+from sidecar.tokens.stores.memory import MemoryStore
+
+
+def build_store(configured: settings.TokenStore, clock: Clock, observer: TokenObserver) -> Store:
+    """The configured store; one that fails is replaced by this process's memory until it works again."""
+    match configured:
+        case settings.MemoryStore():
+            return MemoryStore(clock)
+        case settings.FileStore(directory, group):
+            return DegradingStore(FileStore(directory, group, clock), clock, observer)
+        case settings.RedisStore(url):
+            from sidecar.tokens.stores.redis import RedisStore  # noqa: PLC0415 (its library costs who has none)
+
+            return DegradingStore(RedisStore(url, clock), clock, observer)
+        case _:
+            assert_never(configured)

@@ -1,0 +1,98 @@
+"""When an issuer may be asked: slots `min_interval` apart and cool-downs, over everything on one store. Pure.
+
+Moments are seconds of this machine's boot clock; the store turns them into ages, so that no wall clock is trusted.
+Traffic that waits goes before background refreshes: those take a slot only if it is free now.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sidecar.tokens.shared import NEVER
+
+COOLDOWN_FIRST, COOLDOWN_MOST = 5.0, 300.0
+"""Of the series that grows where the issuer names no time."""
+RETRY_AFTER_LEAST, RETRY_AFTER_MOST = 1.0, 3600.0
+"""What is believed of a `Retry-After`."""
+SAME: Final = 1e-3
+"""Two moments that went through a store's relative times are the same within this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One issuer origin's record."""
+
+    free_at: float = NEVER
+    """The next slot."""
+    cooldown_until: float = NEVER
+    throttled: int = 0
+    """429s in a row, over the whole store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A slot: the attempt may start at this moment."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No slot in time; nothing was reserved. `retry_after`: seconds until one could be had."""
+
+    retry_after: float
+    cooling: bool
+
+
+def reserve(
+    budget: Budget, now: float, interval: float, *, patience: float, background: bool, not_before: float = NEVER
+) -> tuple[Budget, Reserved | Refused]:
+    """The next slot within `patience` seconds; for a background refresh only one that is free now."""
+    free_at = max(budget.free_at, budget.cooldown_until)
+    at = max(now, free_at, not_before)
+    if at - now > patience or (background and free_at > now):
+        return budget, Refused(at - now, cooling=budget.cooldown_until > now)
+    return (replace(budget, free_at=at + interval) if interval > 0 else budget), Reserved(at)
+
+
+def release(budget: Budget, slot: Reserved, interval: float) -> Budget:
+    """Gives back a slot that is not needed any more, if nobody has reserved after it."""
+    if abs(budget.free_at - (slot.at + interval)) > SAME:
+        return budget
+    return replace(budget, free_at=slot.at)
+
+
+def sent(budget: Budget, now: float, interval: float) -> Budget:
+    """The attempt's head has left just now: the next slot counts from here."""
+    return replace(budget, free_at=max(budget.free_at, now + interval))
+
+
+def throttled(budget: Budget, now: float, retry_after: float | None, jitter: float) -> Budget:
+    """The issuer said 429: what it asks for, or longer each time; `jitter` from -1 to 1 only lengthens."""
+    count = budget.throttled + 1
+    if retry_after is not None and math.isfinite(retry_after) and retry_after > 0:
+        pause = min(RETRY_AFTER_MOST, max(RETRY_AFTER_LEAST, retry_after))
+    else:
+        pause = min(COOLDOWN_MOST, COOLDOWN_FIRST * 2.0 ** min(count - 1, 30)) * (1.0 + 0.25 * abs(jitter))
+    return replace(budget, cooldown_until=max(budget.cooldown_until, now + pause), throttled=count)
+
+
+def granted(budget: Budget) -> Budget:
+    """The issuer gave a token: it is not throttling."""
+    return replace(budget, throttled=0)
+
+
+def merged(one: Budget, other: Budget) -> Budget:
+    """The stricter of two records: what this process knows, and what a store that was away remembers."""
+    return Budget(
+        free_at=max(one.free_at, other.free_at),
+        cooldown_until=max(one.cooldown_until, other.cooldown_until),
+        throttled=other.throttled,
+    )
+
+
+def unreadable(now: float, interval: float) -> Budget:
+    """In place of a record that was damaged: somebody may have asked just now."""
+    return Budget(free_at=now + interval)

@@ -1,0 +1,371 @@
+"""The shell around one token identity: it sends events to `lifecycle.decide` and carries out what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import structlog
+
+from sidecar.clock import Clock
+from sidecar.config.settings import TokenRequests
+from sidecar.errors import Problem
+from sidecar.tokens import words
+from sidecar.tokens.alarm import Alarm
+from sidecar.tokens.events import (
+    Command,
+    Event,
+    Failure,
+    FetchFailed,
+    Look,
+    PassOn,
+    PatienceOver,
+    QuarantineEnded,
+    Refuse,
+    Rejected,
+    Replayed,
+    Rotated,
+    Save,
+    Serve,
+    Wake,
+    Wanted,
+    Woke,
+)
+from sidecar.tokens.fetching import Flight
+from sidecar.tokens.gate import IssuerBudget
+from sidecar.tokens.grant import GrantSource
+from sidecar.tokens.ledger import Ledger
+from sidecar.tokens.lifecycle import decide
+from sidecar.tokens.observer import Source, TokenObserver
+from sidecar.tokens.shared import NEVER, Change, RefuseToken, Token, new_version
+from sidecar.tokens.slot import Flight as FlightState
+from sidecar.tokens.slot import Rules, Slot, quarantined, quiet_until, usable
+from sidecar.tokens.waiters import Waiters
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One version of a credential, ready to send: `proxy.authorizer.Attachment`."""
+
+    header: bytes = field(repr=False)
+    unsafe_header: bytes = field(repr=False)
+    version: str
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What all entries of one manager share."""
+
+    clock: Clock
+    observer: TokenObserver
+    rng: random.Random
+    requests: TokenRequests
+
+
+class Entry:
+    """One identity in this process."""
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        source: GrantSource,
+        ledger: Ledger,
+        budget: IssuerBudget,
+        *,
+        issuer: str,
+        credential: str,
+        audience: str,
+        rules: Rules,
+    ) -> None:
+        self.source = source
+        self.ledger = ledger
+        self.budget = budget
+        self.issuer = issuer
+        self.credential = credential
+        self.audience = audience
+        self.around = surroundings
+        self.slot = Slot(rules=rules)
+        self.attachment: Held | None = None
+        self.serve_until = NEVER
+        """Until this moment of the boot clock the attachment may be handed out without asking."""
+        self.deadline = NEVER
+        """Of the last client that began to wait, whether it went away since or not."""
+        self.last_failure = ""
+        self.answered_by: Source = "store"
+        self._waiters: Waiters[Held] = Waiters()
+        self._impatience = Alarm(surroundings.clock, self._patience_over)
+        self._wake = Alarm(surroundings.clock, lambda: self._happened(Woke()))
+        self._lift = Alarm(surroundings.clock, self._report)
+        self._flight = Flight(self)
+        self._flying: asyncio.Task[None] | None = None
+        self._again = False
+        self._peeking: asyncio.Task[None] | None = None
+        self._changes: deque[Change] = deque()
+        self._saving = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reported: tuple[bool, str | None] = (False, None)
+
+    # --- what the data plane asks for ------------------------------------------------------------------------------
+
+    def touch(self) -> Held | None:
+        """What `current` does where the fast answer is not enough."""
+        self.deadline = self._now() + self.around.requests.max_wait
+        return self.attachment if Serve() in self.dispatch(Wanted()) else None
+
+    async def obtain(self) -> Held:
+        """A credential, waiting at most `max_wait`.
+
+        Raises:
+            TokenUnavailableError, CredentialRejectedError: there is none to be had.
+        """
+        return await self._answered(Wanted())
+
+    async def replace(self, refused: str) -> Held | None:
+        """The credential after the version that an upstream refused; None: the refusal stands."""
+        if self.slot.token is not None and self.slot.token.version == refused:
+            await self.peek()
+        try:
+            return await self._answered(Rejected(refused))
+        except _PassedOnError:
+            return None
+        except Problem as problem:
+            log.info("no other token for a refused one", reason=problem.detail)
+            return None
+
+    def invalidate(self, refused: str) -> None:
+        """The same, without anybody waiting for it."""
+        self._spawn(self._invalidate(refused))
+
+    def replayed(self, *, accepted: bool) -> None:
+        """How it went with the credential after."""
+        self.dispatch(Replayed(accepted))
+
+    def received_cookies(self, version: str, set_cookie: Sequence[bytes]) -> None:
+        """A session that the upstream changes is taken over."""
+        token = self.slot.token
+        if token is None or token.version != version:
+            return
+        grant = self.source.rotate(token.grant, set_cookie)
+        if grant is not None:
+            self.around.observer.invalidated(audience=self.audience, reason="session_rotated")
+            self.dispatch(Rotated(version, Token(new_version(), grant, token.born)))
+
+    async def end_quarantine(self) -> None:
+        """Ask the issuer again when next wanted, on the whole store."""
+        self.dispatch(QuarantineEnded())
+        await self.flush()
+
+    def follow(self, rules: Rules) -> None:
+        """New settings: for tokens that come from now on."""
+        self.slot = replace(self.slot, rules=rules)
+
+    async def close(self, problem: Problem) -> None:
+        """No more flights; who still waits gets `problem`."""
+        tasks = [task for task in (self._flying, self._peeking, *self._tasks) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.retire(problem)
+        if self._changes:
+            await self.flush()
+
+    def retire(self, problem: Problem) -> None:
+        """Nobody uses this identity any more."""
+        for alarm in (self._impatience, self._wake, self._lift):
+            alarm.clear()
+        self._waiters.fail(lambda: type(problem)(problem.detail, retry_after=problem.retry_after))
+
+    @property
+    def waiting(self) -> int:
+        """Clients that wait now."""
+        return len(self._waiters)
+
+    # --- events and commands ---------------------------------------------------------------------------------------
+
+    def dispatch(self, event: Event) -> tuple[Command, ...]:
+        """Let the lifecycle decide, and carry it out. Synchronous: nothing comes between a decision and its record."""
+        now = self._now()
+        before = self.slot.token
+        self.slot, commands = decide(self.slot, event, now, self.around.rng.uniform(-1, 1))
+        token = self.slot.token
+        if token is not before:
+            self.attachment = (
+                Held(token.grant.header, token.grant.unsafe_header, token.version) if token is not None else None
+            )
+        self.serve_until = quiet_until(self.slot, now)
+        for command in commands:
+            self._carry_out(command)
+        self._report()
+        return commands
+
+    def _happened(self, event: Event) -> None:
+        self.dispatch(event)
+
+    def _carry_out(self, command: Command) -> None:
+        match command:
+            case Serve():
+                assert self.attachment is not None
+                self._impatience.clear()
+                self._waiters.answer(self.attachment)
+            case Refuse():
+                self._impatience.clear()
+                self._waiters.fail(lambda: self._problem(command))
+            case Look():
+                self._look()
+            case Save(change):
+                if isinstance(change, RefuseToken):
+                    self.around.observer.invalidated(audience=self.audience, reason="upstream_refused")
+                self._changes.append(change)
+                self._spawn(self.flush())
+            case Wake(at):
+                self._wake.set(at)
+            case _:
+                pass  # the flight's, or the caller's
+
+    def _look(self) -> None:
+        if self._flying is not None:
+            self._again = True
+        else:
+            self._flying = asyncio.get_running_loop().create_task(self._fly())
+
+    async def _fly(self) -> None:
+        try:
+            while True:
+                self._again = False
+                try:
+                    await self._flight.run()
+                except Exception as error:  # noqa: BLE001 (whatever it is, those who wait are answered)
+                    self.unexpected(error)
+                if not self._again:
+                    return
+        finally:
+            self._flying = None
+
+    def unexpected(self, error: Exception) -> None:
+        """A fault that nobody foresaw ends the flight as any other fault does."""
+        log.error("obtaining a token failed unexpectedly", error=type(error).__name__, **self.names, exc_info=error)
+        if self.slot.flight is not FlightState.NONE:
+            self.dispatch(FetchFailed(Failure.TRANSIENT))
+
+    async def _answered(self, event: Wanted | Rejected) -> Held:
+        began = self._now()
+        self.deadline = began + self.around.requests.max_wait
+        for command in self.dispatch(event):
+            match command:
+                case Serve():
+                    assert self.attachment is not None
+                    self.around.observer.looked_up(audience=self.audience, source="memory")
+                    return self.attachment
+                case Refuse():
+                    raise self._problem(command)
+                case PassOn():
+                    raise _PassedOnError
+                case _:
+                    pass
+        return await self._wait(began)
+
+    async def _wait(self, began: float) -> Held:
+        first = len(self._waiters) == 0
+        if first:
+            self._impatience.set(self.deadline)
+        future = self._waiters.join(self.deadline)
+        self.around.observer.waiting()
+        try:
+            held = await future
+        finally:
+            self.around.observer.waited(self._now() - began)
+        self.around.observer.looked_up(audience=self.audience, source=self.answered_by if first else "coalesced")
+        return held
+
+    def _patience_over(self) -> None:
+        now = self._now()
+        if usable(self.slot, now):
+            self.dispatch(PatienceOver())
+            return
+        self._waiters.expire(now, self._too_late)
+        deadline = self._waiters.next_deadline()
+        if deadline is not None:
+            self._impatience.set(deadline)
+
+    # --- the store -------------------------------------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        """Put on the store what was decided."""
+        async with self._saving:
+            if self._changes:
+                changes = list(self._changes)
+                await self.ledger.change(changes)
+                for _ in changes:
+                    self._changes.popleft()
+
+    async def peek(self) -> None:
+        """Look into the store, once for all that ask for it now."""
+        if self._peeking is None:
+            self._peeking = asyncio.get_running_loop().create_task(self._peek())
+            self._peeking.add_done_callback(self._peeked)
+        await asyncio.shield(self._peeking)
+
+    async def _peek(self) -> None:
+        await self._flight.look()
+
+    def _peeked(self, _task: asyncio.Task[None]) -> None:
+        self._peeking = None
+
+    async def _invalidate(self, refused: str) -> None:
+        if self.slot.token is not None and self.slot.token.version == refused:
+            await self.peek()
+        self.dispatch(Rejected(refused, replay=False))
+        await self.flush()
+
+    # --- words -----------------------------------------------------------------------------------------------------
+
+    @property
+    def names(self) -> dict[str, str]:
+        """For a log line."""
+        return {"credential": self.credential, "audience": self.audience, "issuer": self.issuer}
+
+    def _problem(self, refuse: Refuse) -> Problem:
+        return words.problem(refuse, self.credential, self.audience)
+
+    def _too_late(self) -> Problem:
+        retry_after = max(words.LEAST_RETRY_AFTER, self.budget.interval)
+        return words.too_late(self.credential, self.audience, self.around.requests.max_wait, retry_after)
+
+    def _report(self) -> None:
+        now, observer = self._now(), self.around.observer
+        quarantine = quarantined(self.slot, now)
+        token = self.slot.token
+        active, version = quarantine is not None, token.version if token else None
+        was_active, was_version = self._reported
+        self._reported = active, version
+        if active != was_active:
+            observer.quarantined(credential=self.credential, audience=self.audience, active=active)
+            if quarantine is not None:
+                self._lift.set(quarantine.until)
+        if version != was_version:
+            at = self.around.clock.wall() + token.end - now if token else 0.0
+            observer.token_expires(credential=self.credential, audience=self.audience, at=at)
+
+    def _now(self) -> float:
+        return self.around.clock.boottime()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            log.exception("a token's bookkeeping failed", error=type(error).__name__, **self.names)
+
+
+class _PassedOnError(Exception):
+    """The upstream's refusal stands."""

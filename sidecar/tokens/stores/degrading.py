@@ -1,0 +1,166 @@
+"""A store that cannot fail: where the configured one does, this process goes on with its own memory.
+
+What the store said last is kept in memory, so that budgets, cool-downs, quarantines and tokens go on. The store is
+tried again after a while; what was written meanwhile is brought to it where it holds nothing younger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import structlog
+
+from sidecar.clock import Clock
+from sidecar.tokens.observer import StoreOperation, TokenObserver
+from sidecar.tokens.shared import NEVER
+from sidecar.tokens.stores.base import Lease, Record, Store, StoreError, Update
+from sidecar.tokens.stores.memory import MemoryStore
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+RETRY_FIRST, RETRY_MOST = 2.0, 30.0
+"""Seconds until a failed store is tried again, doubling."""
+PATIENCE: Final = 5.0
+"""Seconds for one operation; a disk or a network that hangs is as bad as one that is gone."""
+
+
+class DegradingStore:
+    """`Store`, but never a `StoreError`."""
+
+    def __init__(self, store: Store, clock: Clock, observer: TokenObserver) -> None:
+        self._store = store
+        self._clock = clock
+        self._observer = observer
+        self._memory = MemoryStore(clock)
+        self.salt = self._memory.salt
+        self.up = False
+        self._failures = 0
+        self._retry_at = NEVER
+        self._unsaved: set[str] = set()
+        self._opening = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Opens the store, or says why it is not used."""
+        await self._usable()
+
+    async def load(self, key: str) -> Record | None:
+        """See `Store`."""
+        if await self._usable():
+            try:
+                record = await self._try("load", lambda: self._store.load(key))
+            except StoreError:
+                return self._memory.peek(key)
+            self._keep(key, record)
+            return record
+        return self._memory.peek(key)
+
+    async def update(self, key: str, change: Update, *, written: float | None = None) -> Record | None:
+        """See `Store`."""
+        if await self._usable():
+            operation: StoreOperation = "reserve" if key.startswith("budget-") else "save"
+            try:
+                record = await self._try(operation, lambda: self._store.update(key, change, written=written))
+            except StoreError:
+                pass
+            else:
+                self._keep(key, record)
+                return record
+        self._unsaved.add(key)
+        return await self._memory.update(key, change, written=written)
+
+    async def acquire(self, key: str) -> Lease | None:
+        """See `Store`."""
+        if await self._usable():
+            try:
+                lease = await self._try("lock", lambda: self._store.acquire(key))
+            except StoreError:
+                pass
+            else:
+                return _PatientLease(lease) if lease is not None else None
+        return await self._memory.acquire(key)
+
+    async def close(self) -> None:
+        """See `Store`."""
+        await self._store.close()
+
+    # --- up and down -------------------------------------------------------------------------------------------------
+
+    async def _usable(self) -> bool:
+        if self.up:
+            return True
+        if self._opening.locked() or self._clock.boottime() < self._retry_at:
+            return False
+        async with self._opening:
+            try:
+                await self._try("open", self._store.open)
+                await self._recover()
+            except StoreError:
+                return False
+            return True
+
+    async def _recover(self) -> None:
+        if self._store.salt != self.salt:
+            self._memory.clear()  # sealed for the old salt, under names that follow from it
+            self.salt = self._store.salt
+        for key in sorted(self._unsaved):
+            await self._bring(key)
+        was_down = self._failures > 0
+        self.up, self._failures, self._retry_at = True, 0, NEVER
+        self._unsaved.clear()
+        self._observer.store_up(up=True)
+        if was_down:
+            log.info("the token store is in use again")
+
+    async def _bring(self, key: str) -> None:
+        mine = self._memory.peek(key)
+        if mine is None:
+            return
+
+        def change(theirs: Record | None, _now: float) -> bytes | None:
+            return mine.data if theirs is None or theirs.written < mine.written else None
+
+        await self._try("save", lambda: self._store.update(key, change, written=mine.written))
+
+    async def _try(self, operation: StoreOperation, work: Callable[[], Awaitable[T]]) -> T:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await work()
+        except TimeoutError:
+            self._down(operation, f"It did not answer within {PATIENCE:g} s.")
+            raise StoreError("the store does not answer") from None
+        except StoreError as error:
+            self._down(operation, str(error))
+            raise
+
+    def _down(self, operation: StoreOperation, reason: str) -> None:
+        self._observer.store_failed(operation=operation)
+        if self.up or self._failures == 0:
+            self._observer.store_up(up=False)
+            log.error(
+                "the token store cannot be used; tokens and budgets are this process's own until it can",
+                operation=operation,
+                reason=reason,
+            )
+        self.up = False
+        self._failures += 1
+        self._retry_at = self._clock.boottime() + min(RETRY_MOST, RETRY_FIRST * 2.0 ** min(10, self._failures - 1))
+
+    def _keep(self, key: str, record: Record | None) -> None:
+        if record is not None and not record.damaged:
+            self._memory.put(key, record.data, record.earliest)
+
+
+class _PatientLease:
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+
+    async def release(self) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._lease.release()
+        except (StoreError, TimeoutError):
+            log.info("a lock on the token store was not given back; it ends by itself")
