@@ -7,6 +7,7 @@ Pure: an exception in, a `Fault` out. It knows the exceptions of `ssl`, `socket`
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -32,10 +33,11 @@ Kind = Literal[
     "other",
 ]
 
-_UNTRUSTED: Final = frozenset({18, 19, 20, 21, 2, 27})
-"""OpenSSL's X509_V_ERR_ codes: self-signed, self-signed in chain, no local issuer, unverifiable leaf, no issuer."""
+_REFUSED_TUNNEL: Final = re.compile(r"refused CONNECT with (\d{3})$", re.ASCII)
 _EXPIRED: Final = frozenset({9, 10})
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIRED."""
 _HOSTNAME: Final = frozenset({62, 64})
+"""X509_V_ERR_HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH. Every other code is a matter of trust."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +112,12 @@ def _tls(error: BaseException, where: str) -> Fault | None:
 
 def _network(error: BaseException, where: str, *, proxied: bool) -> Fault | None:
     proxy = " or its proxy" if proxied else ""
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        denied = error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+    status = _proxy_status(error)
+    if status is not None:
+        denied = status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
         cure = "check the credentials in HTTPS_PROXY" if denied else "ask who runs it to allow this host"
-        sentence = f"{where}: the forward proxy answered {error.status} to CONNECT; {cure}."
-        return Fault("proxy", sentence, error.status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+        sentence = f"{where}: the forward proxy answered {status} to CONNECT; {cure}."
+        return Fault("proxy", sentence, status >= HTTPStatus.INTERNAL_SERVER_ERROR)
     if isinstance(error, socket.gaierror):
         return Fault(
             "dns", f"{where}{proxy}: the name cannot be resolved ({error.strerror}). Check name and DNS.", True
@@ -132,3 +135,11 @@ def _network(error: BaseException, where: str, *, proxied: bool) -> Fault | None
     if isinstance(error, OSError) and error.strerror:
         return Fault("other", f"{where}{proxy} cannot be reached: {error.strerror}.", True)
     return None
+
+
+def _proxy_status(error: BaseException) -> int | None:
+    """The status with which a forward proxy refused a tunnel: aiohttp's error, or the text of our own connectors."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return error.status
+    match = _REFUSED_TUNNEL.search(str(error)) if type(error) is ConnectionError else None
+    return int(match[1]) if match else None

@@ -20,7 +20,7 @@ from aiohttp_retry import ExponentialRetry, RetryClient
 from yarl import URL
 
 from sidecar.credentials import connection_faults
-from sidecar.credentials.signer_name import signed_by
+from sidecar.credentials.reach import signed_by
 from sidecar.credentials.verdict import Answer
 from sidecar.credentials.watched import Watched
 from sidecar.errors import GrantFailedError, GrantInterruptedError, SecretUnavailableError

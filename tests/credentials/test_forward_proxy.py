@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from sidecar.credentials.signer_name import signed_by
+from sidecar.credentials.reach import signed_by
 from sidecar.errors import GrantFailedError
 from tests.credentials.forward_proxy import forward_proxy
 from tests.credentials.support import CountingGate, answers, credential, issuer, source, trusting

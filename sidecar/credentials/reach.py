@@ -1,0 +1,131 @@
+"""Reaching a server as far as TLS and no further, to say what is in the way: for `doctor`, and for one sentence.
+
+The way is the one that requests take: the same context, the same forward proxy. No request is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from yarl import URL
+
+from sidecar.credentials.token_response import printable
+
+PATIENCE: Final = 3.0
+"""Seconds for finding out who signed a certificate; the explanation is worth no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A handshake that was completed."""
+
+    version: str
+    """Such as `TLSv1.3`."""
+    signed_by: str
+    expires: datetime
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """The addresses of a name, each once, in the order in which they are tried.
+
+    Raises:
+        OSError: `socket.gaierror`, where there is none.
+    """
+    infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(info[4][0]) for info in infos))
+
+
+async def reach(url: str, context: ssl.SSLContext | None, proxy: str | None = None) -> Reached | None:
+    """Connect to a URL's host, through the proxy where there is one, and shake hands; None: it is plain HTTP.
+
+    Raises:
+        OSError: refused, reset, not trusted, … (`connection_faults.explain` tells which).
+    """
+    place = URL(url)
+    if context is None and proxy is not None:
+        place, proxy = URL(proxy), None  # a plain request is sent to the proxy itself
+    writer = await _connect(place, context, proxy)
+    try:
+        return _reached(writer.get_extra_info("ssl_object")) if context is not None else None
+    finally:
+        writer.transport.abort()
+
+
+async def signed_by(url: str, proxy: str | None = None) -> str | None:
+    """The name of who issued the certificate at an https URL, printable; None where it cannot be had.
+
+    Asked only after a certificate was found untrusted: an intercepting firewall has its own name there. Nothing is sent
+    over this connection, which is not verified, and what is learnt decides nothing.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(PATIENCE):
+            reached = await reach(url, context, proxy)
+    except (OSError, ValueError):
+        return None
+    return reached.signed_by if reached is not None else None
+
+
+def _reached(tls: Any) -> Reached:
+    certificate = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True))
+    return Reached(
+        version=tls.version() or "",
+        signed_by=printable(issuer_name(certificate.issuer), 200),
+        expires=certificate.not_valid_after_utc.astimezone(UTC),
+    )
+
+
+def issuer_name(name: x509.Name) -> str:
+    """Common name, unit and organization, as far as they are there."""
+    parts = [
+        str(attribute.value)
+        for kind in (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)
+        for attribute in name.get_attributes_for_oid(kind)
+    ]
+    return ", ".join(parts) or name.rfc4514_string()
+
+
+async def _connect(place: URL, context: ssl.SSLContext | None, proxy: str | None) -> asyncio.StreamWriter:
+    host, port = place.host or "", place.port or 443
+    if proxy is not None:
+        writer = await _tunnel(URL(proxy), f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        assert context is not None
+        try:
+            await writer.start_tls(context, server_hostname=host)
+        except BaseException:
+            writer.transport.abort()
+            raise
+        return writer
+    server_hostname = host if context is not None else None
+    _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=server_hostname)
+    return writer
+
+
+async def _tunnel(proxy: URL, authority: str) -> asyncio.StreamWriter:
+    secure = ssl.create_default_context() if proxy.scheme == "https" else None
+    reader, writer = await asyncio.open_connection(proxy.host, proxy.port, ssl=secure)
+    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+    if proxy.user is not None:
+        pair = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
+        lines.append(f"Proxy-Authorization: Basic {pair}")
+    try:
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
+        answer = await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        writer.transport.abort()
+        raise ConnectionError("the forward proxy did not answer CONNECT") from None
+    status = (answer.split(b" ", 2)[1:2] or [b""])[0]
+    if status != b"200":
+        writer.transport.abort()
+        raise ConnectionError(f"the forward proxy refused CONNECT with {status[:3].decode('ascii', 'replace')}")
+    return writer
