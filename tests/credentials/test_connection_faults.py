@@ -71,12 +71,11 @@ def proxied(status: int) -> aiohttp.ClientHttpProxyError:
 )
 def test_every_failure_has_a_kind_and_a_cure(error: Exception, kind: str, said: str, transient: bool) -> None:
     """An untrusted certificate is told from a refused connection, a proxy's answer from the server's."""
-    fault = explain(error, "https://user:password@login.example/oauth/token?state=private")
+    fault = explain(error, "https://user:pa55@login.example/oauth/token?state=s3cr3t")
     assert (fault.kind, fault.transient) == (kind, transient)
     assert said in fault.sentence
     assert "https://login.example" in fault.sentence
-    assert not {"password", "private", "secret details"} & set(fault.sentence.split())
-    assert "private" not in fault.sentence
+    assert [word for word in ("user", "pa55", "s3cr3t", "secret details") if word in fault.sentence] == []
 
 
 def test_through_a_proxy_it_says_that_either_may_be_meant() -> None:
