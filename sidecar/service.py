@@ -28,7 +28,7 @@ from sidecar.telemetry.http import HttpStats
 from sidecar.telemetry.logs import configure_logging
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.manager import TokenManager
-from sidecar.tokens.stores.memory import MemoryStore
+from sidecar.tokens.stores import build_store
 
 _LISTENERS = "listeners"
 SECRET_POLL_SECONDS = 2.0
@@ -49,7 +49,7 @@ class Service:
         self._readiness = Readiness(_LISTENERS)
         self._http = HttpStats()
         self._metrics = Metrics(self._http, clock)
-        self._store = MemoryStore(clock)
+        self._store = build_store(settings.token_store, clock, self._metrics.tokens)
         self._tokens = TokenManager(self._store, clock, settings.token_requests, settings.refresh, self._metrics.tokens)
         self._metrics.tokens.read_memory_lookups(self._tokens.memory_lookups)
         self._credentials = build(settings, clock)
