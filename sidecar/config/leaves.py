@@ -101,8 +101,8 @@ def _switch(text: str) -> bool:
 def _text(text: str) -> str:
     if not text.strip():
         raise BadValueError("is empty", "give it a value, or leave the key out")
-    if not text.isprintable():
-        raise BadValueError("has a control character in it", "remove it")
+    if not text.isprintable() or text != text.strip():
+        raise BadValueError("has a character in it, or a space at an end, that cannot be seen", "remove it")
     return text
 
 
@@ -111,6 +111,8 @@ def _any_text(text: str) -> str:
 
 
 def _secret(text: str) -> Secret:
+    # As in a secret file: `echo` adds a line break, also on its way through an environment variable.
+    text = text.removesuffix("\n").removesuffix("\r")
     if not text:
         raise BadValueError("is empty", "give the secret, or the file that has it")
     return Secret(text)

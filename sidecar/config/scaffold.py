@@ -15,7 +15,7 @@ _REST_ADDRESS = re.compile(r"https://(?P<region>[a-z0-9-]+)\.[a-z]+\.camunda\.io
 _GRPC_ADDRESS = re.compile(
     r"(?:grpcs://)?(?P<cluster_id>[\w-]+)\.(?P<region>[a-z0-9-]+)\.zeebe\.camunda\.io(?::443)?/?"
 )
-_PLAIN = re.compile(r"[A-Za-z0-9_./:@~+-]+")
+_PLAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_./:@~+-]*[A-Za-z0-9_./@~+-])?")
 _SPECIAL = {"null", "true", "false", "yes", "no", "on", "off", "~"}
 
 HEADER = """\
@@ -53,7 +53,7 @@ def scaffold(variables: Mapping[str, str], *, references: bool) -> Scaffold:
     result = Scaffold("")
     lines = [HEADER]
     if cluster:
-        region, cluster_id = cluster.region, cluster.cluster_id
+        region, cluster_id = _literal(cluster.region), _literal(cluster.cluster_id)
         if references and cluster.by_reference:
             region, cluster_id = "${CAMUNDA_CLUSTER_REGION}", "${CAMUNDA_CLUSTER_ID}"
         lines += ["saas:", _line(2, "region", region), _line(2, "cluster_id", cluster_id), ""]
@@ -138,4 +138,6 @@ def _literal(value: str) -> str:
 
 def _line(indent: int, key: str, value: str) -> str:
     plain = (_PLAIN.fullmatch(value) or value.startswith("${")) and value.lower() not in _SPECIAL
-    return f"{' ' * indent}{key}: {value if plain and not value.endswith(':') else json.dumps(value)}"
+    return (
+        f"{' ' * indent}{key}: {value if plain and not value.endswith(':') else json.dumps(value, ensure_ascii=False)}"
+    )

@@ -96,5 +96,8 @@ def test_a_required_header_has_a_name_and_perhaps_a_value(tmp_path, text, header
 @pytest.mark.parametrize("written", ["0123", "1e5", "yes", "2024-01-01", "0x1F", "1_000", "none", "1:30"])
 def test_text_is_taken_as_it_is_written(tmp_path, written):
     """A secret that looks like a number, a date or a truth value is not changed into one."""
+    assert loaded(tmp_path, MINIMAL.replace("s3cr3t", f'"{written}\\n"')) == loaded(
+        tmp_path, MINIMAL.replace("s3cr3t", written)
+    )
     settings = loaded(tmp_path, MINIMAL.replace("s3cr3t", written))
     assert settings.credentials["cluster"].client_secret.read().reveal() == written

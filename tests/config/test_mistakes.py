@@ -99,6 +99,9 @@ TABLE = [
     # credentials
     (ROUTE + "credentials: {cluster: {client_id: id}}", "credentials.cluster.type", "client_credentials, static_token"),
     (ROUTE + "credentials: {cluster: {type: oauth}}", "credentials.cluster.type", "client_credentials, static_token"),
+    (of_cluster("client_secret: s, scope: 'x '"), "credentials.cluster.scope", "cannot be seen"),
+    (of_cluster('client_secret: s, scope: "x\\xA0y"'), "credentials.cluster.scope", "cannot be seen"),
+    (of_cluster('client_secret: "\\n"'), "credentials.cluster.client_secret", "is empty"),
     (of_cluster("scope: x"), "credentials.cluster.client_secret", "client_secret_file"),
     (of_cluster("client_secret: ''"), "credentials.cluster.client_secret", "is empty"),
     (
