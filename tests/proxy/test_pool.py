@@ -1,0 +1,509 @@
+"""The upstream pool, with a fake network and a clock that stands still: who gets which connection, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+from structlog.testing import capture_logs
+
+from sidecar.errors import Problem, UpstreamUnreachableError
+from sidecar.proxy import pool as module
+from sidecar.proxy.pool import MAX_AGE_SECONDS, MAX_IDLE_SECONDS, MAX_OPENING, RETRY_DELAYS, Pool
+from sidecar.telemetry.http import RouteStats
+from tests.proxy.lab import ManualClock, until
+
+
+@dataclass(eq=False)
+class FakeConnection:
+    opened_at: float
+    idle_since: float = 0.0
+    usable: bool = True
+    closed: bool = False
+
+    def is_usable(self) -> bool:
+        return self.usable and not self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass(eq=False)
+class FakeWaiter:
+    got: FakeConnection | None = None
+    reused: bool | None = None
+    error: Problem | None = None
+
+    def connected(self, connection: module.Connection, *, reused: bool) -> None:
+        assert isinstance(connection, FakeConnection)
+        self.got, self.reused = connection, reused
+
+    def unconnected(self, error: Problem) -> None:
+        self.error = error
+
+    @property
+    def heard(self) -> bool:
+        return self.got is not None or self.error is not None
+
+
+@dataclass
+class Network:
+    """Dials when the test says so; `outcomes` are raised in turn, then connections are made."""
+
+    clock: ManualClock = field(default_factory=ManualClock)
+    outcomes: list[BaseException] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    dialled: int = 0
+    under_way: int = 0
+    most_at_once: int = 0
+    made: list[FakeConnection] = field(default_factory=list)
+    stats: RouteStats = field(default_factory=lambda: RouteStats("app"))
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    async def dial(self) -> FakeConnection:
+        self.dialled += 1
+        self.under_way += 1
+        self.most_at_once = max(self.most_at_once, self.under_way)
+        try:
+            await self.gate.wait()
+        finally:
+            self.under_way -= 1
+        if self.outcomes:
+            raise self.outcomes.pop(0)
+        connection = FakeConnection(opened_at=self.clock.monotonic())
+        self.made.append(connection)
+        return connection
+
+    def pool(self, connect_timeout: float = 5.0) -> Pool:
+        return Pool(self.dial, self.stats, self.clock, connect_timeout)
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Opening, active, idle, as the metrics have them."""
+        return self.stats.connections_opening, self.stats.connections_active, self.stats.connections_idle
+
+
+async def connected(network: Network, pool: Pool) -> FakeConnection:
+    """A connection in use, dialled if it must be."""
+    waiter = FakeWaiter()
+    at_once = pool.acquire(waiter)
+    if at_once is not None:
+        assert isinstance(at_once, FakeConnection)
+        return at_once
+    await unused(network)
+    assert waiter.got is not None
+    return waiter.got
+
+
+async def unused(network: Network) -> None:
+    """Every dial is over."""
+    await until(lambda: not network.stats.connections_opening)
+
+
+def refused() -> UpstreamUnreachableError:
+    error = UpstreamUnreachableError("No connection: refused.")
+    error.__cause__ = ConnectionRefusedError()
+    return error
+
+
+# --- reuse -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_connection_is_dialled_kept_and_reused() -> None:
+    """Opened only for somebody, counted in each state, and given again without a wait."""
+    network = Network()
+    pool = network.pool()
+    waiter = FakeWaiter()
+    assert pool.acquire(waiter) is None
+    assert network.counts == (1, 0, 0)
+    await until(lambda: waiter.heard)
+    await unused(network)
+    assert (waiter.got, waiter.reused) == (network.made[0], False)
+    assert network.counts == (0, 1, 0)
+    pool.release(network.made[0])
+    assert network.counts == (0, 0, 1)
+    assert pool.acquire(FakeWaiter()) is network.made[0]
+    assert network.counts == (0, 1, 0)
+    assert network.dialled == 1
+
+
+async def test_last_in_first_out() -> None:
+    """The connection that was used last is used next, so that the others may grow old and be closed."""
+    network = Network()
+    pool = network.pool()
+    first, second, third = [await connected(network, pool) for _ in range(3)]
+    for connection in (first, third, second):
+        pool.release(connection)
+    assert [pool.acquire(FakeWaiter()) for _ in range(3)] == [second, third, first]
+
+
+async def test_a_dead_idle_connection_is_passed_over() -> None:
+    """One that ended or said something unasked is closed, and the next one is tried."""
+    network = Network()
+    pool = network.pool()
+    dead, alive = [await connected(network, pool) for _ in range(2)]
+    pool.release(alive)
+    pool.release(dead)
+    dead.usable = False
+    assert pool.acquire(FakeWaiter()) is alive
+    assert dead.closed
+    assert network.counts == (0, 1, 0)
+
+
+async def test_an_unusable_connection_is_not_kept() -> None:
+    """What cannot bear another exchange is closed when it is released."""
+    network = Network()
+    pool = network.pool()
+    connection = await connected(network, pool)
+    connection.usable = False
+    pool.release(connection)
+    assert connection.closed
+    assert network.counts == (0, 0, 0)
+
+
+async def test_a_lost_idle_connection_is_forgotten() -> None:
+    """It is counted no longer; losing it twice, or one in use, changes nothing."""
+    network = Network()
+    pool = network.pool()
+    connection, busy = [await connected(network, pool) for _ in range(2)]
+    pool.release(connection)
+    pool.lost(connection)
+    pool.lost(connection)
+    pool.lost(busy)
+    assert network.counts == (0, 1, 0)
+
+
+async def test_a_released_connection_goes_to_who_waits() -> None:
+    """First come, first served; the dial that was under way serves the next."""
+    network = Network()
+    pool = network.pool()
+    connection = await connected(network, pool)
+    network.gate.clear()
+    first, second = FakeWaiter(), FakeWaiter()
+    pool.acquire(first)
+    pool.acquire(second)
+    pool.release(connection)
+    assert (first.got, first.reused, second.heard) == (connection, True, False)
+    network.gate.set()
+    await until(lambda: second.heard)
+    assert (second.got, second.reused) == (network.made[1], False)
+    await unused(network)
+    assert network.counts == (0, 2, 1), "the dial for whom the released one sufficed is kept idle"
+
+
+# --- a fresh one -----------------------------------------------------------------------------------------------------
+
+
+async def test_fresh_passes_over_idle_ones() -> None:
+    """Who was let down by a reused connection gets one that nobody used; the idle ones stay for others."""
+    network = Network()
+    pool = network.pool()
+    idle = await connected(network, pool)
+    pool.release(idle)
+    waiter = FakeWaiter()
+    assert pool.acquire(waiter, fresh=True) is None
+    await until(lambda: waiter.heard)
+    assert (waiter.got, waiter.reused) == (network.made[1], False)
+    assert not idle.closed
+
+
+async def test_fresh_is_not_served_by_a_release() -> None:
+    """The one retry is not spent on another connection that may be as dead."""
+    network = Network()
+    pool = network.pool()
+    used = await connected(network, pool)
+    network.gate.clear()
+    waiter = FakeWaiter()
+    pool.acquire(waiter, fresh=True)
+    pool.release(used)
+    assert not waiter.heard
+    network.gate.set()
+    await until(lambda: waiter.heard)
+    assert (waiter.got, waiter.reused) == (network.made[1], False)
+
+
+async def test_fresh_and_others_wait_side_by_side() -> None:
+    """Each is served: the released one goes to who takes any, the new one to who wants a new one."""
+    network = Network()
+    pool = network.pool()
+    used = await connected(network, pool)
+    network.gate.clear()
+    fresh, any_will_do = FakeWaiter(), FakeWaiter()
+    pool.acquire(fresh, fresh=True)
+    pool.acquire(any_will_do)
+    pool.release(used)
+    assert any_will_do.got is used
+    network.gate.set()
+    await until(lambda: fresh.heard)
+    assert fresh.reused is False
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------------
+
+
+async def test_dialling_is_bounded() -> None:
+    """A thousand waiters freed by one token do not open a thousand connections at once; all are served."""
+    network = Network()
+    network.gate.clear()
+    pool = network.pool()
+    waiters = [FakeWaiter() for _ in range(1000)]
+    for waiter in waiters:
+        pool.acquire(waiter)
+    assert network.counts[0] == MAX_OPENING
+
+    def pass_on() -> bool:
+        for waiter in waiters:
+            if waiter.got is not None:
+                connection, waiter.got = waiter.got, None
+                waiter.error = Problem("served")
+                pool.release(connection)
+        return all(waiter.heard for waiter in waiters)
+
+    network.gate.set()
+    await until(pass_on)
+    await unused(network)
+    assert network.most_at_once <= MAX_OPENING
+    assert network.dialled <= 2 * MAX_OPENING
+
+
+async def test_the_pool_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit a waiter waits for others to finish; each way in which one ends lets the next go on."""
+    monkeypatch.setattr(module, "MAX_CONNECTIONS", 2)
+    network = Network()
+    pool = network.pool()
+    first, second = [await connected(network, pool) for _ in range(2)]
+    assert pool.is_full()
+    third, fourth = FakeWaiter(), FakeWaiter()
+    pool.acquire(third)
+    pool.acquire(fourth)
+    assert network.counts == (0, 2, 0)
+    pool.release(first)
+    assert third.got is first
+    pool.discard(second)
+    await until(lambda: fourth.heard)
+    assert fourth.reused is False
+    assert second.closed
+    assert pool.is_full()
+    assert network.dialled == 3
+
+
+async def test_a_cancelled_waiter_is_not_served() -> None:
+    """Who went away gets nothing; the dial's connection is kept for the next."""
+    network = Network()
+    network.gate.clear()
+    pool = network.pool()
+    gone, fresh = FakeWaiter(), FakeWaiter()
+    pool.acquire(gone)
+    pool.acquire(fresh, fresh=True)
+    pool.cancel(gone)
+    pool.cancel(fresh)
+    pool.cancel(gone)
+    network.gate.set()
+    await unused(network)
+    assert not gone.heard
+    assert not fresh.heard
+    assert network.counts == (0, 0, 2)
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
+
+
+async def test_one_failure_is_shared() -> None:
+    """Everybody who waited when a dial began hears of its failure; nobody dials again for them."""
+    network = Network(outcomes=[UpstreamUnreachableError("No such host.")])
+    pool = network.pool()
+    waiters = [FakeWaiter() for _ in range(5)]
+    network.gate.clear()
+    for waiter in waiters:
+        pool.acquire(waiter)
+    await until(lambda: network.under_way == 5)
+    network.gate.set()
+    await until(lambda: all(waiter.heard for waiter in waiters))
+    await unused(network)
+    assert {waiter.error.detail for waiter in waiters if waiter.error} <= {"No such host."}
+    assert network.dialled == 5
+    assert not any(waiter.got for waiter in waiters if waiter.error)
+
+
+async def test_who_comes_later_gets_a_dial_of_their_own() -> None:
+    """A failure is shared by those who waited for it, not by those who came after it began."""
+    network = Network(outcomes=[UpstreamUnreachableError("No such host.")])
+    network.gate.clear()
+    pool = network.pool()
+    early, late = FakeWaiter(), FakeWaiter()
+    pool.acquire(early)
+    await until(lambda: network.under_way == 1)
+    pool.acquire(late)
+    await until(lambda: network.under_way == 2)
+    network.gate.set()
+    await until(lambda: early.heard and late.heard)
+    assert early.error is not None
+    assert late.got is not None
+
+
+async def test_refused_connections_are_retried_without_a_word() -> None:
+    """An upstream that restarts refuses for a moment: each delay is taken once, nothing was sent yet."""
+    network = Network(outcomes=[refused() for _ in RETRY_DELAYS])
+    pool = network.pool()
+    connection = await connected(network, pool)
+    assert connection is network.made[0]
+    assert network.clock.slept == list(RETRY_DELAYS)
+    assert network.stats.retries["connect"] == len(RETRY_DELAYS)
+
+
+async def test_refused_for_good() -> None:
+    """After the last attempt the waiter hears the reason."""
+    network = Network(outcomes=[refused() for _ in range(len(RETRY_DELAYS) + 1)])
+    waiter = FakeWaiter()
+    network.pool().acquire(waiter)
+    await until(lambda: waiter.heard)
+    assert waiter.error is not None
+    assert waiter.error.code == "upstream_unreachable"
+    assert network.dialled == len(RETRY_DELAYS) + 1
+
+
+async def test_other_failures_are_not_retried() -> None:
+    """An unknown name or a bad certificate does not get better within a second."""
+    error = UpstreamUnreachableError("Certificate has expired.")
+    error.__cause__ = OSError()
+    network = Network(outcomes=[error])
+    waiter = FakeWaiter()
+    network.pool().acquire(waiter)
+    await until(lambda: waiter.heard)
+    assert waiter.error is error
+    assert (network.dialled, network.clock.slept) == (1, [])
+
+
+async def test_connecting_takes_no_longer_than_its_limit() -> None:
+    """A host that swallows packets is given up; the dial is cancelled with it."""
+    network = Network()
+    network.gate.clear()
+    waiter = FakeWaiter()
+    network.pool(connect_timeout=0.01).acquire(waiter)
+    await until(lambda: waiter.heard)
+    assert waiter.error is not None
+    assert "in time" in waiter.error.detail
+    await unused(network)
+    assert (network.counts, network.under_way) == ((0, 0, 0), 0)
+
+
+async def test_a_fault_of_our_own_fails_the_waiters_once() -> None:
+    """An exception that nobody expected is logged; it neither hangs a client nor dials without end."""
+    network = Network(outcomes=[RuntimeError("a bug")])
+    waiter = FakeWaiter()
+    with capture_logs() as logs:
+        network.pool().acquire(waiter)
+        await until(lambda: waiter.heard)
+    assert waiter.error is not None
+    assert "bug" not in waiter.error.detail
+    assert network.dialled == 1
+    assert [entry["log_level"] for entry in logs] == ["error"]
+
+
+# --- age -------------------------------------------------------------------------------------------------------------
+
+
+async def test_idle_connections_are_reaped() -> None:
+    """What was idle for too long is closed, before a usual server would close it; the younger ones stay."""
+    network = Network()
+    pool = network.pool()
+    old, young = [await connected(network, pool) for _ in range(2)]
+    pool.release(old)
+    network.clock.now += MAX_IDLE_SECONDS - 1
+    pool.release(young)
+    pool.reap()
+    assert (old.closed, young.closed) == (False, False)
+    network.clock.now += 1
+    pool.reap()
+    assert (old.closed, young.closed) == (True, False)
+    assert network.counts == (0, 0, 1)
+    assert pool.acquire(FakeWaiter()) is young
+
+
+async def test_connections_have_a_maximum_age() -> None:
+    """However busy, a connection is given up one day, so that a changed name is followed."""
+    network = Network()
+    pool = network.pool()
+    connection = await connected(network, pool)
+    network.clock.now += MAX_AGE_SECONDS
+    pool.release(connection)
+    assert pool.acquire(FakeWaiter()) is connection
+    network.clock.now += 1
+    pool.release(connection)
+    assert connection.closed
+    assert network.counts == (0, 0, 0)
+
+
+async def test_an_old_connection_is_not_handed_to_who_waits() -> None:
+    """The waiter gets a new one."""
+    network = Network()
+    pool = network.pool()
+    old = await connected(network, pool)
+    network.clock.now += MAX_AGE_SECONDS + 1
+    waiter = FakeWaiter()
+    pool.acquire(waiter)
+    pool.release(old)
+    await until(lambda: waiter.heard)
+    assert (waiter.got is old, waiter.reused) == (False, False)
+
+
+# --- the end ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_retired_pool_serves_who_is_there() -> None:
+    """After a reload: idle connections close now, busy ones when released; who waits is still served."""
+    network = Network()
+    pool = network.pool()
+    idle, busy = [await connected(network, pool) for _ in range(2)]
+    pool.release(idle)
+    network.gate.clear()
+    waiter = FakeWaiter()
+    pool.acquire(waiter, fresh=True)
+    pool.close()
+    assert (idle.closed, busy.closed) == (True, False)
+    network.gate.set()
+    await until(lambda: waiter.heard)
+    assert waiter.got is not None
+    await unused(network)
+    pool.release(waiter.got)
+    pool.release(busy)
+    assert [connection.closed for connection in network.made] == [True, True, True]
+    assert network.counts == (0, 0, 0)
+
+
+async def test_a_connection_dialled_for_nobody_is_closed_when_retired() -> None:
+    """Its waiter is gone and its pool is retired: nothing stays."""
+    network = Network()
+    network.gate.clear()
+    pool = network.pool()
+    waiter = FakeWaiter()
+    pool.acquire(waiter)
+    await until(lambda: network.under_way)
+    pool.cancel(waiter)
+    pool.close()
+    network.gate.set()
+    await unused(network)
+    assert network.made[0].closed
+    assert network.counts == (0, 0, 0)
+
+
+async def test_shutting_down_gives_up_on_dials() -> None:
+    """No dial outlives the process's end, and none begins after it."""
+    network = Network()
+    pool = network.pool()
+    busy = await connected(network, pool)
+    network.gate.clear()
+    waiters = [FakeWaiter() for _ in range(3)]
+    for waiter in waiters:
+        pool.acquire(waiter)
+    await until(lambda: network.under_way == 3)
+    pool.shut_down()
+    pool.discard(busy)
+    for waiter in waiters:
+        pool.cancel(waiter)
+    await unused(network)
+    assert network.dialled == 4
+    assert network.counts == (0, 0, 0)

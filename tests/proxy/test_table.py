@@ -1,0 +1,248 @@
+"""Routing: what follows from a request's line and fields, and in which order a client learns why it is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sidecar.clock import SystemClock
+from sidecar.config.settings import RequiredHeader, Route, Rule
+from sidecar.errors import BadRequestError, UnsupportedError, UpstreamProtocolError
+from sidecar.proxy.guard import Guard
+from sidecar.proxy.pool import Connection, Pool
+from sidecar.proxy.table import CompiledRoute, Table
+from sidecar.telemetry.http import RouteStats
+from tests.proxy.support import FakeAuthorizer, route
+
+HOST = b"Host: localhost:8600\r\n"
+
+
+async def nobody() -> Connection:
+    raise AssertionError("nobody dials here")
+
+
+def compiled(settings: Route) -> CompiledRoute:
+    stats = RouteStats(settings.name)
+    return CompiledRoute(settings, FakeAuthorizer(), Pool(nobody, stats, SystemClock(), 5.0), stats)
+
+
+def table(*routes: Route, guard: Guard | None = None) -> Table:
+    return Table([compiled(r) for r in routes], guard or Guard())
+
+
+OPERATE = route("operate", "https://up.example/base")
+CONSOLE = route("console", "http://127.0.0.1:8080", allow=(Rule("GET", "/clusters/**"),))
+OPTIMIZE = route(
+    "optimize", "http://[::1]:8090/opt", allow=(Rule("GET", "/api/public/**"),), public=(Rule("GET", "/api/readyz"),)
+)
+ROOT = route("rest", "http://rest.example", prefix="/")
+
+
+# --- what the upstream is asked for ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "start"),
+    [
+        (b"GET /operate/a?b HTTP/1.1", b"GET /base/a?b HTTP/1.1\r\nHost: up.example\r\n"),
+        (b"GET /operate/a HTTP/1.0", b"GET /base/a HTTP/1.1\r\nHost: up.example\r\n"),
+        (b"GET /operate HTTP/1.1", b"GET /base HTTP/1.1\r\nHost: up.example\r\n"),
+        (b"GET /operate?b HTTP/1.1", b"GET /base?b HTTP/1.1\r\nHost: up.example\r\n"),
+        (b"GET /operate//a%20;b HTTP/1.1", b"GET /base//a%20;b HTTP/1.1\r\nHost: up.example\r\n"),
+        (b"PROPFIND /operate/ HTTP/1.1", b"PROPFIND /base/ HTTP/1.1\r\nHost: up.example\r\n"),
+        (b"GET http://localhost:8600/operate/a HTTP/1.1", b"GET /base/a HTTP/1.1\r\nHost: up.example\r\n"),
+        (b"GET /console HTTP/1.1", b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n"),
+        (b"GET /optimize/a HTTP/1.1", b"GET /opt/a HTTP/1.1\r\nHost: [::1]:8090\r\n"),
+        (b"GET / HTTP/1.1", b"GET / HTTP/1.1\r\nHost: rest.example\r\n"),
+        (b"GET /other HTTP/1.1", b"GET /other HTTP/1.1\r\nHost: rest.example\r\n"),
+    ],
+)
+def test_upstream_start(line: bytes, start: bytes) -> None:
+    """The prefix is replaced by the upstream's base; the path is otherwise the client's, the Host the upstream's."""
+    assert table(OPERATE, CONSOLE, OPTIMIZE, ROOT).line(line).start == start
+
+
+@pytest.mark.parametrize(
+    ("method", "label", "safe", "idempotent"),
+    [
+        (b"GET", "GET", True, True),
+        (b"HEAD", "HEAD", True, True),
+        (b"OPTIONS", "OPTIONS", True, True),
+        (b"PUT", "PUT", False, True),
+        (b"DELETE", "DELETE", False, True),
+        (b"POST", "POST", False, False),
+        (b"PATCH", "PATCH", False, False),
+        (b"INVENTED", "other", False, False),
+        (b"get", "other", False, False),
+    ],
+)
+def test_methods(method: bytes, label: str, safe: bool, idempotent: bool) -> None:
+    """RFC 9110, 9.2; a metric's label takes no value that a client invents."""
+    line = table(OPERATE).line(method + b" /operate HTTP/1.1")
+    assert (line.label, line.safe, line.idempotent) == (label, safe, idempotent)
+
+
+def test_path_for_logs_has_no_query() -> None:
+    """A query may hold anything, and is left out of every log line."""
+    assert table(OPERATE).line(b"GET /operate/a?token=s3cr3t HTTP/1.1").path == "/operate/a"
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b"GET /operate/../console HTTP/1.1", BadRequestError),
+        (b"GET /console/clusters%2f..%2fmembers HTTP/1.1", BadRequestError),
+        (b"GET * HTTP/1.1", BadRequestError),
+        (b"CONNECT localhost:80 HTTP/1.1", UnsupportedError),
+        (b"GET /operate", BadRequestError),
+    ],
+)
+def test_unsafe_lines_raise(line: bytes, error: type[Exception]) -> None:
+    """What is not one safe request line has no route, and no policy is asked about it."""
+    with pytest.raises(error):
+        table(OPERATE, CONSOLE, ROOT).line(line)
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"GET /operate/a HTTP/1.1", None),
+        (b"GET /console/clusters HTTP/1.1", None),
+        (b"GET /console/clusters/1/clients HTTP/1.1", None),
+        (b"HEAD /console/clusters HTTP/1.1", None),
+        (b"POST /console/clusters HTTP/1.1", "forbidden_by_policy"),
+        (b"GET /console/members HTTP/1.1", "forbidden_by_policy"),
+        (b"GET /optimize/api/readyz HTTP/1.1", None),
+        (b"POST /optimize/api/readyz HTTP/1.1", "forbidden_by_policy"),
+        (b"GET /other HTTP/1.1", "no_route"),
+        (b"GET /operated HTTP/1.1", "no_route"),
+        (b"OPTIONS * HTTP/1.1", "no_route"),
+    ],
+)
+def test_refusal_by_line(line: bytes, code: str | None) -> None:
+    """A route has to match and to allow the request; `public` is allowed without a rule of its own."""
+    routes = table(OPERATE, CONSOLE, OPTIMIZE)
+    refusal = routes.refusal(routes.line(line), routes.fields(HOST))
+    assert (refusal and refusal[1].code) == code
+
+
+def test_public_requests_are_marked() -> None:
+    """Only what `public` names goes without a credential."""
+    routes = table(OPTIMIZE)
+    assert routes.line(b"GET /optimize/api/readyz HTTP/1.1").public
+    assert routes.line(b"HEAD /optimize/api/readyz HTTP/1.1").public
+    assert not routes.line(b"GET /optimize/api/public/x HTTP/1.1").public
+    assert not routes.line(b"POST /optimize/api/readyz HTTP/1.1").public
+
+
+STRICT = Guard([], RequiredHeader("X-Sidecar"))
+
+
+@pytest.mark.parametrize(
+    ("line", "block", "expected"),
+    [
+        # Who is no local name, or a web page, learns nothing of routes and policies.
+        (b"GET /other HTTP/1.1", b"Host: evil.com\r\n", ("host", "unknown_host")),
+        (b"GET /other HTTP/1.1", HOST + b"Origin: null\r\n", ("origin", "cross_site")),
+        (b"GET /other HTTP/1.1", HOST + b"Sec-Fetch-Site: cross-site\r\n", ("fetch_metadata", "cross_site")),
+        (b"POST /console/clusters HTTP/1.1", HOST, ("require_header", "forbidden_by_policy")),
+        (b"GET /other HTTP/1.1", HOST + b"X-Sidecar: 1\r\n", ("", "no_route")),
+        (b"POST /console/clusters HTTP/1.1", HOST + b"X-Sidecar: 1\r\n", ("allow", "forbidden_by_policy")),
+        (b"GET /console/clusters HTTP/1.1", HOST + b"X-Sidecar: 1\r\n", None),
+        # An absolute-form target's authority is its Host.
+        (b"GET http://evil.com/operate HTTP/1.1", HOST + b"X-Sidecar: 1\r\n", ("host", "unknown_host")),
+        (b"GET http://localhost/operate HTTP/1.1", b"Host: evil.com\r\nX-Sidecar: 1\r\n", None),
+        (
+            b"GET http://localhost/operate HTTP/1.1",
+            HOST + b"X-Sidecar: 1\r\nOrigin: http://localhost:8600\r\n",
+            ("origin", "cross_site"),
+        ),
+        (b"GET http://localhost/operate HTTP/1.1", HOST + b"X-Sidecar: 1\r\nOrigin: http://localhost\r\n", None),
+        (b"GET http://localhost/other HTTP/1.1", HOST, ("require_header", "forbidden_by_policy")),
+    ],
+)
+def test_order_of_refusals(line: bytes, block: bytes, expected: tuple[str, str] | None) -> None:
+    """The guard first, then the route, then its policy: each refusal says only what its reader may know."""
+    routes = table(OPERATE, CONSOLE, guard=STRICT)
+    refusal = routes.refusal(routes.line(line), routes.fields(block))
+    assert (refusal and (refusal[0], refusal[1].code)) == expected
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def test_tables_do_not_share_memory() -> None:
+    """The same bytes mean something else after a reload, to the routes as to the guard."""
+    line, block = b"GET /operate/a HTTP/1.1", b"Host: sidecar.internal\r\n"
+    before = table(OPERATE)
+    after = table(route("operate", "http://new.example", allow=()), guard=Guard(["sidecar.internal"]))
+    for _ in range(2):
+        assert before.line(line).start.startswith(b"GET /base/a ")
+        assert before.line(line).problem is None
+        assert before.fields(block).refusal is not None
+        assert after.line(line).start.endswith(b"Host: new.example\r\n")
+        assert after.line(line).problem is not None
+        assert after.fields(block).refusal is None
+
+
+def test_routes_do_not_share_memory() -> None:
+    """The same answer means something else on another route: its cookies and its Location."""
+    block = b"Location: https://up.example/base/a\r\nSet-Cookie: a=b\r\n"
+    drops = compiled(OPERATE)
+    passes = compiled(route("other", "https://other.example/base", cookies="pass"))
+    for _ in range(2):
+        assert drops.response_start(block).lines == b"Location: /operate/a\r\n"
+        assert passes.response_start(block).lines == (b"Location: https://up.example/base/a\r\nSet-Cookie: a=b\r\n")
+
+
+def test_memory_gives_the_same_answer() -> None:
+    """A remembered line or block is the one that was parsed."""
+    routes = table(OPERATE)
+    assert routes.line(b"GET /operate/a HTTP/1.1") is routes.line(b"GET /operate/a HTTP/1.1")
+    first = routes.fields(HOST)
+    assert routes.fields(HOST).fields == first.fields
+    long = b"GET /operate/" + b"a" * 5000 + b" HTTP/1.1"
+    assert routes.line(long) == routes.line(long)
+
+
+def test_refusals_are_found_again() -> None:
+    """What raises raises each time."""
+    routes = table(OPERATE)
+    for _ in range(3):
+        with pytest.raises(BadRequestError):
+            routes.line(b"GET /operate/.. HTTP/1.1")
+        with pytest.raises(BadRequestError):
+            routes.fields(b"")
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "block", "lines", "set_cookie"),
+    [
+        ({}, b"A: 1\r\nContent-Length: 3\r\n", b"A: 1\r\nContent-Length: 3\r\n", ()),
+        ({}, b"Content-Length: 003\r\n", b"Content-Length: 3\r\n", ()),
+        ({}, b"Transfer-Encoding: chunked\r\nA: 1\r\n", b"A: 1\r\n", ()),
+        ({}, b"Set-Cookie: a=b\r\nA: 1\r\n", b"A: 1\r\n", (b"a=b",)),
+        ({"cookies": "pass"}, b"Set-Cookie: a=b\r\nA: 1\r\n", b"A: 1\r\nSet-Cookie: a=b\r\n", (b"a=b",)),
+        ({}, b"Location: https://up.example:443/base/x\r\n", b"Location: /operate/x\r\n", ()),
+        ({}, b"Location: https://elsewhere.example/base/x\r\n", b"Location: https://elsewhere.example/base/x\r\n", ()),
+        ({"prefix": "/"}, b"Location: /base/x\r\n", b"Location: /x\r\n", ()),
+        ({}, b"Sidecar-Error: draining\r\nA: 1\r\n", b"A: 1\r\n", ()),
+    ],
+)
+def test_response_start(changes: dict[str, Any], block: bytes, lines: bytes, set_cookie: tuple[bytes, ...]) -> None:
+    """The lines that the client gets, all but the framing of a body without a length."""
+    start = compiled(route("operate", "https://up.example/base", **changes)).response_start(block)
+    assert (start.lines, start.set_cookie) == (lines, set_cookie)
+
+
+def test_ambiguous_answers_raise() -> None:
+    """Answers are held to the same grammar as requests."""
+    with pytest.raises(UpstreamProtocolError):
+        compiled(OPERATE).response_start(b"Content-Length: 1\r\nContent-Length: 1\r\n")
