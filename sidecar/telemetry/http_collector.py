@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from sidecar.telemetry.http import DURATION_BUCKETS, HttpStats, RouteStats
 
 GUARD_REASONS = ("host", "origin", "fetch_metadata", "require_header", "allow", "remote")
-RETRY_REASONS = ("connection_lost", "token_refused")
+RETRY_REASONS = ("connection_lost", "token_refused", "connect")
 CONNECTION_STATES = ("opening", "active", "idle")
 FIRST_SERIES = (
     ("GET", 200, "upstream"),
@@ -98,7 +98,7 @@ def _connections(routes: Iterable[RouteStats]) -> GaugeMetricFamily:
 def _retries(routes: Iterable[RouteStats]) -> CounterMetricFamily:
     family = CounterMetricFamily(
         f"{_P}upstream_retries",
-        "Requests sent a second time, after a reused connection was lost or a token was refused.",
+        "What was tried again: a request whose reused connection was lost or whose token was refused, or connecting.",
         labels=["route", "reason"],
     )
     for stats in routes:

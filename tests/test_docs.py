@@ -1,0 +1,191 @@
+"""What the code has, the documents tell; what they tell, the code has."""
+
+import importlib.util
+import json
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+import sidecar
+from sidecar.cli import COMMANDS, main
+from sidecar.config import load
+from sidecar.errors import Problem
+from sidecar.telemetry.http import HttpStats
+from sidecar.telemetry.http_collector import CONNECTION_STATES, GUARD_REASONS, RETRY_REASONS
+from sidecar.telemetry.metrics import Metrics
+from tests.telemetry.support import ManualClock
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def problems() -> set[type[Problem]]:
+    for module in pkgutil.walk_packages(sidecar.__path__, "sidecar."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+    def below(kind):
+        for child in kind.__subclasses__():
+            yield child
+            yield from below(child)
+
+    return set(below(Problem))
+
+
+def metrics() -> dict[str, tuple[str, frozenset[str]]]:
+    """Every metric by its exposed name: its type and labels."""
+    stats = HttpStats()
+    stats.route("operate")
+    made = Metrics(stats, ManualClock())
+    made.tokens.registered(issuer="https://issuer", credential="cluster", audience="operate.camunda.io")
+    found = {}
+    for family in made.registry.collect():
+        if family.name.startswith("camunda_sidecar_"):
+            labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            found[name] = (family.type, frozenset(labels))
+    return found
+
+
+def table(text: str, *columns: str) -> list[tuple[str, ...]]:
+    """The rows of the Markdown table whose head begins with `columns`."""
+    lines = iter(text.splitlines())
+    wanted = list(columns)
+    for line in lines:
+        if cells(line)[: len(wanted)] == wanted:
+            next(lines)
+            rows = []
+            for row in lines:
+                if not row.startswith("|"):
+                    break
+                rows.append(tuple(cells(row)))
+            return rows
+    raise AssertionError(f"no table {columns}")
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split(" | ")] if line.startswith("|") else []
+
+
+def test_the_metrics_table_is_the_registry():
+    """Every metric with its type and exactly its labels, and none that does not exist."""
+    told = {}
+    for name, kind, *_ in table(OPERATIONS, "metric", "type"):
+        matched = re.fullmatch(r"`(\w+)(?:\{([\w,]+)\})?`", name)
+        told[matched[1]] = (kind, frozenset((matched[2] or "").split(",")) - {""})
+    assert told == metrics()
+
+
+def test_no_document_names_a_metric_that_does_not_exist():
+    """A name in running text, too, is one that a reader can look up."""
+    for document in DOCUMENTS:
+        named = set(re.findall(r"camunda_sidecar_\w+", document.read_text()))
+        assert named <= set(metrics()), document.name
+
+
+def test_the_label_values_stand_beside_their_metrics():
+    """A fixed set of values is told completely."""
+    rows = {row[0]: row[2] for row in table(OPERATIONS, "metric", "type")}
+    sets = {
+        "guard_rejections": GUARD_REASONS,
+        "upstream_retries": RETRY_REASONS,
+        "upstream_connections": CONNECTION_STATES,
+    }
+    for part, values in sets.items():
+        [text] = [text for name, text in rows.items() if part in name]
+        assert [value for value in values if f"`{value}`" not in text] == []
+
+
+def test_the_error_table_is_the_error_tree():
+    """Every code with its status, and none that does not exist."""
+    told = {(int(status), code.strip("`")) for status, code, *_ in table(README, "status", "code")}
+    assert told == {(problem.status, problem.code) for problem in problems()}
+
+
+def test_every_error_code_has_its_cure():
+    """What the README lists, the operations page says what to do about."""
+    told = {code.strip("`") for row in table(OPERATIONS, "code", "what to do") for code in row[0].split(", ")}
+    assert told == {problem.code for problem in problems()}
+
+
+def test_the_command_table_is_the_command_line():
+    """Every command with the line that `--help` has for it."""
+    assert {name.strip("`"): text for name, text in table(README, "command")} == COMMANDS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_exists_and_explains_itself(name):
+    """A command that is listed can be asked for help."""
+    if importlib.util.find_spec(f"sidecar.cli.{name}") is None:
+        pytest.skip(f"`{name}` is listed but not built yet")
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert result.exit_code == 0, result.output
+    assert len(result.output.splitlines()) > 5
+
+
+def test_every_option_of_a_documented_command_line_exists():
+    """`camunda-sidecar x --y` in a document is one that can be typed."""
+    for document in DOCUMENTS:
+        for name, rest in re.findall(r"camunda-sidecar (\w+)([^`\n]*)", document.read_text()):
+            if name in COMMANDS:
+                told = CliRunner().invoke(main, [name, "--help"]).output
+                assert [option for option in re.findall(r"--[\w-]+", rest) if option not in told] == [], (name, rest)
+
+
+def test_every_configuration_key_stands_in_the_configuration_page():
+    """Each property of the JSON Schema, at whatever depth."""
+
+    def keys(schema):
+        if isinstance(schema, dict):
+            yield from schema.get("properties", {})
+            for value in schema.values():
+                yield from keys(value)
+        if isinstance(schema, list):
+            for item in schema:
+                yield from keys(item)
+
+    schema = json.loads(CliRunner().invoke(main, ["check", "--schema"]).output)
+    found = set(keys(schema))
+    assert len(found) > 50
+    assert sorted(key for key in found if f"`{key}`" not in CONFIGURATION) == []
+
+
+def test_the_readmes_configuration_is_valid(tmp_path):
+    """The ten lines are ten lines, and load."""
+    [example] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert len(example.splitlines()) == 10
+    secret = tmp_path / "client-secret"
+    secret.write_text("secret")
+    file = tmp_path / "config.yaml"
+    file.write_text(example.replace("/run/secrets/zeebe/client-secret", str(secret)))
+    settings = load(file, {"ZEEBE_CLIENT_ID": "client"})
+    assert [route.prefix for route in settings.routes] == ["/operate", "/optimize", "/zeebe"]
+    assert yaml.safe_load(example)["saas"]["cluster_id"] in README.split("After:")[0]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(document):
+    """Relative links are files here, and their anchors headings there."""
+    for target in re.findall(r"\]\(([^)]+)\)", document.read_text()):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (document.parent / path).resolve() if path else document
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}, target
+
+
+def test_every_make_target_that_is_told_exists():
+    """The commands of the README are the Makefile's."""
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for document in DOCUMENTS:
+        assert set(re.findall(r"\bmake (demo|test|setup|check|bench|format|clean)\b", document.read_text())) <= targets
