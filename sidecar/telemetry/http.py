@@ -7,6 +7,9 @@ from collections import Counter
 
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
+UNROUTED = "-"
+"""The `route` of requests that matched none."""
+
 
 class RouteStats:
     """One route's counters. Everything but `routes`' own names in its keys is from a fixed set (no invented labels)."""

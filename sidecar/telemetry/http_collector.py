@@ -8,7 +8,7 @@ from itertools import accumulate
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from sidecar.telemetry.http import DURATION_BUCKETS, HttpStats, RouteStats
+from sidecar.telemetry.http import DURATION_BUCKETS, UNROUTED, HttpStats, RouteStats
 
 GUARD_REASONS = ("host", "origin", "fetch_metadata", "require_header", "allow", "remote")
 RETRY_REASONS = ("connection_lost", "token_refused", "connect")
@@ -19,6 +19,7 @@ FIRST_SERIES = (
     *((method, code, "sidecar") for method in ("GET", "POST") for code in (502, 503, 504)),
 )
 """Series of `http_requests_total` that every route has from the start: what a dashboard and an alert ask for first."""
+FIRST_UNROUTED_SERIES = (("GET", 404, "sidecar"), ("POST", 404, "sidecar"))
 
 _P = "camunda_sidecar_"
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
@@ -32,9 +33,10 @@ class HttpCollector(Collector):
 
     def collect(self) -> Iterator[Family]:
         """See `Collector`."""
-        routes = list(self._stats.routes.values())
-        yield _requests(routes)
-        yield _durations(routes)
+        everything = list(self._stats.routes.values())
+        routes = [stats for stats in everything if stats.route != UNROUTED]
+        yield _requests(everything)
+        yield _durations(everything)
         yield _in_flight(routes)
         yield _connections(routes)
         yield _retries(routes)
@@ -57,7 +59,8 @@ def _requests(routes: Iterable[RouteStats]) -> CounterMetricFamily:
         labels=["route", "method", "code", "source"],
     )
     for stats in routes:
-        for method, code, source in dict.fromkeys((*FIRST_SERIES, *stats.requests)):
+        first = FIRST_UNROUTED_SERIES if stats.route == UNROUTED else FIRST_SERIES
+        for method, code, source in dict.fromkeys((*first, *stats.requests)):
             family.add_metric([stats.route, method, str(code), source], stats.requests.get((method, code, source), 0))
     return family
 

@@ -26,6 +26,9 @@ _FIELD = re.compile(
 _COOKIE = re.compile(r"(?i)\b((?:set-)?cookie[\"'\\]*\s*:\s*[\"'\\]*)([^\"'\\\r\n]+)")
 _USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://[^\s/:@]{0,256}:)([^\s/@]{1,1024})@")
 
+# Something of each pattern above: most texts have none of it, and cost one search instead of six.
+_SUSPECT = re.compile(r"eyJ|@|(?i:bearer|negotiate|dpop|basic|_token|client_secret|assertion|password|api_key|cookie)")
+
 _SECRET_KEYS = frozenset(
     {
         "access_token",
@@ -48,6 +51,8 @@ _SECRET_KEYS = frozenset(
 
 def mask_text(text: str) -> str:
     """`text` with everything that looks like a credential replaced by `***`: schemes, JWTs, form and JSON fields."""
+    if _SUSPECT.search(text) is None:
+        return text
     text = _JWT.sub(MASK, text)
     text = _BEARER.sub(rf"\1\2{MASK}", text)
     text = _BASIC.sub(_masked_basic, text)

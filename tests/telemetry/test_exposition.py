@@ -3,7 +3,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from sidecar.telemetry.exposition import expose
-from sidecar.telemetry.http import DURATION_BUCKETS, HttpStats
+from sidecar.telemetry.http import DURATION_BUCKETS, UNROUTED, HttpStats
 from sidecar.telemetry.metrics import Metrics
 from tests.telemetry.support import ManualClock, samples
 
@@ -57,6 +57,14 @@ def test_a_route_starts_with_its_series_at_zero(stats, metrics):
         ("camunda_sidecar_guard_rejections_total", ("reason", "host")),
     }
     assert {key: found[key] for key in expected} == dict.fromkeys(expected, 0.0)
+
+
+def test_what_matched_no_route_has_no_upstream(stats, metrics):
+    """Requests without a route are counted and timed, but series that only an upstream can have are left out."""
+    stats.route(UNROUTED).finished("GET", 404, "sidecar", 0.001)
+    named = {key[0].removeprefix("camunda_sidecar_") for key in samples(metrics) if ("route", UNROUTED) in key}
+    prefix = "http_request_duration_seconds_"
+    assert named == {"http_requests_total", f"{prefix}bucket", f"{prefix}count", f"{prefix}sum"}
 
 
 def test_the_data_planes_counters_are_told(stats, metrics):
