@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from sidecar.config import load
-from sidecar.config.settings import Settings
+from sidecar.config import Running, load, running
+from sidecar.config.settings import ClientCredentials, Credential, NoCredential, Settings, Tls
+from sidecar.errors import Mistake
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
@@ -28,13 +29,47 @@ def config_option(function: AnyFunction) -> AnyFunction:
 
 
 def load_settings(config: Path | None, *, show_warnings: bool = True) -> Settings:
-    """Load with this process's environment; warnings go to standard error.
+    """Load with this process's environment, key and certificate files included; warnings go to standard error.
 
     Raises:
         ConfigurationError: with every mistake; `main` prints them and exits with 2.
     """
-    settings = load(config, os.environ)
+    settings = load(config, os.environ, verify=_verify)
     if show_warnings:
         for warning in settings.warnings:
             click.echo(f"warning: {warning}", err=True)
     return settings
+
+
+def find_running(config: Path | None) -> Running:
+    """Where a running sidecar of this configuration can be asked; no secret is read for it.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or `admin.listen` or `drain_timeout` is wrong.
+    """
+    return running(config, os.environ)
+
+
+def _verify(settings: Settings) -> Iterable[Mistake]:
+    """What only the credentials' own code can tell: keys, certificates, what may stand in a header.
+
+    Where there are only clients' secrets, `load` has seen all there is, and the slow import is spared.
+    """
+    if not any(map(_is_beyond_load, settings.credentials.values())) and all(
+        route.tls == Tls() for route in settings.routes
+    ):
+        return ()
+    from sidecar.clock import SystemClock  # noqa: PLC0415 (see above)
+    from sidecar.credentials.build import check  # noqa: PLC0415
+
+    return check(settings, SystemClock())
+
+
+def _is_beyond_load(credential: Credential) -> bool:
+    match credential:
+        case ClientCredentials():
+            return credential.tls != Tls() or credential.client_authentication not in {"body", "basic"}
+        case NoCredential():
+            return False
+        case _:
+            return True

@@ -1,13 +1,14 @@
 """What the user wrote becomes frozen settings; the only room that reads YAML and the environment.
 
-`load(config, environ)` is the one door (`load.py`); `json_schema()` describes what may be written (`schema.py`).
+`load(config, environ)` is the one door and `running(config, environ)` its side entrance (`load.py`); `json_schema()`
+describes what may be written (`schema.py`).
 """
 
 from typing import Any
 
-from sidecar.config.load import load
+from sidecar.config.load import Running, load, running
 
-__all__ = ["json_schema", "load"]
+__all__ = ["Running", "json_schema", "load", "running"]
 
 
 def json_schema() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sidecar.config import model
@@ -13,7 +13,7 @@ from sidecar.config.expand import expand
 from sidecar.config.files import Files
 from sidecar.config.report import Report
 from sidecar.config.resolve import resolve
-from sidecar.config.settings import Settings
+from sidecar.config.settings import Address, Settings
 from sidecar.config.source import DEFAULT_FILE, VARIABLE, find, read
 from sidecar.errors import Mistake
 
@@ -45,6 +45,34 @@ def load(config: Path | None, environ: Mapping[str, str], *, verify: Verify | No
         report.mistakes.extend(verify(settings))
         report.finish()
     return replace(settings, warnings=warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What commands need that talk to a running sidecar."""
+
+    admin_listen: Address
+    drain_timeout: float
+
+
+def running(config: Path | None, environ: Mapping[str, str]) -> Running:
+    """Where the sidecar of this configuration can be asked.
+
+    Whoever asks need not be able to read its secrets, nor have its variables set: nothing else is looked at.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or one of these two is wrong.
+    """
+    file = find(config, environ)
+    if file is None:
+        return Running(model.Admin().listen, model.Configuration(routes={}).drain_timeout)
+    report = Report(str(file))
+    raw = read(file, report)
+    report.finish()
+    written = convert(raw, model.Configuration, report, lambda text: expand(text, environ))
+    if report.is_wrong(("admin",)) or report.is_wrong(("drain_timeout",)):
+        report.finish()
+    return Running(written.admin.listen, written.drain_timeout)
 
 
 def _from_file(file: Path, environ: Mapping[str, str], report: Report) -> model.Configuration:

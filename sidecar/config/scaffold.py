@@ -138,6 +138,4 @@ def _literal(value: str) -> str:
 
 def _line(indent: int, key: str, value: str) -> str:
     plain = (_PLAIN.fullmatch(value) or value.startswith("${")) and value.lower() not in _SPECIAL
-    return (
-        f"{' ' * indent}{key}: {value if plain and not value.endswith(':') else json.dumps(value, ensure_ascii=False)}"
-    )
+    return f"{' ' * indent}{key}: {value if plain else json.dumps(value, ensure_ascii=False)}"

@@ -69,3 +69,23 @@ def test_the_schema(tmp_path):
     result = camunda_sidecar("check", "--schema", "--config", tmp_path / "none.yaml")
     assert result.exit_code == 0
     jsonschema.Draft202012Validator(json.loads(result.stdout)).validate(yaml.safe_load(CONFIG))
+
+
+PEM = """
+credentials:
+  jwt: {type: client_credentials, client_id: id, client_authentication: private_key_jwt, private_key_file: key.pem}
+  static: {type: static_token, token: "two\\nlines"}
+routes:
+  x: {upstream: "https://h", credential: jwt, tls: {ca_file: key.pem}}
+  y: {upstream: "https://h", credential: static}
+"""
+
+
+def test_keys_and_certificates_are_looked_into(tmp_path):
+    """What is in a key or certificate file is checked at the start too, all of it at once."""
+    (tmp_path / "key.pem").write_text("s3cr3t, and no PEM\n")
+    result = camunda_sidecar("check", "--config", configuration(tmp_path, PEM))
+    assert result.exit_code == 2
+    paths = [line.split(": ")[2] for line in result.stderr.splitlines()]
+    assert paths == ["credentials.jwt.private_key_file", "credentials.static.token", "routes.x.tls"]
+    assert "s3cr3t" not in result.output
