@@ -42,7 +42,7 @@ def reset(transport: asyncio.Transport) -> None:
     """End with a RST: `abort()` alone sends FIN, and a body that ends with the connection would look whole."""
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family != socket.AF_UNIX:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # closed already: asyncio says the one, uvloop the other
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RST)
     transport.abort()
 
