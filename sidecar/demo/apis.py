@@ -64,9 +64,10 @@ _TOPOLOGY = {
     "brokers": [
         {
             "nodeId": 0,
+            "brokerId": "0",
             "host": "camunda",
             "port": 26501,
-            "partitions": [{"partitionId": 1, "role": "leader", "health": "healthy"}],
+            "partitions": [{"partitionId": 1, "role": "leader", "health": "healthy", "state": "active"}],
             "version": "8.9.0",
         }
     ],
