@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import sys
 from typing import Any
 
 import click
@@ -46,6 +48,12 @@ Begin with:
 
 class LazyGroup(click.Group):
     """Finds commands by name, and turns the program's own errors into messages and exit codes."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """A terminal or a pipe that is not UTF-8 gets escapes, and no traceback."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All that there are, in the order of COMMANDS."""

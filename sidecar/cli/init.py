@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import click
 
-from sidecar.cli.support import config_option
+from sidecar.cli.support import config_option_for
 from sidecar.config import load
 from sidecar.config.credentials_file import decode, read_credentials
 from sidecar.config.environment import CLIENTS
@@ -25,7 +25,7 @@ DEFAULT_OUTPUT = "camunda-sidecar.yaml"
 
 @click.command("init")
 @click.argument("credentials", required=False, type=click.File("rb"), metavar="[CREDENTIALS_FILE]")
-@config_option
+@config_option_for("Where to write; without it CAMUNDA_SIDECAR_CONFIG, else ./camunda-sidecar.yaml.")
 @click.option("--force", is_flag=True, help="Overwrite what is there.")
 def command(credentials: BinaryIO | None, config: Path | None, force: bool) -> None:
     """Write a configuration from the environment, or from the credentials file that the Camunda Console offers.
@@ -34,8 +34,7 @@ def command(credentials: BinaryIO | None, config: Path | None, force: bool) -> N
     beside the configuration that only you can read. Without it, Camunda's variables are taken from the environment,
     and stay there: the configuration refers to them as ${NAME}.
 
-    The configuration is written where --config or CAMUNDA_SIDECAR_CONFIG says, else to ./camunda-sidecar.yaml. It is
-    loaded before anything is written, and nothing is overwritten without --force.
+    What is made is loaded before anything is written, and nothing is overwritten without --force.
 
     \b
     Examples:

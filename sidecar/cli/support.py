@@ -16,16 +16,20 @@ from sidecar.errors import Mistake
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
 
+CONFIG_HELP = (
+    "The configuration; without it CAMUNDA_SIDECAR_CONFIG, /etc/camunda-sidecar/config.yaml, or Camunda's environment "
+    "variables."
+)
+
+
 def config_option(function: AnyFunction) -> AnyFunction:
     """`--config FILE`, as the parameter `config: Path | None`."""
-    return click.option(
-        "--config",
-        "-c",
-        type=click.Path(path_type=Path, dir_okay=True),
-        metavar="FILE",
-        help="The configuration; without it CAMUNDA_SIDECAR_CONFIG, /etc/camunda-sidecar/config.yaml, or Camunda's "
-        "environment variables.",
-    )(function)
+    return config_option_for(CONFIG_HELP)(function)
+
+
+def config_option_for(help_text: str) -> Callable[[AnyFunction], AnyFunction]:
+    """The same, where the file is used in another way."""
+    return click.option("--config", "-c", type=click.Path(path_type=Path), metavar="FILE", help=help_text)
 
 
 def load_settings(config: Path | None, *, show_warnings: bool = True) -> Settings:

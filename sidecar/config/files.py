@@ -77,6 +77,18 @@ class Files:
         home = self._home()
         return home / ".local" / "state" / "camunda-sidecar" if home else FALLBACK_STATE
 
+    def knows_group(self, name: str) -> bool:
+        """Whether this machine has a group of that name; on one that has no groups there is nothing to say."""
+        try:
+            import grp  # noqa: PLC0415 (not on every system)
+
+            grp.getgrnam(name)
+        except ImportError:
+            return True
+        except KeyError:
+            return False
+        return True
+
     def _home(self) -> Path | None:
         if home := self.environ.get("HOME"):
             return Path(home)

@@ -60,6 +60,8 @@ def _store(written: model.TokenStore, files: Files) -> settings.TokenStore:
         case model.MemoryStore():
             return settings.MemoryStore()
         case model.FileStore(directory=directory, group=group):
+            if group is not None and not files.knows_group(group):
+                files.report.warning((*where, "group"), "is no group on this machine", "create it, or correct the name")
             located = files.locate(directory, (*where, "directory")) if directory else files.state_directory()
             return settings.FileStore(located, group)
         case model.RedisStore():

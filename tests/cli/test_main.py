@@ -89,6 +89,15 @@ def test_small_commands_start_without_the_data_plane(arguments, tmp_path):
     assert done.stderr == "[]\n"
 
 
+def test_a_terminal_that_is_not_utf_8():
+    """What it cannot show is escaped; a help text is no reason for a traceback."""
+    environ = {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "sidecar", "--help"], capture_output=True, text=True, env=environ, check=True
+    )
+    assert "\\u2026" in done.stdout
+
+
 def test_python_m_sidecar():
     """`python -m sidecar` is the same program."""
     done = subprocess.run([sys.executable, "-m", "sidecar", "--version"], capture_output=True, text=True, check=True)

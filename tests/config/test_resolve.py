@@ -142,6 +142,7 @@ WARNINGS = [
         [],
     ),
     (MINIMAL + "admin: {listen: '0.0.0.0:8601'}", []),
+    (MINIMAL + "token_store: {group: no-such-group}", [("token_store.group", "is no group on this machine")]),
     (
         MINIMAL + "token_requests: {issuers: {'http://k': {min_interval: 0s}}}",
         [('token_requests.issuers["http://k"]', "no")],
