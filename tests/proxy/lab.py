@@ -88,6 +88,13 @@ async def never(connection: Connection, request: Message) -> None:
     """No answer at all."""
 
 
+async def websocket(connection: Connection, request: Message) -> None:
+    """Switch protocols; what comes then is in `connection.raw`."""
+    await connection.send(
+        response(b"101 Switching Protocols", b"Connection: Upgrade", b"Upgrade: websocket", body=None)
+    )
+
+
 async def head_of(connection: Connection) -> bytes:
     """For origins that own their connection: everything received, once a whole head has come."""
     while b"\r\n\r\n" not in connection.raw:
@@ -170,15 +177,16 @@ async def lab(
     origin: Origin | None = None,
     authorizer: FakeAuthorizer | None = None,
     base: str = "",
+    upstream: Callable[[Origin], str] = lambda origin: origin.url,
     listen: Path | None = None,
     route_changes: dict[str, Any] | None = None,
     **changes: Any,
 ) -> AsyncIterator[Lab]:
-    """See the module; `route_changes` are to the route, `changes` to the settings."""
+    """See the module; `route_changes` are to the route, `changes` to the settings or `running_proxy`."""
     authorizer = authorizer or FakeAuthorizer()
     clock = ManualClock()
     async with _nothing_stays(), origin or Origin(answer, greet=greet) as started:
-        made = route("app", started.url + base, **(route_changes or {}))
+        made = route("app", upstream(started) + base, **(route_changes or {}))
         authorizers = {"app": authorizer}
         async with running_proxy(made, authorizers=authorizers, listen=listen, clock=clock, **changes) as proxy:
             pools = [r.pool for r in proxy.server.table.routes]

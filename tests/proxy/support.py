@@ -65,9 +65,9 @@ class FakeAuthorizer:
         self.events.append(("replace", refused.header))
         if self.gate is not None:
             await self.gate.wait()
-        if len(self.versions) < 2:
-            return None
         if self.versions[0] is refused:
+            if len(self.versions) < 2:
+                return None
             self.versions.pop(0)
         return self.versions[0]
 
