@@ -18,16 +18,17 @@ from sidecar.credentials.watched import Pollable, Watched, Watcher
 from sidecar.errors import Mistake
 from sidecar.proxy.authorizer import Authorizer
 from sidecar.secret import Secret
-from sidecar.tokens.grant import GrantSource
 
 T = TypeVar("T")
+IssuerSource = ClientCredentialsSource | SessionSource
+"""The two `GrantSource`s that there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteCredentials:
     """What `build` makes. Every route's name is in exactly one of the first two."""
 
-    sources: Mapping[str, GrantSource]
+    sources: Mapping[str, IssuerSource]
     """By route: the credential needs an issuer, and the token core around it. Shared where credential and audience are
     the same; a session login has no audience."""
     authorizers: Mapping[str, Authorizer]
@@ -64,12 +65,12 @@ class _Builder:
 
     def __init__(self, settings: configured.Settings, clock: Clock) -> None:
         self.watched: list[Pollable] = []
-        self.sources: dict[str, GrantSource] = {}
+        self.sources: dict[str, IssuerSource] = {}
         self.authorizers: dict[str, Authorizer] = {}
         self.upstream_tls: dict[str, Watched[ssl.SSLContext]] = {}
         self._settings = settings
         self._clock = clock
-        self._shared: dict[tuple[str, str | None], GrantSource] = {}
+        self._shared: dict[tuple[str, str | None], IssuerSource] = {}
         self._keys: dict[str, Watched[ClientKey]] = {}
         self._passwords: dict[str, Watched[Secret]] = {}
         self._lines: dict[str, Line] = {}
@@ -106,14 +107,14 @@ class _Builder:
             case _:
                 assert_never(credential)
 
-    def _client_credentials(self, credential: configured.ClientCredentials, audience: str | None) -> GrantSource:
+    def _client_credentials(self, credential: configured.ClientCredentials, audience: str | None) -> IssuerSource:
         shared = (credential.name, audience)
         if shared not in self._shared:
             key, line = self._keys[credential.name], self._lines[credential.name]
             self._shared[shared] = ClientCredentialsSource(credential, audience, key=key, line=line, clock=self._clock)
         return self._shared[shared]
 
-    def _session(self, credential: configured.SessionLogin) -> GrantSource:
+    def _session(self, credential: configured.SessionLogin) -> IssuerSource:
         shared = (credential.name, None)
         if shared not in self._shared:
             password, line = self._passwords[credential.name], self._lines[credential.name]

@@ -35,7 +35,7 @@ class ClientCredentialsSource:
         self._settings = settings
         self._audience = audience or None
         self._key = key
-        self._line = line
+        self.line = line
         self._clock = clock
         self._asked = Asked(settings.token_url, settings.name, settings.client_id, self._audience)
         self.parameters: tuple[tuple[str, str], ...] = (
@@ -64,7 +64,7 @@ class ClientCredentialsSource:
 
     async def fetch(self, gate: AttemptGate, *, attempts: int) -> Grant:
         """See `GrantSource`."""
-        return await Exchange(self._line, gate, self._message, self._judge).run(attempts)
+        return await Exchange(self.line, gate, self._message, self._judge).run(attempts)
 
     def _judge(self, answer: Answer) -> Grant:
         return judge(answer, self._asked, self._clock.wall())

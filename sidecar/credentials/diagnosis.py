@@ -5,7 +5,7 @@ Used by the token core's errors (one log line tells a wrong audience from a dele
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -116,3 +116,40 @@ def unexpected_login(status: int) -> str:
     if status // 100 == 2:  # noqa: PLR2004
         return "This is no login: correct login_url (…/api/login, or …/login from 8.8)."
     return "Correct login_url (…/api/login, or …/login from 8.8)."
+
+
+def kind_of_client(audience: str | None, granted: Sequence[str | None]) -> str:
+    """A hint from what the same client was granted at the same time; empty where that tells nothing."""
+    if audience in PERMISSIONS and ORGANIZATION_AUDIENCE in granted:
+        return "It is granted the organization's API: this is an organization client, the route wants a cluster client."
+    if audience == ORGANIZATION_AUDIENCE and any(other in PERMISSIONS for other in granted):
+        return "It is granted a cluster's API: this is a cluster client, the route wants an organization client."
+    return ""
+
+
+PROBES: Final = {
+    "operate": "/v1/process-definitions/1",
+    "tasklist": "/v1/tasks/1",
+    "zeebe": "/v2/topology",
+    "optimize": "/api/public/report?collectionId=none",
+    "console": "/clusters",
+    "modeler": "/v1/info",
+}
+"""By product, a GET that changes nothing and is refused without a credential."""
+
+
+def upstream_fault(status: int, location: str, path: str, audience: str | None) -> str | None:
+    """What an upstream's answer to a probe with a credential says is wrong; None: it let the credential in."""
+    if status == HTTPStatus.UNAUTHORIZED:
+        wanted = f" that {audience} is its audience," if audience else ""
+        return (
+            f"It refuses the credential (401 to GET {path}): check{wanted} that the base URL is right, and its issuer."
+        )
+    if status == HTTPStatus.FORBIDDEN:
+        return f"It knows the credential and forbids GET {path} (403): give the client the permission for it."
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return f"It answers {status} to GET {path}: look at the upstream itself."
+    if status // 100 == 3 and "login" in location.lower():  # noqa: PLR2004
+        target = printable(location.partition("?")[0], 200)
+        return f"It redirects to {target}: a person is to log in, so the base URL or the credential's type is wrong."
+    return None

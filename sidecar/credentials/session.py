@@ -48,7 +48,7 @@ class SessionSource:
     def __init__(self, settings: SessionLogin, *, password: Watched[Secret], line: Line, clock: Clock) -> None:
         self._settings = settings
         self._password = password
-        self._line = line
+        self.line = line
         self._clock = clock
         self._page_first = False
         """Whether this server wants a CSRF token for the login itself; learnt from its first refusal."""
@@ -85,7 +85,7 @@ class SessionSource:
 
     async def fetch(self, gate: AttemptGate, *, attempts: int) -> Grant:
         """See `GrantSource`."""
-        return await Exchange(self._line, gate, self._message, self._judge).run(attempts)
+        return await Exchange(self.line, gate, self._message, self._judge).run(attempts)
 
     async def _message(self, ask: Ask) -> Message:
         headers = {}

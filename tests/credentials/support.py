@@ -53,16 +53,14 @@ class Received:
 
 @dataclass
 class FakeIssuer:
-    """A server that behaves, connection by connection, as its script says; the last behaviour stays."""
+    """A server that behaves, request by request, as its script says; the last behaviour stays."""
 
     script: list[Behaviour]
     url: str = ""
     received: list[Received] = field(default_factory=list)
-    connections: int = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        behaviour = self.script[min(self.connections, len(self.script) - 1)]
-        self.connections += 1
+        behaviour = self.script[min(len(self.received), len(self.script) - 1)]
         try:
             if not hasattr(behaviour, "speaks_first"):
                 self.received.append(await read_request(reader))

@@ -1,0 +1,111 @@
+"""`camunda-sidecar doctor`: what is in the way of a request, and how to remove it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import shutil
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sidecar.cli.support import config_option, load_settings
+from sidecar.clock import Clock, SystemClock
+from sidecar.config.settings import Route, Settings
+from sidecar.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sidecar.credentials.checkup import Finding
+
+COLORS = {"ok": "green", "failed": "red", "skipped": "yellow"}
+CHECK_WIDTH, RESULT_WIDTH = 10, 8
+
+
+@click.command
+@click.argument("routes", nargs=-1, metavar="[ROUTE]...")
+@click.option("--json", "as_json", is_flag=True, help="Print a list of JSON objects instead of a table.")
+@config_option
+def command(config: Path | None, routes: tuple[str, ...], as_json: bool) -> None:
+    """Check DNS, TLS, issuer, audience and upstream of every ROUTE (all of them, where none is named).
+
+    Each credential asks its issuer once for each audience, within the host's shared budget and whatever is cached or in
+    quarantine; a grant is saved for every process on the host, and ends the quarantine. Each upstream gets one GET that
+    changes nothing.
+
+    \b
+    Exit codes: 0 everything works; 1 something does not; 2 wrong usage or configuration.
+
+    \b
+    Examples:
+      camunda-sidecar doctor
+      camunda-sidecar doctor optimize --json
+    """  # noqa: D301 (click's mark for a paragraph that is not rewrapped)
+    from sidecar.credentials.build import check  # noqa: PLC0415 (aiohttp is slow to import)
+    from sidecar.telemetry.logs import configure_logging  # noqa: PLC0415
+
+    settings = load_settings(config)
+    chosen = _routes(settings, routes)
+    clock = SystemClock()
+    mistakes = check(settings, clock)
+    if mistakes:
+        raise ConfigurationError(mistakes)
+    configure_logging(dataclasses.replace(settings.logging, level="error", format="console"))
+    findings = asyncio.run(_examine(settings, chosen, clock, show=not as_json))
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+    failed = sum(finding.result == "failed" for finding in findings)
+    if not as_json:
+        click.echo(f"\n{failed} of {len(findings)} checks failed." if failed else "\nEverything works.")
+    if failed:
+        raise SystemExit(1)
+
+
+def _routes(settings: Settings, names: tuple[str, ...]) -> list[Route]:
+    known = {route.name: route for route in settings.routes}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise click.UsageError(f"There is no route {unknown[0]}; there are: {', '.join(known)}.")
+    return [known[name] for name in names] if names else list(settings.routes)
+
+
+async def _examine(settings: Settings, routes: list[Route], clock: Clock, *, show: bool) -> list[Finding]:
+    from sidecar.credentials.asking import Asker  # noqa: PLC0415 (aiohttp is slow to import)
+    from sidecar.credentials.build import build  # noqa: PLC0415
+    from sidecar.credentials.checkup import Checkup  # noqa: PLC0415
+    from sidecar.tokens.observer import NoObserver  # noqa: PLC0415
+    from sidecar.tokens.stores import build_store  # noqa: PLC0415
+
+    store = build_store(settings.token_store, clock, NoObserver())
+    asker = Asker(store, clock, settings.token_requests)
+    findings: list[Finding] = []
+    await store.open()
+    try:
+        async for finding in Checkup(build(settings, clock), asker, clock).run(routes):
+            if show:
+                for line in _lines(finding, findings[-1].subject if findings else None):
+                    click.echo(line)
+            findings.append(finding)
+    finally:
+        asker.close()
+        await store.close()
+    return findings
+
+
+def _lines(finding: Finding, previous: str | None) -> Iterator[str]:
+    """One row of the table, with its subject before it where that is another than the previous row's."""
+    if finding.subject != previous:
+        if previous is not None:
+            yield ""
+        yield click.style(finding.subject, bold=True)
+    width = max(40, shutil.get_terminal_size((120, 24)).columns)
+    indent = " " * (2 + CHECK_WIDTH + RESULT_WIDTH)
+    first, *rest = textwrap.wrap(finding.detail, width - len(indent), break_on_hyphens=False) or [""]
+    result = finding.result.upper() if finding.result == "failed" else finding.result
+    mark = click.style(f"{result:{RESULT_WIDTH}}", fg=COLORS[finding.result])
+    yield f"  {finding.check:{CHECK_WIDTH}}{mark}{first}"
+    for line in rest:
+        yield indent + line

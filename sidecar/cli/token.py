@@ -1,0 +1,84 @@
+"""`camunda-sidecar token`: a token for scripts, from the cache that every process on the host shares."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+import click
+
+from sidecar.cli.support import config_option, load_settings
+from sidecar.clock import Clock, SystemClock
+from sidecar.config.settings import Basic, NoCredential, Route, SessionLogin, Settings
+from sidecar.errors import ConfigurationError
+
+BEARER = b"Authorization: Bearer "
+
+
+@click.command
+@click.argument("route")
+@config_option
+def command(config: Path | None, route: str) -> None:
+    """Print a token for ROUTE, and nothing else, on standard output.
+
+    It comes from the shared cache, and is asked for only where there is none: by the same rules, budget and quarantine
+    as a running sidecar's. Only for credentials that are tokens: client_credentials and static_token.
+
+    \b
+    Exit codes: 0 printed; 1 no token to be had (standard error says why); 2 wrong usage or configuration.
+
+    \b
+    Example:
+      curl -H "Authorization: Bearer $(camunda-sidecar token operate)" https://…/v1/process-definitions/1
+    """  # noqa: D301 (click's mark for a paragraph that is not rewrapped)
+    from sidecar.credentials.build import check  # noqa: PLC0415 (aiohttp is slow to import)
+    from sidecar.telemetry.logs import configure_logging  # noqa: PLC0415
+
+    settings = load_settings(config)
+    found = _route(settings, route)
+    clock = SystemClock()
+    mistakes = check(settings, clock)
+    if mistakes:
+        raise ConfigurationError(mistakes)
+    configure_logging(dataclasses.replace(settings.logging, level="warning", format="console"))
+    click.echo(asyncio.run(_token(settings, found, clock)))
+
+
+def _route(settings: Settings, name: str) -> Route:
+    for route in settings.routes:
+        if route.name == name:
+            credential = settings.credentials[route.credential]
+            if isinstance(credential, SessionLogin | Basic | NoCredential):
+                raise click.UsageError(
+                    f"Route {name} has no token: its credential {credential.name} is of another type."
+                )
+            return route
+    names = ", ".join(route.name for route in settings.routes)
+    raise click.UsageError(f"There is no route {name}; there are: {names}.")
+
+
+async def _token(settings: Settings, route: Route, clock: Clock) -> str:
+    """The bare token.
+
+    Raises:
+        TokenUnavailableError, CredentialRejectedError: why there is none.
+    """
+    from sidecar.credentials.build import build  # noqa: PLC0415 (aiohttp is slow to import)
+    from sidecar.tokens.manager import TokenManager  # noqa: PLC0415
+    from sidecar.tokens.observer import NoObserver  # noqa: PLC0415
+    from sidecar.tokens.stores import build_store  # noqa: PLC0415
+
+    credentials = build(settings, clock)
+    store = build_store(settings.token_store, clock, NoObserver())
+    manager = TokenManager(store, clock, settings.token_requests, settings.refresh)
+    await manager.start()
+    try:
+        source = credentials.sources.get(route.name)
+        if source is None:
+            attachment = await credentials.authorizers[route.name].obtain()
+        else:
+            attachment = await manager.authorizer(source, credential=route.credential, audience=route.audience).obtain()
+        return attachment.header.removeprefix(BEARER).strip().decode("ascii")
+    finally:
+        await manager.close()

@@ -1,0 +1,79 @@
+"""What a token's claims explain, as tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.credentials.token_claims import CLUSTER_CLAIM, audience_fault, clock_fault, cluster_fault, duration
+
+ONE, TWO = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
+
+
+@pytest.mark.parametrize(
+    ("claims", "said"),
+    [
+        ({"iat": 10_000, "exp": 13_600}, None),
+        ({"iat": 9_945, "exp": 13_600}, None),
+        (
+            {"iat": 4_000, "exp": 7_600},
+            "`exp` is 40 minutes ago by this machine's clock: the clock is off. Set it (NTP).",
+        ),
+        ({"iat": 9_640, "exp": 96_040}, "This machine's clock is 6 minutes fast against the issuer's. Set it (NTP)."),
+        ({"iat": 17_200, "exp": 96_040}, "This machine's clock is 2 hours slow against the issuer's. Set it (NTP)."),
+        ({}, None),
+        ({"iat": "10", "exp": True}, None),
+    ],
+)
+def test_a_wrong_clock_is_told(claims: dict[str, object], said: str | None) -> None:
+    """From a token that was issued this moment, now being 10,000."""
+    assert clock_fault(claims, 10_000.0) == said
+
+
+@pytest.mark.parametrize(
+    ("aud", "audience", "fault"),
+    [
+        ("operate-api", "operate-api", False),
+        (["account", "operate-api"], "operate-api", False),
+        ("account", "operate-api", True),
+        (["account"], "operate-api", True),
+        (None, "operate-api", False),
+        ("account", None, False),
+    ],
+)
+def test_a_token_for_something_else_is_told(aud: object, audience: str | None, fault: bool) -> None:
+    """Keycloak ignores the audience of a request; its token then is for nobody that checks."""
+    said = audience_fault({} if aud is None else {"aud": aud}, audience)
+    assert (said is not None) is fault
+    assert said is None or "not for operate-api" in said
+
+
+@pytest.mark.parametrize(
+    ("claim", "upstream", "fault"),
+    [
+        (ONE, f"https://bru-2.operate.camunda.io/{ONE}", False),
+        (ONE.upper(), f"https://bru-2.operate.camunda.io/{ONE}", False),
+        (ONE, f"https://bru-2.operate.camunda.io/{TWO}", True),
+        (ONE, "https://operate.example.com", False),
+        (None, f"https://bru-2.operate.camunda.io/{TWO}", False),
+    ],
+)
+def test_another_clusters_client_is_told(claim: str | None, upstream: str, fault: bool) -> None:
+    """The claim that Camunda's own ClusterValidator looks at; a token without it says nothing."""
+    said = cluster_fault({CLUSTER_CLAIM: claim} if claim else {}, upstream)
+    assert (said is not None) is fault
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 seconds"),
+        (59, "59 seconds"),
+        (60, "1 minute"),
+        (150, "2 minutes"),
+        (5400, "2 hours"),
+        (86_400, "1 day"),
+    ],
+)
+def test_durations_read_well(seconds: float, text: str) -> None:
+    """For people."""
+    assert duration(seconds) == text
