@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from sidecar.admin.client import get_status
-from sidecar.cli.support import config_option, load_settings
+from sidecar.cli.support import config_option, find_running
 from sidecar.errors import SidecarError
 
 
@@ -36,9 +36,9 @@ def command(config: Path | None, timeout: float | None) -> None:
     Its pid comes from the /status of admin.listen; it gets SIGTERM and drains: requests under way finish within
     drain_timeout. Exit code 0 when it has ended, 1 if it has not within --timeout or is not running.
     """
-    settings = load_settings(config, show_warnings=False)
-    pid = get_status(settings.admin_listen).pid
-    patience = settings.drain_timeout + 5.0 if timeout is None else timeout
+    running = find_running(config)
+    pid = get_status(running.admin_listen).pid
+    patience = running.drain_timeout + 5.0 if timeout is None else timeout
     if not end(pid, patience):
         raise ShutdownError(f"The sidecar (pid {pid}) has not ended within {patience:g} s; it is draining still.")
     click.echo(f"ended (pid {pid})")

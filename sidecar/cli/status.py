@@ -10,7 +10,7 @@ import msgspec
 
 from sidecar.admin.client import get_status
 from sidecar.admin.status import IssuerStatus, Status, TokenStatus
-from sidecar.cli.support import config_option, load_settings
+from sidecar.cli.support import config_option, find_running
 
 COLOURS = {"fresh": "green", "stale": "yellow", "expired": "yellow", "quarantined": "red"}
 
@@ -23,7 +23,7 @@ def command(config: Path | None, *, as_json: bool) -> None:
 
     Asks /status of admin.listen. Exit code 1 if no sidecar answers there.
     """
-    status = get_status(load_settings(config, show_warnings=False).admin_listen)
+    status = get_status(find_running(config).admin_listen)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(status)).decode())
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sidecar.cli.support import config_option, load_settings
+from sidecar.cli.support import config_option, find_running
 from sidecar.config.settings import Address
 from sidecar.errors import SidecarError
 
@@ -25,7 +25,7 @@ def command(config: Path | None, timeout: float) -> None:
 
     Asks /readyz of admin.listen. Exit code 0 as soon as it is ready, 1 if it was not within --timeout.
     """
-    address = load_settings(config, show_warnings=False).admin_listen
+    address = find_running(config).admin_listen
     reason = until_ready(address, timeout)
     if reason is not None:
         click.echo(f"error: not ready after {timeout:g} s: {reason}", err=True)

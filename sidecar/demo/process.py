@@ -97,10 +97,13 @@ class SidecarProcess:
         return "\n".join(text.splitlines()[-lines:])
 
     async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
+        """Whether it is this very process that says so: another sidecar may have taken the port."""
+        assert self._process is not None
         try:
-            async with session.get(f"{self.admin_url}/readyz") as response:
-                return response.status == 200  # noqa: PLR2004 (RFC 9110's OK)
-        except (aiohttp.ClientError, OSError):
+            async with session.get(f"{self.admin_url}/status") as response:
+                status = await response.json()
+                return bool(status["ready"] and status["pid"] == self._process.pid)
+        except (aiohttp.ClientError, OSError, KeyError, ValueError):
             return False
 
 

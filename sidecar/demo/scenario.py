@@ -79,7 +79,7 @@ class Demo:
         self._say("camunda-sidecar demo: a whole working setup on this machine; no account needed.", "")
         async with AsyncExitStack() as stack:
             standin = await stack.enter_async_context(self._standin())
-            sidecar = await stack.enter_async_context(self._sidecar(standin))
+            sidecar = await self._started(stack, standin, PORTS["sidecar"], PORTS["admin"])
             report = await self._load(standin, sidecar)
             self._say("", *render(report), "")
             self.reported = True
@@ -105,12 +105,6 @@ class Demo:
             yield standin
         finally:
             await standin.close()
-
-    @asynccontextmanager
-    async def _sidecar(self, standin: StandIn) -> AsyncIterator[SidecarProcess]:
-        async with AsyncExitStack() as stack:
-            sidecar = await self._started(stack, standin, PORTS["sidecar"], PORTS["admin"])
-            yield sidecar
 
     async def _started(self, stack: AsyncExitStack, standin: StandIn, *preferred: int) -> SidecarProcess:
         """A ready sidecar, which `stack` ends. Its ports may be taken between looking and binding: try once more."""

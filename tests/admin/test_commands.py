@@ -167,3 +167,17 @@ def test_the_table_tells_what_is_wrong():
 def test_durations_have_two_units(seconds, text):
     """Short enough to read in a column."""
     assert duration(seconds) == text
+
+
+async def test_asking_needs_no_secret(tmp_path):
+    """Whoever may ask the listener need not be able to read the secrets, nor have the sidecar's variables."""
+    file = tmp_path / "config.yaml"
+    async with serving() as running:
+        file.write_text(
+            f'admin: {{listen: "{running.address}"}}\n'
+            'credentials: {c: {type: client_credentials, client_id: "${NOT_SET}", client_secret_file: /nowhere}}\n'
+            'routes: {api: {upstream: "http://127.0.0.1:9", credential: c}}\n'
+        )
+        for command in ("status", "wait"):
+            result = await asyncio.to_thread(CliRunner().invoke, main, [command, "--config", str(file)])
+            assert result.exit_code == 0, result.output
