@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from urllib.parse import quote_plus, urlencode
@@ -18,6 +19,8 @@ from sidecar.credentials.watched import Watched
 from sidecar.errors import SecretUnavailableError
 from sidecar.secret import Secret
 from sidecar.tokens.grant import AttemptGate, Grant
+
+_JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
 
 
 class ClientCredentialsSource:
@@ -37,7 +40,7 @@ class ClientCredentialsSource:
         self._key = key
         self.line = line
         self._clock = clock
-        self._asked = Asked(settings.token_url, settings.name, settings.client_id, self._audience)
+        self._asked = Asked(settings.token_url, settings.name, settings.client_id, self._audience, self._hide)
         self.parameters: tuple[tuple[str, str], ...] = (
             ("type", "client_credentials"),
             ("client_authentication", settings.client_authentication),
@@ -65,6 +68,9 @@ class ClientCredentialsSource:
     async def fetch(self, gate: AttemptGate, *, attempts: int) -> Grant:
         """See `GrantSource`."""
         return await Exchange(self.line, gate, self._message, self._judge).run(attempts)
+
+    def _hide(self, text: str) -> str:
+        return _JWT.sub("***", text.replace(self._key.value.secret.reveal(), "***"))
 
     def _judge(self, answer: Answer) -> Grant:
         return judge(answer, self._asked, self._clock.wall())

@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -57,6 +57,8 @@ class Asked:
     credential: str
     client: str
     audience: str | None
+    hide: Callable[[str], str] = field(default=str, repr=False)
+    """Takes a secret out of a text: an issuer may quote in its error what it was sent."""
 
     def __str__(self) -> str:
         audience = f" for audience {self.audience}" if self.audience else ""
@@ -102,6 +104,7 @@ def failure(answer: Answer, asked: Asked, now: float) -> GrantError:
 
 
 def _oauth(answer: Answer, asked: Asked, now: float, code: str, description: str) -> GrantError:
+    description = asked.hide(description)
     quoted = f' ("{description}")' if description else ""
     said = f"{asked} answered {answer.status} {code}{quoted}."
     if code in PATIENCE:

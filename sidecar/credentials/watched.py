@@ -71,27 +71,33 @@ class Watched(Generic[T]):
             return self._poll()
 
     def _poll(self) -> bool:
-        stamp = tuple(_stamp(file) for file in self._files)
+        stamp = self._look()
         if stamp == self._stamp:
             return False
-        # Stamped before it is read: a change in between is seen at the next poll.
-        self._stamp = stamp
-        before = self.current
+        begun, self._stamp = self._stamp is not None, stamp
         try:
             value = self._load()
         except SecretUnavailableError as error:
-            self._failed(error.detail)
+            self._failed(error.detail, say=begun)
+            return False
+        if self._look() != stamp:
+            self._stamp = ()  # it changed while it was read: the next poll has the whole of it
             return False
         self.error = None
-        if before == value:
+        if self.current == value:
             return False
         self.current = value
-        return before is not None
+        return True
 
-    def _failed(self, reason: str) -> None:
+    def _look(self) -> Stamp:
+        return tuple(_stamp(file) for file in self._files)
+
+    def _failed(self, reason: str, *, say: bool) -> None:
+        """What is wrong at the start is a mistake in the configuration, and told as one."""
         self.error = reason
-        if self.current is not None:
-            _log.warning("new secret file is unusable, the old one stays in use", setting=self.name, reason=reason)
+        if say:
+            kept = "the old one stays in use" if self.current is not None else "there is none in use"
+            _log.warning(f"new secret file is unusable, {kept}", setting=self.name, reason=reason)
 
 
 def _stamp(file: Path) -> tuple[int, int, int, int] | None:

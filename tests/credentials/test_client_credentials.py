@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import ssl
+from pathlib import Path
 from urllib.parse import unquote_plus
 
 import pytest
+import trustme
+from blockbuster import blockbuster_ctx
 
 from sidecar.errors import GrantInterruptedError, GrantRefusedError, GrantThrottledError
-from tests.credentials.support import CountingGate, answers, credential, hangs, issuer, resets, source
+from sidecar.secret import Secret, SecretSource
+from tests.credentials import pki
+from tests.credentials.support import CountingGate, answers, credential, hangs, issuer, resets, source, trusting
 
 
 async def test_the_secret_travels_in_the_form_with_audience_and_scope() -> None:
@@ -120,3 +126,31 @@ async def test_429_is_never_retried_and_carries_retry_after() -> None:
             await source(credential(fake.url)).fetch(CountingGate(), attempts=3)
     assert caught.value.retry_after == 17.0
     assert len(fake.received) == 1
+
+
+async def test_an_issuer_that_quotes_what_it_was_sent_tells_no_secret() -> None:
+    """Neither the secret nor a signed assertion gets into a log by way of an error's description."""
+    said = "bad secret the secret/+=&é and eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJhIn0.c2ln"
+    body = json.dumps({"error": "invalid_client", "error_description": said.replace("é", "")}).encode()
+    async with issuer(answers(body, status=401)) as fake:
+        settings = credential(fake.url, client_secret=SecretSource(value=Secret("the secret/+=&")))
+        with pytest.raises(GrantRefusedError) as caught:
+            await source(settings).fetch(CountingGate(), attempts=1)
+    assert '("bad secret *** and ***")' in caught.value.detail
+
+
+@pytest.mark.parametrize("authentication", ["body", "private_key_jwt"])
+async def test_nothing_blocks_the_event_loop(authentication: str, tmp_path: Path) -> None:
+    """Files, certificates and keys are read before, or in a thread; an attempt itself only waits."""
+    authority = trustme.CA()
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    key = SecretSource(value=Secret(pki.key_pem(pki.new_key("rsa")).decode()))
+    async with issuer(answers(b"", status=503), answers(), context=context) as fake:
+        settings = credential(fake.url, tls=trusting(bundle), client_authentication=authentication, private_key=key)
+        ready = source(settings)
+        with blockbuster_ctx("sidecar"):
+            await ready.fetch(CountingGate(), attempts=2)
+    assert len(fake.received) == 2

@@ -105,8 +105,30 @@ def test_a_secret_that_never_was_is_unavailable_and_becomes_available(tmp_path: 
     with pytest.raises(SecretUnavailableError, match="cannot be read"):
         _ = watched.value
     file.write_text("late")
-    watched.poll()
+    assert watched.poll(), "whoever waits for it is told"
     assert watched.value == Secret("late")
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+    """Half a secret is none: what was read is used only if the file is the same before and after."""
+    file = tmp_path / "secret"
+    file.write_text("old")
+    writing = False
+
+    def load() -> Secret:
+        read = read_line(SecretSource(file=file))
+        if writing:
+            file.write_text("the whole secret")
+        return read
+
+    watched = Watched("secret", (file,), load)
+    writing = True
+    file.write_text("the wh")
+    assert not watched.poll()
+    assert watched.value == Secret("old")
+    writing = False
+    assert watched.poll()
+    assert watched.value == Secret("the whole secret")
 
 
 @pytest.mark.parametrize("content", [b"secret", b"secret\n", b"secret\r\n", b"\xef\xbb\xbfsecret\n"])
