@@ -28,7 +28,7 @@ _COUNT = re.compile(r"I\s+refs:\s+([\d,]+)")
 
 
 def interpreter() -> str:
-    """Counts are comparable only for the same interpreter, built by the same compiler, with the same modules compiled."""
+    """Counts are comparable only for one interpreter, built by one compiler, with the same modules compiled."""
     import sidecar.proxy.h1 as sample  # noqa: PLC0415
 
     kind = "pure Python" if str(sample.__file__).endswith(".py") else "compiled modules"

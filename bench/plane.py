@@ -114,6 +114,7 @@ class Plane:
         route_stats = stats.route("operate")
         self._sent = b""
         self._answer = b""
+        self._opened = asyncio.Event()
 
         async def dial() -> UpstreamConnection:
             self._upstream = UpstreamConnection(compiled, 64 << 10, clock.monotonic())
@@ -128,6 +129,7 @@ class Plane:
 
     def _to_upstream(self, data: bytes) -> None:
         self._sent += data
+        self._opened.set()
 
     def _to_client(self, data: bytes) -> None:
         self._answer = data
@@ -135,8 +137,7 @@ class Plane:
     async def open(self, request: bytes, answer: bytes) -> None:
         """The first request waits for a connection; those that follow find it idle, and nothing waits any more."""
         self._client.data_received(request)
-        while not self._sent:
-            await asyncio.sleep(0)
+        await self._opened.wait()
         self._upstream.data_received(answer)
         self.check(request)
 
