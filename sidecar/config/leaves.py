@@ -46,6 +46,7 @@ _CHARACTER = r"(?:[A-Za-z0-9._~!$&'()+,;=:@-]|%[0-9A-Fa-f]{2})"
 _SEGMENT = rf"(?:\*\*|\*?{_CHARACTER}+(?:\*{_CHARACTER}+)*\*?|\*)"
 _RULE = rf"(?:{_TOKEN} +)?/(?:{_SEGMENT}(?:/{_SEGMENT})*/?)?"
 _HOST = r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+"
+_REGION = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _PREFIX = r"/(?:[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*/?)?"
 
 
@@ -167,7 +168,7 @@ def _name(text: str) -> str:
 
 
 def _region(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9-]+", text):
+    if not re.fullmatch(_REGION, text):
         raise BadValueError("is not a region", "write it like bru-2, as the Console shows it")
     return text
 
@@ -230,5 +231,5 @@ Prefix = Annotated[str, Leaf(_prefix, _schema(_PREFIX, "/operate"), "path")]
 Header = Annotated[RequiredHeader, Leaf(_header, _schema(rf"{_TOKEN}(?::.+)?", "X-Sidecar"), "header")]
 Host = Annotated[str, Leaf(_host, _schema(_HOST, "sidecar.internal"), "host")]
 Name = Annotated[str, Leaf(_name, _schema(_NAME), "name")]
-Region = Annotated[str, Leaf(_region, _schema("[a-z0-9-]+", "bru-2"), placeholder="invalid")]
+Region = Annotated[str, Leaf(_region, _schema(_REGION, "bru-2"), placeholder="invalid")]
 ClusterId = Annotated[str, Leaf(_cluster_id, _schema("[A-Za-z0-9-]+"), placeholder="invalid")]

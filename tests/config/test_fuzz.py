@@ -4,7 +4,7 @@ import json
 import jsonschema
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sidecar.config import json_schema, load
@@ -57,6 +57,7 @@ def _directory(tmp_path_factory):
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@example(changes=[(("saas", "region"), -1)])
 @given(changes=changes)
 def test_any_change_loads_or_is_a_mistake(directory, changes):
     """Whatever stands anywhere, the answer is settings or mistakes; the schema refuses no text that is taken."""

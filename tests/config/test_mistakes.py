@@ -96,6 +96,8 @@ TABLE = [
         'token_requests.issuers["http://k/realms"]',
         "http://k:",
     ),
+    (MINIMAL + "saas: {region: -1, cluster_id: x}", "saas.region", "is not a region"),
+    (MINIMAL + "saas: {region: bru-2, cluster_id: a/b}", "saas.cluster_id", "is not a cluster id"),
     # credentials
     (ROUTE + "credentials: {cluster: {client_id: id}}", "credentials.cluster.type", "client_credentials, static_token"),
     (ROUTE + "credentials: {cluster: {type: oauth}}", "credentials.cluster.type", "client_credentials, static_token"),
