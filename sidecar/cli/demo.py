@@ -11,7 +11,14 @@ import click
 @click.option("--once", is_flag=True, help="End after the table, with exit code 1 if a request was not served.")
 @click.option("--requests", type=click.IntRange(1, 100_000), default=400, show_default=True, help="How many in all.")
 @click.option("--clients", type=click.IntRange(1, 200), default=8, show_default=True, help="How many at once.")
-def command(*, once: bool, requests: int, clients: int) -> None:
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65534),
+    default=8600,
+    show_default=True,
+    help="The sidecar's, the next one its admin listener's; any free ones where these are taken, or with 0.",
+)
+def command(*, once: bool, requests: int, clients: int, port: int) -> None:
     """Run a whole working setup on this machine, with an embedded Camunda stand-in: no account needed.
 
     Starts the stand-in (an issuer that allows one token request a second, and Camunda's APIs) and a sidecar on it,
@@ -20,5 +27,5 @@ def command(*, once: bool, requests: int, clients: int) -> None:
     """
     from sidecar.demo.scenario import DemoOptions, run_demo  # noqa: PLC0415 (aiohttp's import is slow)
 
-    options = DemoOptions(requests=requests, clients=clients, once=once)
+    options = DemoOptions(requests=requests, clients=clients, once=once, port=port)
     raise SystemExit(asyncio.run(run_demo(options)))

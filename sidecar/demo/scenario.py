@@ -20,7 +20,7 @@ from sidecar.demo.progress import Progress
 from sidecar.demo.report import Report, render, summarize
 from sidecar.demo.standin import StandIn
 
-PORTS = {"sidecar": 8600, "admin": 8601, "standin": 8610}
+STANDIN_PORT = 8610
 """Tried first; any free one where somebody has it."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130
@@ -32,6 +32,8 @@ class DemoOptions:
 
     requests: int = 400
     clients: int = 8
+    port: int = 8600
+    """The sidecar's, and the next one its admin listener's: tried first. 0: any free ones."""
     once: bool = False
 
 
@@ -79,7 +81,7 @@ class Demo:
         self._say("camunda-sidecar demo: a whole working setup on this machine; no account needed.", "")
         async with AsyncExitStack() as stack:
             standin = await stack.enter_async_context(self._standin())
-            sidecar = await self._started(stack, standin, PORTS["sidecar"], PORTS["admin"])
+            sidecar = await self._started(stack, standin, self._options.port)
             report = await self._load(standin, sidecar)
             self._say("", *render(report), "")
             self.reported = True
@@ -95,7 +97,7 @@ class Demo:
     async def _standin(self) -> AsyncIterator[StandIn]:
         standin = StandIn(clock=self._clock)
         try:
-            await standin.start(port=PORTS["standin"])
+            await standin.start(port=STANDIN_PORT)
         except OSError:
             await standin.start()
         self._say(
@@ -106,19 +108,19 @@ class Demo:
         finally:
             await standin.close()
 
-    async def _started(self, stack: AsyncExitStack, standin: StandIn, *preferred: int) -> SidecarProcess:
+    async def _started(self, stack: AsyncExitStack, standin: StandIn, preferred: int) -> SidecarProcess:
         """A ready sidecar, which `stack` ends. Its ports may be taken between looking and binding: try once more."""
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="camunda-sidecar-demo-"))
-        port = free_port(preferred[0])
-        admin_port = free_port(preferred[1], port)
+        port = free_port(preferred)
+        admin_port = free_port(preferred + 1 if preferred else 0, port)
         sidecar = SidecarProcess(Path(directory), standin, self._clock, port=port, admin_port=admin_port)
         stack.push_async_callback(sidecar.stop)
         try:
             seconds = await sidecar.start()
         except DemoError:
-            if 0 in preferred or (is_free(port) and is_free(admin_port)):
+            if preferred == 0 or (is_free(port) and is_free(admin_port)):
                 raise
-            return await self._started(stack, standin, 0, 0)
+            return await self._started(stack, standin, 0)
         self._say(f"  sidecar            {sidecar.url}   ready after {seconds:.2f} s", "")
         return sidecar
 

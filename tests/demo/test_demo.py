@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.demo.process import free_port
+
 
 @pytest.fixture
 def demo(tmp_path):
     """Starts `camunda-sidecar demo` with a temporary directory of its own; kills what a failed test leaves."""
     started = []
 
-    def start(*arguments, **environment):
+    def start(*arguments, port=0, **environment):
         child = subprocess.Popen(
-            [sys.executable, "-m", "sidecar", "demo", *arguments],
+            [sys.executable, "-m", "sidecar", "demo", "--port", str(port), *arguments],
             env={**os.environ, "TMPDIR": str(tmp_path), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -105,20 +107,23 @@ def test_an_interruption_in_the_middle_leaves_nothing(demo, tmp_path):
     assert sidecars(tmp_path) == []
 
 
-def test_taken_ports_and_foreign_settings_do_not_matter(demo):
-    """Friendly ports are a wish, and proxies and Camunda variables of the user's shell do not reach the sidecar."""
-    with socket.socket() as squatter:
-        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            squatter.bind(("127.0.0.1", 8600))
-            squatter.listen()
-        except OSError:
-            pass  # somebody has it already: as good
+def test_a_taken_port_and_foreign_settings_do_not_matter(demo):
+    """The friendly port is a wish, and proxies and Camunda variables of the user's shell do not reach the sidecar."""
+    with socket.create_server(("127.0.0.1", 0)) as squatter:
+        taken = squatter.getsockname()[1]
         foreign = {"HTTP_PROXY": "http://127.0.0.1:9", "ZEEBE_CLIENT_ID": "x", "CAMUNDA_SIDECAR_CONFIG": "/nowhere"}
-        child = demo("--once", "--requests", "8", **foreign)
+        child = demo("--once", "--requests", "8", port=taken, **foreign)
         text, _ = child.communicate(timeout=60)
     assert child.returncode == 0, text
-    assert "http://127.0.0.1:8600 " not in text
+    assert f"http://127.0.0.1:{taken} " not in text
+
+
+def test_the_wished_port_is_taken_where_it_is_free(demo):
+    """An address that a person can remember from one demo to the next."""
+    wished = free_port(0)
+    text, _ = (child := demo("--once", "--requests", "4", port=wished)).communicate(timeout=60)
+    assert child.returncode == 0, text
+    assert f"sidecar            http://127.0.0.1:{wished} " in text
 
 
 def test_a_sidecar_that_ends_is_said_with_its_log(demo, tmp_path):
