@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
+from tests.proxy.client import PATIENCE
 from tests.proxy.strict import Message, NotStrictError, Reader
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
@@ -195,9 +196,10 @@ class Origin:
 
     async def idle(self) -> None:
         """Wait until no connection is left."""
-        while self.open_connections:
-            self.changed.clear()
-            await self.changed.wait()
+        async with asyncio.timeout(PATIENCE):
+            while self.open_connections:
+                self.changed.clear()
+                await self.changed.wait()
 
     def forget(self) -> None:
         """Start a new page of the record; open connections stay."""
