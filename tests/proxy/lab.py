@@ -81,7 +81,8 @@ def in_turn(*answers: Answer) -> Answer:
 async def echo(connection: Connection, request: Message) -> None:
     """200 with the target and the body that came."""
     body = request.target + b" " + request.body
-    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    sent = b"" if request.method == b"HEAD" else body
+    await connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), sent))
 
 
 async def never(connection: Connection, request: Message) -> None:
