@@ -99,8 +99,10 @@ def body_length(message: Message) -> int | None:
 class Reader:
     """Feed it bytes, take complete messages out. One direction of one connection."""
 
-    def __init__(self, *, requests: bool) -> None:
+    def __init__(self, *, requests: bool, lenient: bool = False) -> None:
+        """`lenient` lets what every server has to let pass: an empty line before a request, chunk extensions."""
         self.requests = requests
+        self.lenient = lenient
         self.buffer = bytearray()
         self.current: Message | None = None
         self.done: list[Message] = []
@@ -140,9 +142,11 @@ class Reader:
         return False
 
     def _head(self) -> bool:
+        if self.lenient and self.buffer[:2] == b"\r\n":
+            del self.buffer[:2]
         end = self.buffer.find(b"\r\n\r\n")
         if end < 0:
-            if self.buffer.find(b"\n\n") >= 0 or self.buffer[:1] in (b"\r", b"\n", b" "):
+            if self.buffer.find(b"\n\n") >= 0 or self.buffer[:1] in (b"\n", b" "):
                 raise NotStrictError(f"{bytes(self.buffer[:80])!r} is no head")
             return False
         start, _, block = bytes(self.buffer[:end]).partition(b"\r\n")
@@ -205,6 +209,8 @@ class Reader:
         if line is None:
             return False
         if self._chunk_state == "size":
+            if self.lenient:
+                line = line.partition(b";")[0].rstrip(b" \t")
             if not CHUNK_SIZE.fullmatch(line):
                 raise NotStrictError(f"chunk size {line!r}")
             self._left = int(line, 16)

@@ -200,6 +200,13 @@ CASES = category(
         "DESIGN 6",
         end=True,
     ),
+    Case(
+        "half-close-refused",
+        A + get(target=b"/nowhere"),
+        ((FIRST,), (Refused((404,), None),)),
+        "after the last answer the connection ends, whoever made it",
+        end=True,
+    ),
     Case("nothing", b"", ((Closed(),),), "connect, FIN: a port scan", end=True),
     Case("empty-line-only", b"\r\n", ((Closed(), Refused((400, 408))),), "nothing but an empty line", end=True),
 )
