@@ -18,7 +18,7 @@ import sys
 import time
 from array import array
 from collections import deque
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +124,12 @@ class Load:
         self._number = 0
         self._begin = 0
 
+    def close(self) -> None:
+        """End all connections."""
+        self._poll.close()
+        for connection in self._connections:
+            connection.socket.close()
+
     def run(self, schedule: Schedule) -> None:
         give_up: int | None = None
         clock = time.perf_counter_ns
@@ -197,7 +203,8 @@ def main(facts: dict[str, object]) -> dict[str, object]:
     gc.disable()
     seconds = float(str(facts["seconds"]))
     schedule = Schedule(time.perf_counter_ns() + 10_000_000, float(str(facts["rate"])), seconds)
-    load.run(schedule)
+    with closing(load):
+        load.run(schedule)
     return load.outcome.as_json(sent=schedule.taken, seconds=seconds)
 
 

@@ -45,6 +45,9 @@ class _Authorizer:
     def current(self) -> _Attachment:
         return self._attachment
 
+    def renewed(self, attachment: _Attachment) -> _Attachment:
+        return attachment
+
     async def obtain(self) -> _Attachment:
         return self._attachment
 
@@ -115,6 +118,8 @@ class Plane:
         self._sent = b""
         self._answer = b""
         self._opened = asyncio.Event()
+        self.writes = 0
+        """To both sides: over sockets, each is a system call."""
 
         async def dial() -> UpstreamConnection:
             self._upstream = UpstreamConnection(compiled, 64 << 10, clock.monotonic())
@@ -129,10 +134,12 @@ class Plane:
 
     def _to_upstream(self, data: bytes) -> None:
         self._sent += data
+        self.writes += 1
         self._opened.set()
 
     def _to_client(self, data: bytes) -> None:
         self._answer = data
+        self.writes += 1
 
     async def open(self, request: bytes, answer: bytes) -> None:
         """The first request waits for a connection; those that follow find it idle, and nothing waits any more."""
