@@ -100,7 +100,7 @@ class Reader:
     """Feed it bytes, take complete messages out. One direction of one connection."""
 
     def __init__(self, *, requests: bool, lenient: bool = False) -> None:
-        """`lenient` lets what every server has to let pass: an empty line before a request, chunk extensions."""
+        """`lenient` lets pass what has to be: an empty line before a request, chunk extensions, a missing reason."""
         self.requests = requests
         self.lenient = lenient
         self.buffer = bytearray()
@@ -150,6 +150,8 @@ class Reader:
                 raise NotStrictError(f"{bytes(self.buffer[:80])!r} is no head")
             return False
         start, _, block = bytes(self.buffer[:end]).partition(b"\r\n")
+        if self.lenient and not self.requests and start.count(b" ") == 1:
+            start += b" "
         del self.buffer[: end + 4]
         match = (REQUEST_LINE if self.requests else STATUS_LINE).fullmatch(start)
         if not match:
