@@ -7,6 +7,13 @@ from bench.record import Notebook, Record
 from bench.stats import Figure, ratio
 
 _MIDDLE = "32 connections"
+_TARGETS = {
+    ("throughput", "sidecar"): {"haproxy": 0.85, "envoy": 2.5},
+    ("throughput", "compiled"): {"haproxy": 1.0, "envoy": 2.5},
+    ("tls", "sidecar"): {"haproxy": 0.8, "envoy": 2.0},
+    ("tls", "compiled"): {"haproxy": 0.8, "envoy": 2.0},
+}
+_SECTIONS = {"throughput": "plain", "tls": "TLS"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +21,8 @@ class Goal:
     """`at_least` says in which direction the target lies."""
 
     name: str
+    ours: str
+    """Which of ours: `sidecar` is pure Python, `compiled` has its data plane compiled."""
     target: float
     unit: str
     at_least: bool
@@ -26,61 +35,62 @@ class Goal:
 
 def goals(notebook: Notebook) -> list[Goal]:
     """Those of which this run measured both sides."""
-    return [*_throughput(notebook), *_latency(notebook), *_bodies(notebook), *_alone(notebook)]
+    found = []
+    for ours in ("sidecar", "compiled"):
+        one = _Ours(notebook, ours)
+        found += [*one.throughput(), *one.latency(), *one.bodies(), *one.alone()]
+    return found
 
 
-def _find(notebook: Notebook, section: str, case: str, metric: str, peer: str) -> Record | None:
-    wanted = (section, case, metric, peer)
-    return next((r for r in notebook.records if (r.section, r.case, r.metric, r.peer) == wanted and r.rounds), None)
+@dataclass(frozen=True, slots=True)
+class _Ours:
+    notebook: Notebook
+    name: str
 
+    def _find(self, section: str, case: str, metric: str, peer: str) -> Record | None:
+        wanted = (section, case, metric, peer)
+        found = (r for r in self.notebook.records if (r.section, r.case, r.metric, r.peer) == wanted and r.rounds)
+        return next(found, None)
 
-def _cases(notebook: Notebook, section: str) -> list[str]:
-    return list(dict.fromkeys(record.case for record in notebook.records if record.section == section))
+    def _cases(self, section: str) -> list[str]:
+        return list(dict.fromkeys(record.case for record in self.notebook.records if record.section == section))
 
+    def _compare(self, section: str, case: str, metric: str, peer: str) -> Figure | None:
+        ours, theirs = (self._find(section, case, metric, name) for name in (self.name, peer))
+        return ratio(ours.rounds, theirs.rounds) if ours and theirs else None
 
-def _compare(notebook: Notebook, section: str, case: str, metric: str, peer: str) -> Figure | None:
-    ours, theirs = (_find(notebook, section, case, metric, name) for name in ("sidecar", peer))
-    return ratio(ours.rounds, theirs.rounds) if ours and theirs else None
+    def throughput(self) -> Iterator[Goal]:
+        for section, what in _SECTIONS.items():
+            for case in self._cases(section):
+                for peer, target in _TARGETS[section, self.name].items() if case.startswith(_MIDDLE) else ():
+                    found = self._compare(section, case, "requests/s", peer)
+                    if found:
+                        name = f"requests/s, {what}, {case}, to {peer}'s"
+                        yield Goal(name, self.name, target, "times", at_least=True, reached=found)
 
+    def latency(self) -> Iterator[Goal]:
+        for case in self._cases("latency"):
+            found = self._compare("latency", case, "p99 added µs", "envoy")
+            if found:
+                name = f"p99 added latency, {case}, to envoy's"
+                yield Goal(name, self.name, 1.0, "times", at_least=False, reached=found)
 
-def _throughput(notebook: Notebook) -> Iterator[Goal]:
-    for section, what, targets in (
-        ("throughput", "plain", {"haproxy": 0.85, "envoy": 2.5}),
-        ("tls", "TLS", {"haproxy": 0.8, "envoy": 2.0}),
-    ):
-        for case in _cases(notebook, section):
-            for peer, target in targets.items() if case.startswith(_MIDDLE) else ():
-                found = _compare(notebook, section, case, "requests/s", peer)
-                if found:
-                    yield Goal(
-                        f"requests/s, {what}, {case}, to {peer}'s", target, "times", at_least=True, reached=found
-                    )
+    def bodies(self) -> Iterator[Goal]:
+        for case in self._cases("bodies"):
+            found = self._compare("bodies", case, "MB/s", "nginx")
+            if found:
+                yield Goal(f"MB/s, {case}, to nginx's", self.name, 1.0, "times", at_least=True, reached=found)
 
-
-def _latency(notebook: Notebook) -> Iterator[Goal]:
-    for case in _cases(notebook, "latency"):
-        found = _compare(notebook, "latency", case, "p99 added µs", "envoy")
+    def alone(self) -> Iterator[Goal]:
+        for section, case, metric, name, target, unit in (
+            ("memory", "an hour's requests", "MB at the end", "resident after an hour's requests", 60.0, "MB"),
+            ("connections", "10,000 idle", "KB a connection", "memory of an idle connection", 12.0, "KB"),
+            ("startup", "cold", "ms to ready", "start to ready", 600.0, "ms"),
+        ):
+            record = self._find(section, case, metric, self.name)
+            if record and record.figure:
+                yield Goal(name, self.name, target, unit, at_least=False, reached=record.figure)
+        one, two = (self._find("workers", case, "requests/s", self.name) for case in ("1 worker", "2 workers"))
+        found = ratio(two.rounds, one.rounds) if one and two else None
         if found:
-            yield Goal(f"p99 added latency, {case}, to envoy's", 1.0, "times", at_least=False, reached=found)
-
-
-def _bodies(notebook: Notebook) -> Iterator[Goal]:
-    for case in _cases(notebook, "bodies"):
-        found = _compare(notebook, "bodies", case, "MB/s", "nginx")
-        if found:
-            yield Goal(f"{case}, to nginx's", 1.0, "times", at_least=True, reached=found)
-
-
-def _alone(notebook: Notebook) -> Iterator[Goal]:
-    for section, case, metric, name, target, unit in (
-        ("memory", "an hour's requests", "MB at the end", "resident after an hour's requests", 60.0, "MB"),
-        ("connections", "10,000 idle", "KB a connection", "memory of an idle connection", 12.0, "KB"),
-        ("startup", "cold", "ms to ready", "start to ready", 600.0, "ms"),
-    ):
-        record = _find(notebook, section, case, metric, "sidecar")
-        if record and record.figure:
-            yield Goal(name, target, unit, at_least=False, reached=record.figure)
-    one, two = (_find(notebook, "workers", case, "requests/s", "sidecar") for case in ("1 worker", "2 workers"))
-    found = ratio(two.rounds, one.rounds) if one and two else None
-    if found:
-        yield Goal("two workers' requests/s, to one's", 1.8, "times", at_least=True, reached=found)
+            yield Goal("two workers' requests/s, to one's", self.name, 1.8, "times", at_least=True, reached=found)

@@ -14,7 +14,7 @@ SECTIONS = {
     "lookup": "handing out a token, in nanoseconds",
     "workers": "two workers beside one",
 }
-PEERS = ("direct", "relay", "nginx", "haproxy", "envoy", "caddy", "aiohttp", "sidecar")
+PEERS = ("direct", "relay", "nginx", "haproxy", "envoy", "caddy", "aiohttp", "sidecar", "compiled")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from html import escape
 from bench.record import Notebook
 from bench.stats import Figure, human
 
-_WIDTH, _LEFT, _BAR, _GAP, _TOP = 760, 150, 20, 10, 64
+_WIDTH, _LEFT, _BAR, _GAP, _TOP = 800, 200, 20, 10, 82
 _STYLE = """
 text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #24292f }
 .title { font-size: 16px; font-weight: 600 }
@@ -23,6 +23,9 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #24292
   .whisker { stroke: #e6edf3 }
 }
 """
+
+
+OURS = ("sidecar", "compiled")
 
 
 def bars(notebook: Notebook, section: str, case: str) -> list[tuple[str, Figure]]:
@@ -46,7 +49,7 @@ def draw(panels: list[tuple[str, list[tuple[str, Figure]]]], labels: dict[str, s
         parts.append(f'<text x="16" y="{y}" class="title">{escape(title)}</text>')
         y += 14
         for peer, found in rows:
-            parts.append(_bar(labels.get(peer, peer), found, scale, y, ours=peer == "sidecar"))
+            parts.append(_bar(labels.get(peer, peer), found, scale, y, ours=peer in OURS))
             y += _BAR + _GAP
         y += 28
     height = y

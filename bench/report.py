@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import product
 from pathlib import Path
 
 from bench.goals import Goal, goals
@@ -20,7 +21,13 @@ _TITLES = {
     "lookup": "Handing out a token",
     "workers": "Workers",
 }
-_COMPARED = {"requests/s": ("haproxy", "envoy"), "MB/s": ("nginx",), "p99 added µs": ("envoy",)}
+_OURS = ("sidecar", "compiled")
+_COMPARED = {
+    "requests/s": ("haproxy", "envoy"),
+    "CPU ms per 1,000 requests": ("haproxy", "envoy", "relay"),
+    "MB/s": ("nginx",),
+    "p99 added µs": ("envoy",),
+}
 
 
 def _unique(values: list[str]) -> list[str]:
@@ -59,10 +66,11 @@ def _ratios(records: list[Record], labels: dict[str, str]) -> str:
     rounds = {(record.peer, record.case): record.rounds for record in records}
     cases = _unique([record.case for record in records])
     rows = []
-    for other in others:
-        cells = [ratio(rounds.get(("sidecar", case), []), rounds.get((other, case), [])) for case in cases]
+    for ours, other in product(_OURS, others):
+        cells = [ratio(rounds.get((ours, case), []), rounds.get((other, case), [])) for case in cases]
         if any(cells):
-            rows.append([f"camunda-sidecar to {labels.get(other, other)}", *(_range(found) for found in cells)])
+            name = f"{labels.get(ours, ours)} to {labels.get(other, other)}"
+            rows.append([name, *(_range(found) for found in cells)])
     return table([f"ratio of {records[0].metric}", *cases], rows) if rows else ""
 
 
@@ -74,13 +82,14 @@ def goal_table(found: list[Goal]) -> str:
     rows = [
         [
             goal.name,
+            "pure Python" if goal.ours == "sidecar" else "compiled",
             f"{'≥' if goal.at_least else '≤'} {goal.target:g} {goal.unit}",
             f"{human(goal.reached.median)} {goal.unit} ({human(goal.reached.low)} to {human(goal.reached.high)})",
             "yes" if goal.met else "**no**",
         ]
         for goal in found
     ]
-    return table(["goal", "target", "reached", "met"], rows)
+    return table(["goal", "build", "target", "reached", "met"], rows)
 
 
 def markdown(notebook: Notebook, environment: dict[str, str], labels: dict[str, str]) -> str:

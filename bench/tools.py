@@ -19,7 +19,7 @@ class Toolbox:
     """Finds programs, installing them once where that is allowed."""
 
     def __init__(self, *, install: bool, say: Callable[[str], None] = print, work: Path = WORK) -> None:
-        self._install = install
+        self.allowed = install
         self._say = say
         self._debian = work / "debian"
         self._python = work / "python"
@@ -61,7 +61,7 @@ class Toolbox:
     def _may(self, package: str) -> bool:
         first = package not in self._tried
         self._tried.add(package)
-        return self._install and first
+        return self.allowed and first
 
     def _unpack_debian(self, package: str) -> None:
         if not shutil.which("apt-get"):

@@ -8,6 +8,6 @@ from bench.peers.haproxy import HAProxy
 from bench.peers.kind import Kind
 from bench.peers.nginx import Nginx
 from bench.peers.relay import Relay
-from bench.peers.sidecar import Sidecar
+from bench.peers.sidecar import CompiledSidecar, Sidecar
 
-KINDS: tuple[type[Kind], ...] = (Direct, Relay, Nginx, HAProxy, Envoy, Caddy, AiohttpProxy, Sidecar)
+KINDS: tuple[type[Kind], ...] = (Direct, Relay, Nginx, HAProxy, Envoy, Caddy, AiohttpProxy, Sidecar, CompiledSidecar)

@@ -1,6 +1,7 @@
 """This project, with the defaults that it ships: only what the job itself needs is configured."""
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from bench.peers.kind import HttpKind, Target
 from bench.processes import Command
 from bench.site import BASE_PATH, HOST, Route, Site
 from bench.tools import Toolbox
+
+_HOW_BUILT = "import sidecar.proxy.h1 as m; print('pure Python' if m.__file__.endswith('.py') else 'compiled')"
+_ROOT = Path(__file__).parents[2]
 
 
 def configuration(site: Site, directory: Path, port: int) -> dict[str, Any]:
@@ -51,11 +55,16 @@ class Sidecar(HttpKind):
         self._program = ""
 
     def find(self, tools: Toolbox) -> str | None:  # noqa: ARG002 (the Protocol's)
-        program = shutil.which("camunda-sidecar", path=str(Path(sys.executable).parent))
-        if program is None or "--config" not in output_of([program, "run", "--help"]):
+        return self._find_in(Path(sys.executable).parent)
+
+    def _find_in(self, folder: Path) -> str | None:
+        program = shutil.which("camunda-sidecar", path=str(folder))
+        if program is None:
             return None
         self._program = program
-        return output_of([program, "--version"]).split()[-1]
+        kind = output_of([str(folder / "python"), "-P", "-c", _HOW_BUILT]).splitlines()[-1:]
+        version = output_of([program, "--version"]).split()[-1:]
+        return " ".join([*version, *kind])
 
     def command(self, site: Site, directory: Path, port: int, workers: int) -> Command:
         path = directory / "config.yaml"
@@ -68,3 +77,16 @@ class Sidecar(HttpKind):
             return fetch(Target(port + 1, "", {}), "GET", "/readyz").status == 200
         except ConnectionError:
             return False
+
+
+class CompiledSidecar(Sidecar):
+    """The same program with its data plane compiled, as `make compiled` builds it."""
+
+    name = "compiled"
+    label = "camunda-sidecar, compiled"
+
+    def find(self, tools: Toolbox) -> str | None:
+        if tools.allowed and shutil.which("cc") and shutil.which("make"):
+            subprocess.run(["make", "--silent", "compiled"], cwd=_ROOT, stdout=subprocess.DEVNULL, check=False)
+        version = self._find_in(_ROOT / ".venv-compiled" / "bin")
+        return version if version and version.endswith("compiled") else None

@@ -15,7 +15,7 @@ def run(arena: Arena, kinds: list[Kind], options: Options, notebook: Notebook) -
     for number in range(options.rounds):
         for kind in fit:
             # A folder of its own for each round is a cold start; the second start in it finds the token in the store.
-            cases = ("cold", "cached token") if kind.name == "sidecar" else ("cold",)
+            cases = ("cold", "cached token") if kind.name in ("sidecar", "compiled") else ("cold",)
             for case in cases:
                 try:
                     _once(arena, kind, f"-startup-{number}", case, notebook)

@@ -6,7 +6,7 @@ from bench.peers.kind import Kind
 from bench.processes import BenchError
 from bench.record import Notebook
 
-_KINDS = ("nginx", "haproxy", "envoy", "sidecar")
+_KINDS = ("nginx", "haproxy", "envoy", "sidecar", "compiled")
 
 
 def run(arena: Arena, kinds: list[Kind], options: Options, notebook: Notebook) -> None:

@@ -49,9 +49,10 @@ def test_envoy_fetches_its_own_token(tmp_path):
     assert names == ["envoy.filters.http.credential_injector", "envoy.filters.http.router"]
 
 
-def test_the_sidecar_runs_with_what_it_ships(tmp_path):
+@pytest.mark.parametrize("name", ["sidecar", "compiled"])
+def test_the_sidecar_runs_with_what_it_ships(name, tmp_path):
     """No limit, log or guard is switched off for the benchmark."""
-    kind = next(kind for kind in KINDS if kind.name == "sidecar")
+    kind = next(kind for kind in KINDS if kind.name == name)
     kind().command(_SITE, tmp_path, 6000, 1)
     written = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert set(written) == {"listen", "admin", "credentials", "routes", "token_store"}
