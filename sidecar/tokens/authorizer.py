@@ -63,6 +63,10 @@ class TokenAuthorizer:
             return entry.attachment
         return self._touch()
 
+    def renewed(self, attachment: Attachment) -> Held | None:  # noqa: ARG002 (the Protocol's; ours is always newest)
+        """See `Authorizer`."""
+        return self._entry.touch() if self._entry is not None else None
+
     async def obtain(self) -> Held:
         """See `Authorizer`."""
         entry = self._bind()

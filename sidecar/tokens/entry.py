@@ -7,7 +7,7 @@ import random
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -20,7 +20,9 @@ from sidecar.tokens.events import (
     Command,
     Event,
     Failure,
+    Fetched,
     FetchFailed,
+    Loaded,
     Look,
     PassOn,
     PatienceOver,
@@ -97,10 +99,9 @@ class Entry:
         self.deadline = NEVER
         """Of the last client that began to wait, whether it went away since or not."""
         self.last_failure = ""
-        self.answered_by: Source = "store"
-        self._waiters: Waiters[Held] = Waiters()
+        self._waiters: Waiters[tuple[Held, Source]] = Waiters()
         self._impatience = Alarm(surroundings.clock, self._patience_over)
-        self._wake = Alarm(surroundings.clock, lambda: self._happened(Woke()))
+        self._wake = Alarm(surroundings.clock, self._woke)
         self._lift = Alarm(surroundings.clock, self._report)
         self._flight = Flight(self)
         self._flying: asyncio.Task[None] | None = None
@@ -200,19 +201,19 @@ class Entry:
             )
         self.serve_until = quiet_until(self.slot, now)
         for command in commands:
-            self._carry_out(command)
+            self._carry_out(command, _SOURCES.get(type(event), "memory"))
         self._report()
         return commands
 
-    def _happened(self, event: Event) -> None:
-        self.dispatch(event)
+    def _woke(self) -> None:
+        self.dispatch(Woke())
 
-    def _carry_out(self, command: Command) -> None:
+    def _carry_out(self, command: Command, source: Source) -> None:
         match command:
             case Serve():
                 assert self.attachment is not None
                 self._impatience.clear()
-                self._waiters.answer(self.attachment)
+                self._waiters.answer((self.attachment, source))
             case Refuse():
                 self._impatience.clear()
                 self._waiters.fail(lambda: self._problem(command))
@@ -277,10 +278,10 @@ class Entry:
         future = self._waiters.join(self.deadline)
         self.around.observer.waiting()
         try:
-            held = await future
+            held, source = await future
         finally:
             self.around.observer.waited(self._now() - began)
-        self.around.observer.looked_up(audience=self.audience, source=self.answered_by if first else "coalesced")
+        self.around.observer.looked_up(audience=self.audience, source=source if first else "coalesced")
         return held
 
     def _patience_over(self) -> None:
@@ -310,6 +311,10 @@ class Entry:
             self._peeking = asyncio.get_running_loop().create_task(self._peek())
             self._peeking.add_done_callback(self._peeked)
         await asyncio.shield(self._peeking)
+
+    def warm(self) -> None:
+        """Derive the keys and look into the store before the first request needs it; the issuer is not asked."""
+        self._spawn(self.peek())
 
     async def _peek(self) -> None:
         await self._flight.look()
@@ -365,6 +370,10 @@ class Entry:
             await work
         except Exception as error:
             log.exception("a token's bookkeeping failed", error=type(error).__name__, **self.names)
+
+
+_SOURCES: Final[dict[type, Source]] = {Loaded: "store", Fetched: "issuer"}
+"""Where a token came from, by the event that brought it."""
 
 
 class _PassedOnError(Exception):

@@ -131,6 +131,13 @@ class Lock:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """The issuer has failed again and again: keep what was won, look again at this moment."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Fetch:
     """Ask the issuer; in the background only if a slot is free now."""
 
@@ -152,4 +159,4 @@ class Wake:
     at: float
 
 
-Command = Serve | Wait | Refuse | PassOn | Look | Lock | Fetch | Save | Wake
+Command = Serve | Wait | Refuse | PassOn | Look | Lock | Hold | Fetch | Save | Wake

@@ -17,7 +17,7 @@ import structlog
 
 from sidecar.clock import Clock
 from sidecar.errors import GrantError, GrantRefusedError, GrantThrottledError, TokenUnavailableError
-from sidecar.tokens.events import Command, Failure, Fetch, Fetched, FetchFailed, Loaded, Lock
+from sidecar.tokens.events import Command, Failure, Fetch, Fetched, FetchFailed, Hold, Loaded, Lock
 from sidecar.tokens.gate import Gate, NoSlotError, SupersededError
 from sidecar.tokens.grant import Grant
 from sidecar.tokens.shared import NEVER, Token, new_version
@@ -50,11 +50,7 @@ class Flight:
         """Take over what the store says, own changes included; what follows from it."""
         await self._entry.flush()
         shared = await self._entry.ledger.load()
-        answered_by = self._entry.answered_by
-        self._entry.answered_by = "store"
-        commands = self._entry.dispatch(Loaded(shared, may_fetch))
-        self._entry.answered_by = answered_by
-        return commands
+        return self._entry.dispatch(Loaded(shared, may_fetch))
 
     async def run(self) -> None:
         """One flight, from `Look` to the answer."""
@@ -71,6 +67,9 @@ class Flight:
                     await entry.around.clock.sleep(pause * entry.around.rng.uniform(0.5, 1.5))
                     pause = min(POLL_MOST, 1.5 * pause)
                 commands = await self.look(may_fetch=may_fetch)
+            while hold := next((command for command in commands if isinstance(command, Hold)), None):
+                await entry.around.clock.sleep(hold.until - self._now())
+                commands = await self.look(may_fetch=True)
             for command in commands:
                 if isinstance(command, Fetch):
                     await self._fetch(command)
@@ -87,6 +86,8 @@ class Flight:
 
     async def _fetch(self, command: Fetch) -> None:
         entry = self._entry
+        # Nobody waits for a background refresh, so that nobody's patience limits it.
+        least = self._now() + entry.around.requests.max_wait if command.background else NEVER
         gate = Gate(
             entry.budget,
             entry.around.clock,
@@ -94,7 +95,7 @@ class Flight:
             issuer=entry.issuer,
             audience=entry.audience,
             background=command.background,
-            deadline=lambda: entry.deadline,
+            deadline=lambda: max(least, entry.deadline),
             superseded=self._superseded,
         )
         try:
@@ -103,7 +104,6 @@ class Flight:
             gate.ended("failed")  # if that has not been said yet
         if event is None:
             return
-        entry.answered_by = "issuer"
         entry.dispatch(event)
         if isinstance(event, Fetched):
             await entry.budget.granted()
@@ -137,6 +137,8 @@ class Flight:
         except SupersededError:
             return None
         except NoSlotError as error:
+            if gate.attempts:  # the attempts before this one failed at something else
+                return FetchFailed(Failure.TRANSIENT, error.retry_after or 0.0)
             log.info("no slot for a token request in time", **entry.names, retry_after=error.retry_after)
             failure = Failure.COOLING if error.cooling else Failure.NO_SLOT
             return FetchFailed(failure, error.retry_after or 0.0)

@@ -158,7 +158,8 @@ class Gate:
         self._deadline = deadline
         self._superseded = superseded
         self._began: float | None = None
-        self._attempts = 0
+        self.attempts = 0
+        """That were given a slot."""
         self._notes: set[asyncio.Task[None]] = set()
         self.sent_at = NEVER
         """When the last attempt's head left, or at least when its slot came."""
@@ -167,11 +168,11 @@ class Gate:
         """See `AttemptGate`."""
         self.ended("failed")  # the one before, if there was one
         asked = self._clock.boottime()
-        not_before = asked + REPEAT_AFTER * 2.0 ** (self._attempts - 1) if self._attempts else NEVER
+        not_before = asked + REPEAT_AFTER * 2.0 ** (self.attempts - 1) if self.attempts else NEVER
         while (missed_by := await self._take(not_before)) is not None:
             # This process was held up, or the store is slow: ask for a slot that can be met.
             not_before = self._clock.boottime() + missed_by
-        self._attempts += 1
+        self.attempts += 1
         self._budget.requests += 1
         self._began = self.sent_at = self._clock.boottime()
         self._observer.budget_waited(issuer=self._issuer, seconds=self._began - asked)
@@ -198,7 +199,9 @@ class Gate:
         throttled. It takes about as long as reserving did, so that is when it begins.
         """
         asked = self._clock.boottime()
-        slot = await self._budget.reserve(self._deadline() - asked, background=self._background, not_before=not_before)
+        # A login may take two requests; the second of a background refresh waits, or the first would be in vain.
+        background = self._background and self.attempts == 0
+        slot = await self._budget.reserve(self._deadline() - asked, background=background, not_before=not_before)
         if isinstance(slot, Refused):
             raise NoSlotError(slot)
         took = min(MOST_SLOWNESS, self._clock.boottime() - asked)

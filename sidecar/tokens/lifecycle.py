@@ -9,12 +9,12 @@ A token's life, in seconds of the boot clock (which goes on while the machine is
                                            where no new one can be had
 
 What a client that wants a token gets (`WANTED` below). "Held": asking now is known not to help, because a refresh has
-just failed or the identity is in quarantine.
+just failed, the issuer has failed again and again, or the identity is in quarantine.
 
     FRESH                serve
     STALE                serve, and begin a background refresh unless held
     EXPIRED, usable      wait for a new one; serve the old one where held
-    EXPIRED, not usable  wait; refuse where the quarantine has just been looked up
+    EXPIRED, not usable  wait; refuse where held for long, and the store has just been looked into
 
 A flight is the one attempt at a time to get the next token: look into the store, win the identity's lock, look again,
 ask the issuer. It goes through these states:
@@ -44,6 +44,7 @@ from sidecar.tokens.events import (
     Fetch,
     Fetched,
     FetchFailed,
+    Hold,
     Loaded,
     Lock,
     Look,
@@ -67,6 +68,7 @@ from sidecar.tokens.shared import (
     Backoff,
     EndQuarantine,
     ForcedHelped,
+    PutFailing,
     PutQuarantine,
     PutToken,
     Quarantine,
@@ -75,11 +77,24 @@ from sidecar.tokens.shared import (
     Token,
     apply,
 )
-from sidecar.tokens.slot import Flight, Freshness, Schedule, Slot, freshness, quarantined, schedule, usable
+from sidecar.tokens.slot import (
+    Flight,
+    Freshness,
+    Schedule,
+    Slot,
+    freshness,
+    held_until,
+    quarantined,
+    schedule,
+    usable,
+)
 
 Decision = tuple[Slot, tuple[Command, ...]]
 
 WAITED_ATTEMPTS: Final = 3
+"""One, once two such fetches in a row have failed."""
+HOLD_FIRST, HOLD_MOST = 1 / 8, 3.0
+"""Of `max_wait`: how long an issuer that fails is left alone, doubling. Most of it is shorter than a client waits."""
 RECHECK: Final = 1.0
 """Seconds between two looks into the store for the end of a quarantine that another process (`doctor`) has lifted."""
 
@@ -162,13 +177,18 @@ def _loaded(slot: Slot, event: Loaded, now: float, jitter: float) -> Decision:
     served: tuple[Command, ...] = ()
     if freshness(slot, now) is Freshness.STALE and slot.flight is not Flight.BACKGROUND:
         slot, served = replace(slot, flight=Flight.BACKGROUND), (Serve(),)
-    if slot.flight is Flight.BACKGROUND and slot.retry_at > now:
+    if slot.flight is Flight.BACKGROUND and held_until(slot) > now:
         return _landed(slot, now, *served)
+    if _failing_for(slot, now) > slot.rules.max_wait:
+        return _landed(slot, now, *_serve_or(slot, now, _refusal(slot, now)))
     if not event.may_fetch:
         return slot, (*served, Lock())
     if slot.flight is Flight.BACKGROUND:
         return slot, (*served, Fetch(1, background=True))
-    return replace(slot, flight=Flight.WAITED), (*served, Fetch(WAITED_ATTEMPTS, background=False))
+    slot = replace(slot, flight=Flight.WAITED)
+    if _failing_for(slot, now) > 0:
+        return slot, (Hold(slot.shared.failing.until),)
+    return slot, (Fetch(WAITED_ATTEMPTS if slot.shared.failing.count < 2 else 1, background=False),)  # noqa: PLR2004
 
 
 def _fetched(slot: Slot, event: Fetched, now: float, jitter: float) -> Decision:
@@ -188,14 +208,24 @@ def _fetch_failed(slot: Slot, event: FetchFailed, now: float, jitter: float) -> 
         return _refused(slot, event, now)
     if slot.flight is Flight.JOINED and event.failure is not Failure.THROTTLED:
         return replace(slot, flight=Flight.WAITED), (Look(),)
-    slot = replace(slot, failures=slot.failures + 1)
-    delay = background_delay(slot.token, slot.failures, jitter)
-    if event.failure is not Failure.TRANSIENT:
-        # Known to the second: come back then, not all processes at the same moment.
-        slot, delay = replace(slot, failures=slot.failures - 1), event.retry_after + 1.0 + jitter
-    slot = replace(slot, retry_at=now + delay)
-    refusal = Refuse(event.failure, event.retry_after)
-    return _landed(slot, now, *_serve_or(slot, now, refusal))
+    if event.failure is Failure.TRANSIENT:
+        return _failed(slot, event, now, jitter)
+    # Known to the second: come back then, not all processes at the same moment.
+    slot = replace(slot, retry_at=now + event.retry_after + 1.0 + jitter)
+    return _landed(slot, now, *_serve_or(slot, now, Refuse(event.failure, event.retry_after)))
+
+
+def _failed(slot: Slot, event: FetchFailed, now: float, jitter: float) -> Decision:
+    failures = slot.failures + 1
+    slot = replace(slot, failures=failures, retry_at=now + background_delay(slot.token, failures, jitter))
+    if slot.flight is not Flight.WAITED:
+        return _landed(slot, now, *_serve_or(slot, now, Refuse(event.failure, event.retry_after)))
+    count = slot.shared.failing.count + 1
+    hold = doubled(HOLD_FIRST * slot.rules.max_wait, HOLD_MOST * slot.rules.max_wait, count)
+    change = PutFailing(Backoff(count, now + hold))
+    slot = replace(slot, shared=apply(slot.shared, change), looked_at=now)
+    refusal = Refuse(event.failure, max(hold, event.retry_after))
+    return _landed(slot, now, *_serve_or(slot, now, refusal), Save(change))
 
 
 def _refused(slot: Slot, event: FetchFailed, now: float) -> Decision:
@@ -265,9 +295,17 @@ def _woke(slot: Slot, _event: Woke, now: float, _jitter: float) -> Decision:
 
 
 def _held(slot: Slot, now: float, *, is_usable: bool) -> bool:
-    if quarantined(slot, now):
-        return is_usable or now < slot.looked_at + RECHECK
-    return is_usable and now < slot.retry_at
+    """Whether asking now is known to be in vain; without a token to serve, known for sure and for long."""
+    if is_usable:
+        return now < held_until(slot)
+    if quarantined(slot, now) is None and _failing_for(slot, now) <= slot.rules.max_wait:
+        return False
+    return now < slot.looked_at + RECHECK
+
+
+def _failing_for(slot: Slot, now: float) -> float:
+    """Seconds for which the issuer is left alone because of transient faults."""
+    return slot.shared.failing.until - now
 
 
 def _use(slot: Slot, now: float) -> tuple[Slot, tuple[Command, ...]]:
@@ -278,8 +316,7 @@ def _use(slot: Slot, now: float) -> tuple[Slot, tuple[Command, ...]]:
 
 
 def _next_refresh(slot: Slot, moments: Schedule) -> float:
-    quarantine_end = slot.shared.quarantine.until if slot.shared.quarantine else NEVER
-    return max(moments.stale_at, slot.retry_at, quarantine_end)
+    return max(moments.stale_at, held_until(slot))
 
 
 def _background(slot: Slot) -> Decision:
@@ -306,9 +343,10 @@ def _serve_or(slot: Slot, now: float, otherwise: Refuse) -> tuple[Command, ...]:
 
 
 def _refusal(slot: Slot, now: float) -> Refuse:
-    quarantine = slot.shared.quarantine
-    assert quarantine is not None
-    return Refuse(Failure.REFUSED, max(0.0, quarantine.until - now), quarantine.oauth_error)
+    quarantine = quarantined(slot, now)
+    if quarantine is None:
+        return Refuse(Failure.TRANSIENT, max(0.0, _failing_for(slot, now)))
+    return Refuse(Failure.REFUSED, quarantine.until - now, quarantine.oauth_error)
 
 
 def _adopt(slot: Slot, shared: Shared, now: float, jitter: float) -> Slot:

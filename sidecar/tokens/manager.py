@@ -46,16 +46,18 @@ class TokenManager:
         self._observer = observer or NoObserver()
         self._rng = rng or random.Random()  # noqa: S311 (jitter)
         self._around = Surroundings(clock, self._observer, self._rng, requests or TokenRequests())
-        self._rules = _rules(refresh or Refresh())
+        self._rules = _rules(refresh or Refresh(), self._around.requests)
         self._keyring = KeyRing()
         self._entries: dict[Identity, Entry] = {}
         self._budgets: dict[str, IssuerBudget] = {}
+        self._started = False
         self._hits: dict[str, Hits] = {}
         self._authorizers: weakref.WeakSet[TokenAuthorizer] = weakref.WeakSet()
 
     async def start(self) -> None:
         """Open the store. A store that cannot be used is reported, and is no reason not to start."""
         await self._store.open()
+        self._started = True
 
     async def close(self) -> None:
         """End every flight, save what is to be saved, let the store go."""
@@ -81,7 +83,7 @@ class TokenManager:
     def reconfigure(self, requests: TokenRequests, refresh: Refresh) -> None:
         """New settings, from now on."""
         self._around.requests = requests
-        self._rules = _rules(refresh)
+        self._rules = _rules(refresh, requests)
         for budget in self._budgets.values():
             budget.interval = self._interval(budget.origin)
         for entry in self._entries.values():
@@ -124,6 +126,8 @@ class TokenManager:
                 audience=names.audience,
                 rules=self._rules,
             )
+            if self._started:
+                entry.warm()
         entry.source = source  # after a reload, the newest: the old one's files are not watched any more
         return entry
 
@@ -159,5 +163,5 @@ class _Names:
         self.issuer = issuer
 
 
-def _rules(refresh: Refresh) -> Rules:
-    return Rules(refresh.after, refresh.leeway)
+def _rules(refresh: Refresh, requests: TokenRequests) -> Rules:
+    return Rules(refresh.after, refresh.leeway, requests.max_wait)

@@ -41,6 +41,8 @@ class _Shared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refused: tuple[str, ...]
     forced_count: int
     forced_left: float
+    failing_count: int
+    failing_left: float
     quarantine: _Quarantine | None
 
 
@@ -66,6 +68,8 @@ def seal_shared(shared: Shared, keys: Keys, identity: str, now: float) -> bytes:
         refused=shared.refused,
         forced_count=shared.forced.count,
         forced_left=_left(shared.forced.until, now),
+        failing_count=shared.failing.count,
+        failing_left=_left(shared.failing.until, now),
         quarantine=_Quarantine(
             quarantine.count, _left(quarantine.until, now), quarantine.oauth_error, quarantine.detail
         )
@@ -97,6 +101,7 @@ def unseal_shared(data: bytes, keys: Keys, identity: str, written: float) -> Sha
         else None,
         refused=inner.refused,
         forced=Backoff(inner.forced_count, _moment(inner.forced_left, written)),
+        failing=Backoff(inner.failing_count, _moment(inner.failing_left, written)),
         quarantine=Quarantine(
             quarantine.count, _moment(quarantine.left, written), quarantine.oauth_error, quarantine.detail
         )

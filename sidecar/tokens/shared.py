@@ -64,6 +64,8 @@ class Shared:
     """Versions that an upstream refused, never to be handed out again."""
     forced: Backoff = Backoff()
     """Refreshes that an upstream's refusal forced, since one last helped (DESIGN 5.8)."""
+    failing: Backoff = Backoff()
+    """Fetches that clients waited for and that failed at transient faults, since one last succeeded."""
     quarantine: Quarantine | None = None
     """Kept when its time has passed: the next one is twice as long, until a grant comes."""
 
@@ -89,6 +91,13 @@ class ForcedHelped:
 
 
 @dataclass(frozen=True, slots=True)
+class PutFailing:
+    """The issuer could not be asked, or gave nothing usable."""
+
+    failing: Backoff
+
+
+@dataclass(frozen=True, slots=True)
 class PutQuarantine:
     """The issuer refused the credential."""
 
@@ -100,24 +109,26 @@ class EndQuarantine:
     """Somebody repaired it."""
 
 
-Change = PutToken | RefuseToken | ForcedHelped | PutQuarantine | EndQuarantine
+Change = PutToken | RefuseToken | ForcedHelped | PutFailing | PutQuarantine | EndQuarantine
 
 
 def apply(shared: Shared, change: Change) -> Shared:
     """The record after a change, whatever other processes did in between."""
     match change:
         case PutToken(token):
-            return replace(shared, token=_better(token, shared), quarantine=None)
+            return replace(shared, token=_better(token, shared), failing=Backoff(), quarantine=None)
         case RefuseToken(version, forced):
             kept = None if shared.token is not None and shared.token.version == version else shared.token
             refused = (*(old for old in shared.refused if old != version), version)[-REFUSED_KEPT:]
             return replace(shared, token=kept, refused=refused, forced=forced)
         case ForcedHelped():
             return replace(shared, forced=Backoff())
+        case PutFailing(failing):
+            return replace(shared, failing=failing)
         case PutQuarantine(quarantine):
             return replace(shared, quarantine=quarantine)
         case EndQuarantine():
-            return replace(shared, quarantine=None)
+            return replace(shared, failing=Backoff(), quarantine=None)
         case _:
             assert_never(change)
 

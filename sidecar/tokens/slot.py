@@ -27,10 +27,12 @@ class Freshness(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """`refresh` of the configuration: share of a life, and seconds."""
+    """Of the configuration: `refresh.after`, a share of a life; the rest in seconds."""
 
     after: float = 0.8
     leeway: float = 30.0
+    max_wait: float = 10.0
+    """`token_requests.max_wait`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +110,24 @@ def quarantined(slot: Slot, now: float) -> Quarantine | None:
     return quarantine if quarantine is not None and now < quarantine.until else None
 
 
+def held_until(slot: Slot) -> float:
+    """Before this moment the issuer is not asked, where there is a token to serve meanwhile."""
+    quarantine_end = slot.shared.quarantine.until if slot.shared.quarantine else NEVER
+    return max(slot.retry_at, slot.shared.failing.until, quarantine_end)
+
+
 def quiet_until(slot: Slot, now: float) -> float:
     """Until when the token can be handed out without asking `decide`: what the hot path compares the time with."""
     if slot.moments is None or not slot.used or not usable(slot, now):
         return NEVER
     moments = slot.moments
-    held_until = max(slot.retry_at, slot.shared.quarantine.until if slot.shared.quarantine else NEVER)
+    held = held_until(slot)
     match freshness(slot, now):
         case Freshness.FRESH:
             return moments.stale_at
         case Freshness.STALE:
-            return min(moments.wait_from, NEVER if held_until <= now else held_until)
+            if slot.flight is not Flight.NONE:  # its end is an event, and this is asked again
+                return moments.wait_from
+            return min(moments.wait_from, NEVER if held <= now else held)
         case Freshness.EXPIRED:
-            return min(moments.last_use, NEVER if held_until <= now else held_until)
+            return min(moments.last_use, NEVER if held <= now else held)

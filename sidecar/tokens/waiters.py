@@ -19,7 +19,7 @@ class Waiters(Generic[T]):
         self._waiting: deque[tuple[float, asyncio.Future[T]]] = deque()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return sum(not future.done() for _, future in self._waiting)
 
     def join(self, deadline: float) -> asyncio.Future[T]:
         """A future that is answered by one of the methods below."""

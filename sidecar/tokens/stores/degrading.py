@@ -106,24 +106,28 @@ class DegradingStore:
         if self._store.salt != self.salt:
             self._memory.clear()  # sealed for the old salt, under names that follow from it
             self.salt = self._store.salt
-        for key in sorted(self._unsaved):
-            await self._bring(key)
+        while self._unsaved:
+            await self._bring(min(self._unsaved))
         was_down = self._failures > 0
         self.up, self._failures, self._retry_at = True, 0, NEVER
-        self._unsaved.clear()
         self._observer.store_up(up=True)
         if was_down:
             log.info("the token store is in use again")
 
     async def _bring(self, key: str) -> None:
         mine = self._memory.peek(key)
+        self._unsaved.discard(key)
         if mine is None:
             return
 
         def change(theirs: Record | None, _now: float) -> bytes | None:
             return mine.data if theirs is None or theirs.written < mine.written else None
 
-        await self._try("save", lambda: self._store.update(key, change, written=mine.written))
+        try:
+            await self._try("save", lambda: self._store.update(key, change, written=mine.written))
+        except StoreError:
+            self._unsaved.add(key)
+            raise
 
     async def _try(self, operation: StoreOperation, work: Callable[[], Awaitable[T]]) -> T:
         try:

@@ -22,7 +22,6 @@ import fcntl
 import os
 import secrets
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -301,7 +300,7 @@ class Records:
             self._unlink(temporary)
 
     def _sweep_temporaries(self) -> None:
-        now = time.time()  # files' times are the wall clock's
+        now = self._clock.wall()
         for name in self._names():
             if name.startswith(TEMPORARY):
                 with suppress(FileNotFoundError):
