@@ -14,7 +14,6 @@ HOT = (
     "exchange",
     "guard",
     "h1",
-    "memo",
     "policy",
     "pool",
     "table",

@@ -88,6 +88,7 @@ class Service:
         Raises:
             ListenError: an address cannot be bound.
         """
+        _log_warnings(self.settings)
         _raise_file_limit()
         await self._tokens.start()
         self._put_in_force(self.settings, self._credentials)
@@ -127,6 +128,7 @@ class Service:
                 for mistake in error.mistakes:
                     _log.error("configuration not reloaded, the old one stays in force", mistake=str(mistake))
                 return
+            _log_warnings(settings)
             for key in _needing_restart(self.settings, settings):
                 _log.warning("a changed setting takes effect at the next start only", key=key)
             configure_logging(settings.logging)
@@ -204,6 +206,11 @@ class Service:
             store_up=self._metrics.tokens.store_is_up,
         )
         return describe(self.settings, self._http, self._tokens.snapshot(), facts)
+
+
+def _log_warnings(settings: Settings) -> None:
+    for warning in settings.warnings:
+        _log.warning("the configuration has a weakness", what=str(warning))
 
 
 def _explain(error: OSError, url: str, proxied: bool) -> str:

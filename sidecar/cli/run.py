@@ -24,7 +24,7 @@ def command(config: Path | None) -> None:
     from sidecar.service import Service  # noqa: PLC0415
     from sidecar.telemetry.logs import configure_logging, install_hooks  # noqa: PLC0415
 
-    settings = load_settings(config)
+    settings = load_settings(config, show_warnings=False)
     configure_logging(settings.logging)
     install_hooks()
 

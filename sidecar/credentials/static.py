@@ -37,6 +37,10 @@ class NoAuthorizer:
         """See `Authorizer`."""
         return self._attachment
 
+    def renewed(self, attachment: Attachment) -> Attachment | None:  # noqa: ARG002 (the Protocol's signature)
+        """See `Authorizer`."""
+        return self.current()
+
     async def obtain(self) -> Attachment:
         """See `Authorizer`."""
         return self._attachment

@@ -30,6 +30,13 @@ class Authorizer(Protocol):
         """
         ...
 
+    def renewed(self, attachment: Attachment) -> Attachment | None:
+        """What to send instead of `attachment`, after a wait for a connection; mostly the same, and not counted again.
+
+        None: it has expired meanwhile; `obtain`.
+        """
+        ...
+
     async def obtain(self) -> Attachment:
         """Wait for a credential, at most `token_requests.max_wait`.
 

@@ -176,8 +176,8 @@ class Downstream(asyncio.Protocol):
     def _accept(self, line_bytes: bytes, block: bytes, rest: bytes) -> None:
         server = self.server
         table = server.table
-        line = table.line(line_bytes)
-        resolved = table.fields(block)
+        line = table.lines[line_bytes]
+        resolved = table.blocks[block]
         fields = resolved.fields
         if fields.chunked and not line.minor:
             raise BadRequestError("A transfer coding does not exist in HTTP/1.0.")
@@ -356,8 +356,15 @@ class Downstream(asyncio.Protocol):
             data, self._buffer = self._buffer, b""
             self.update_reading()
             self._read_head(data)
-            if self._half_closed and (self._reading_body or self._is_partial()):
-                self._cut_short()
+            if self._half_closed:
+                self._judge_rest()
+
+    def _judge_rest(self) -> None:
+        """The client has sent all that it will; what that leaves of a request is none."""
+        if self._reading_body or self._is_partial():
+            self._cut_short()
+        elif self.is_idle() and not self._buffer and not self._closing:
+            self._close_lingering()
 
     def refuse(self, error: Problem, *, close: bool = True, head_only: bool = False) -> None:
         """Answer with `error`; the connection goes on only where it is known that the next request follows."""

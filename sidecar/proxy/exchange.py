@@ -67,6 +67,7 @@ class Exchange:
     __slots__ = (
         "_answer",
         "_attachment",
+        "_backlog",
         "_body",
         "_body_bytes",
         "_body_done",
@@ -76,6 +77,7 @@ class Exchange:
         "_connection",
         "_held",
         "_lines",
+        "_queued",
         "_replayed",
         "_retried",
         "_reused",
@@ -99,6 +101,7 @@ class Exchange:
         self.status = 0
         self.started = client.server.clock.monotonic()
         self._connection: UpstreamConnection | None = None
+        self._queued = False
         self._reused = False
         self._retried = False
         self._replayed = False
@@ -109,6 +112,7 @@ class Exchange:
         self._task: asyncio.Task[None] | None = None
         self._body: list[bytes | memoryview] | None = []
         self._body_bytes = 0
+        self._backlog = 0
         self._body_done = False
         self._chunk_body = False
         self._sent = False
@@ -125,15 +129,17 @@ class Exchange:
         self._body_done = not body
         self._chunk_body = chunk_body
         self._upgrade = upgrade
-        if self.line.public or self.route.authorizer.current() is not None:
-            self._go("credential")
-            self._connect()
-        else:
-            self._run(self._obtain())
+        if not self.line.public:
+            self._attachment = self.route.authorizer.current()
+            if self._attachment is None:
+                self._run(self._obtain())
+                return
+        self._go("credential")
+        self._connect()
 
     async def _obtain(self) -> None:
         try:
-            await self.route.authorizer.obtain()
+            self._attachment = await self.route.authorizer.obtain()
         except Problem as error:
             self._fail(error)
         else:
@@ -155,6 +161,7 @@ class Exchange:
 
     def _connect(self, *, fresh: bool = False) -> None:
         connection = self.route.pool.acquire(self, fresh=fresh)
+        self._queued = connection is None
         if connection is None:
             # Twice: the time to connect, and as much to have one's turn.
             self._client.deadline = self._client.server.clock.monotonic() + 2 * self.route.timeouts.connect
@@ -167,7 +174,9 @@ class Exchange:
         line = self.line
         request = [line.start, *self._lines]
         if not line.public:
-            attachment = self._attachment = self.route.authorizer.current()
+            attachment = self._attachment
+            if self._queued and attachment is not None:
+                attachment = self._attachment = self.route.authorizer.renewed(attachment)
             if attachment is None:
                 self.route.pool.release(connection)
                 self._go("expired")
@@ -326,7 +335,7 @@ class Exchange:
         if not done:
             assert self._connection is not None
             self._connection.pause(paused=True)
-        elif self._body_done:
+        else:
             # It ends here for the upstream, who may close now: that is no fault of the answer's.
             self._let_go(reusable=answer.reusable)
         self._run(self._replace(attachment))
@@ -336,7 +345,7 @@ class Exchange:
         assert self._held is not None
         answer, before, _ = self._held
         self._held = answer, before + pieces, done
-        if done and self._body_done:
+        if done:
             self._let_go(reusable=answer.reusable)
 
     async def _replace(self, refused: Attachment) -> None:
@@ -352,6 +361,7 @@ class Exchange:
             self._keep(held)
             return
         self._let_go(reusable=held is not None and held[2] and held[0].reusable)
+        self._attachment = replacement
         self._replayed = True
         self.route.stats.retries["token_refused"] += 1
         self._go("replaced")
@@ -435,10 +445,12 @@ class Exchange:
     def upstream_paused(self, *, paused: bool) -> None:
         """See `upstream.Listener`."""
         self._client.upstream_is_full = paused
+        self._backlog = self._unsent()
         self._client.update_reading()
 
     def client_paused(self, *, paused: bool) -> None:
         """The client takes no more for now, or does again."""
+        self._backlog = self._unsent()
         if self._connection is not None and self._held is None:
             self._connection.pause(paused=paused)
 
@@ -447,16 +459,29 @@ class Exchange:
         if self.stage == TUNNEL:
             self._end_tunnel("client")
 
+    def _unsent(self) -> int:
+        """Bytes that wait in our buffers for either side to take them."""
+        connection = self._connection
+        upstream = connection.transport.get_write_buffer_size() if connection is not None else 0
+        return upstream + self._client.transport.get_write_buffer_size()
+
+    def _moves(self) -> bool:
+        """Whether a slow peer took something of what waits for it since the last look: slow is not idle."""
+        before, self._backlog = self._backlog, self._unsent()
+        return 0 < self._backlog < before
+
     def expired(self) -> None:
         """A time limit is over."""
-        if self.stage == CONNECTION:
+        if self._moves():
+            self._client.deadline = self._client.server.clock.monotonic() + self.route.timeouts.idle
+        elif self.stage == CONNECTION:
             if self.route.pool.is_full():
                 self._fail(pool.overloaded())
             else:
                 self._fail(UpstreamUnreachableError("The upstream did not accept a connection in time."))
         elif self.stage == TUNNEL:
             self._end_tunnel("sidecar")
-        elif self.stage == ANSWER and not self._body_done:
+        elif self.stage == ANSWER and not self._body_done and not self._client.upstream_is_full:
             self._client.body_timed_out()
         else:
             self._fail(UpstreamTimeoutError("The upstream did not answer in time."))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from sidecar.errors import BadRequestError, UnsupportedError, UpstreamProtocolError
-from sidecar.proxy.memo import memoised
+from sidecar.proxy.memo import Memo
 
 _TCHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 # RFC 9110, 5.5, and stricter than its robustness clause: no control character but HTAB.
@@ -150,7 +150,7 @@ def request_fields(block: bytes) -> RequestFields:
     lines = block.split(b"\r\n")
     lines.pop()
     for line in lines:
-        field = request_field(line)
+        field = _request_fields[line]
         name, value, end_to_end = field
         if end_to_end:
             kept.append(line)
@@ -159,9 +159,9 @@ def request_fields(block: bytes) -> RequestFields:
         elif name == b"host":
             hosts += 1
         values[name] = values[name] + b", " + value if name in values else value
-    connection = _options(values[b"connection"]) if b"connection" in values else _NO_OPTIONS
+    connection = _connection_options[values[b"connection"]] if b"connection" in values else _NO_OPTIONS
     if connection - _PERSISTENCE:
-        kept = [line for line in kept if request_field(line).name not in connection]
+        kept = [line for line in kept if _request_fields[line].name not in connection]
     if hosts != 1:
         raise BadRequestError("A request has exactly one Host; this one has " + ("several." if hosts else "none."))
     host = host_name(values[b"host"])
@@ -211,15 +211,15 @@ def response_fields(block: bytes) -> ResponseFields:
     lines = block.split(b"\r\n")
     lines.pop()
     for line in lines:
-        field = response_field(line)
+        field = _response_fields[line]
         if field.end_to_end:
             kept.append(line)
         else:
             special.setdefault(field.name, []).append(field)
     named = special.get(b"connection")
-    connection = _options(b",".join(field.value for field in named)) if named else _NO_OPTIONS
+    connection = _connection_options[b",".join(field.value for field in named)] if named else _NO_OPTIONS
     if connection - _PERSISTENCE:
-        kept = [line for line in kept if response_field(line).name not in connection]
+        kept = [line for line in kept if _response_fields[line].name not in connection]
     locations = special.get(b"location", [])
     if len(locations) > 1:
         raise UpstreamProtocolError("The upstream's answer has more than one Location.")
@@ -274,8 +274,8 @@ def _response_field(line: bytes) -> Field:
     return Field(name, match[2].strip(b" \t"), name not in _NOT_RETURNED)
 
 
-request_field = memoised(_request_field)
-response_field = memoised(_response_field)
+_request_fields = Memo(_request_field)
+_response_fields = Memo(_response_field)
 
 
 def _framing(fields: list[Field], error: _Error) -> tuple[int | None, bool]:
@@ -297,10 +297,12 @@ def _framing(fields: list[Field], error: _Error) -> tuple[int | None, bool]:
     return int(lengths[0]), False
 
 
-@memoised
 def _options(connection: bytes) -> frozenset[bytes]:
     """The options that `Connection` names, in lower case."""
     return frozenset(option.strip(b" \t") for option in connection.lower().split(b",")) - {b""}
+
+
+_connection_options = Memo(_options)
 
 
 def _why_request_line(line: bytes) -> str:

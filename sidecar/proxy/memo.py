@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TypeVar
 
 ENTRIES = 2048
 BYTES = 1024
 """Longer arguments are rare and never kept: what a hostile peer can make us keep is bounded by both."""
 
-_T = TypeVar("_T")
+T = TypeVar("T")
 
 
-def memoised(function: Callable[[bytes], _T]) -> Callable[[bytes], _T]:
-    """`function` with a bounded memory for short arguments; what it raises is not remembered."""
-    cached = lru_cache(ENTRIES)(function)
+class Memo(dict[bytes, T]):
+    """`memo[data]` is `function(data)`, and a plain dictionary look-up where it was asked for before.
 
-    def call(data: bytes) -> _T:
-        return cached(data) if len(data) <= BYTES else function(data)
+    What the function raises is not remembered. A full memory is forgotten as a whole: what matters is back at once.
+    """
 
-    return call
+    def __init__(self, function: Callable[[bytes], T]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, data: bytes) -> T:
+        value = self._function(data)
+        if len(data) <= BYTES:
+            if len(self) >= ENTRIES:
+                self.clear()
+            self[data] = value
+        return value

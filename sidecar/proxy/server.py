@@ -25,11 +25,10 @@ from sidecar.proxy.guard import Guard
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.table import CompiledRoute, ResolvedLine, Table
 from sidecar.proxy.upstream import UpstreamConnection
-from sidecar.telemetry.http import HttpStats
+from sidecar.telemetry.http import UNROUTED, HttpStats
 
 _SWEEP_SECONDS = 0.25
 _BACKLOG = 4096
-_UNROUTED = "-"
 _MAX_REFUSED = 256
 _SERVER_ERROR_FROM = 400
 
@@ -77,7 +76,7 @@ class ProxyServer:
         self._max_connections = limits.connections
         self._access = settings.logging.access
         old = self.table
-        self.stats.route(_UNROUTED)
+        self.stats.route(UNROUTED)
         routes = [self._compile(r, authorizers[r.name], contexts.get(r.name, _plain)) for r in settings.routes]
         self.table = Table(routes, _guard(settings))
         for route in old.routes:
@@ -177,7 +176,7 @@ class ProxyServer:
 
     def count_refusal(self, error: Problem, line: ResolvedLine | None = None) -> None:
         """A request that was answered without an exchange."""
-        name = line.route.name if line is not None and line.route is not None else _UNROUTED
+        name = line.route.name if line is not None and line.route is not None else UNROUTED
         label = line.label if line is not None else "other"
         self.stats.route(name).finished(label, error.status, "sidecar", 0.0)
         if self._access != "none":

@@ -16,7 +16,7 @@ from sidecar.errors import BadRequestError, ForbiddenByPolicyError, NoRouteError
 from sidecar.proxy import h1
 from sidecar.proxy.authorizer import Authorizer
 from sidecar.proxy.guard import Guard
-from sidecar.proxy.memo import memoised
+from sidecar.proxy.memo import Memo
 from sidecar.proxy.policy import RuleSet
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.target import localize, match_prefix, parse
@@ -46,7 +46,7 @@ class CompiledRoute:
         "pool",
         "prefix",
         "public",
-        "response_start",
+        "response_starts",
         "settings",
         "stats",
         "timeouts",
@@ -68,13 +68,18 @@ class CompiledRoute:
         host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
         spellings = {upstream.origin, f"{upstream.scheme}://{host}:{upstream.port}"}
         self._origins = frozenset(origin.lower().encode() for origin in spellings)
-        self.response_start = memoised(self._response_start)
+        self.response_starts = Memo(self.response_start)
 
     def upstream_start(self, method: bytes, rest: bytes, query: bytes) -> bytes:
         """The request line and the Host line that the upstream gets."""
         return method + b" " + (self._base + rest or b"/") + query + self._tail
 
-    def _response_start(self, block: bytes) -> ResponseStart:
+    def response_start(self, block: bytes) -> ResponseStart:
+        """Resolve a response's fields; hot callers ask `response_starts`, the memory of this.
+
+        Raises:
+            UpstreamProtocolError: they are no fields.
+        """
         fields = h1.response_fields(block)
         lines = fields.kept
         if fields.location is not None:
@@ -120,10 +125,15 @@ class Table:
         self.routes = tuple(routes)
         self.guard = guard
         self._prefixes = sorted(((r.prefix, r) for r in self.routes), key=lambda pair: len(pair[0]), reverse=True)
-        self.line = memoised(self._line)
-        self.fields = memoised(self._fields)
+        self.lines = Memo(self.line)
+        self.blocks = Memo(self.fields)
 
-    def _line(self, line: bytes) -> ResolvedLine:
+    def line(self, line: bytes) -> ResolvedLine:
+        """Resolve a request line; hot callers ask `lines`, the memory of this.
+
+        Raises:
+            BadRequestError, UnsupportedError: it is none that is served.
+        """
         request = h1.request_line(line)
         target = parse(request.target)
         route: CompiledRoute | None = None
@@ -154,7 +164,12 @@ class Table:
             problem=problem,
         )
 
-    def _fields(self, block: bytes) -> ResolvedFields:
+    def fields(self, block: bytes) -> ResolvedFields:
+        """Resolve a request's fields; hot callers ask `blocks`, the memory of this.
+
+        Raises:
+            BadRequestError: they are no fields.
+        """
         fields = h1.request_fields(block)
         authority = fields.values[b"host"]
         return ResolvedFields(fields, self.guard.refusal(fields.host, authority, fields.values))

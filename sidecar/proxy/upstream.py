@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, cast
 
+import msgspec
+
 from sidecar.errors import Problem, UpstreamProtocolError
 from sidecar.proxy import h1, transport
 from sidecar.proxy.chunked import ChunkedDecoder, ChunkedError
-from sidecar.proxy.memo import memoised
+from sidecar.proxy.memo import Memo
 from sidecar.proxy.table import CompiledRoute, ResponseStart
 
 _MAX_INFORMATIONAL = 32
 _NO_BODY = frozenset({204, 304})
 _SWITCHING, _OK, _NO_CONTENT = 101, 200, 204
 
-_status_line = memoised(h1.status_line)
+_status_lines = Memo(h1.status_line)
 
 
 class Listener(Protocol):
@@ -185,13 +187,13 @@ class UpstreamConnection(asyncio.Protocol):
         elif self._read == self._read_tunnel:
             listener.tunnel_ended()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
+    def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._lost = True
         listener = self.listener
         if listener is None:
             self._route.pool.lost(self)
-        elif self._read == self._read_tunnel:
+        elif self._read == self._read_tunnel and exc is None:
             listener.tunnel_ended()
         elif not self._answering and not self._buffer:
             listener.upstream_lost()
@@ -226,8 +228,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._buffer = data
             return
         line_end = data.find(b"\r\n")
-        minor, status, reason = _status_line(data[:line_end])
-        start = self._route.response_start(data[line_end + 2 : end + 2])
+        minor, status, reason = _status_lines[data[:line_end]]
+        start = self._route.response_starts[data[line_end + 2 : end + 2]]
         rest = data[end + 4 :]
         if status < _OK:
             self._read_informational(status, reason, start, rest)
@@ -265,6 +267,10 @@ class UpstreamConnection(asyncio.Protocol):
         if self._head_only or answer.status in _NO_BODY:
             if answer.status == _NO_CONTENT and (fields.chunked or fields.content_length):
                 raise UpstreamProtocolError("The upstream's 204 answer announces a body.")
+            if answer.status == _NO_CONTENT and fields.content_length == 0:
+                # A 204 has no length (RFC 9110, 8.6); the line is always the last.
+                lines = answer.start.lines.removesuffix(b"Content-Length: 0\r\n")
+                answer.start = msgspec.structs.replace(answer.start, lines=lines)
             self._no_more(rest)
             listener.answered(answer, [], done=True)
         elif fields.chunked:

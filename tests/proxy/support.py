@@ -23,6 +23,7 @@ from sidecar.config.settings import (
     Upstream,
 )
 from sidecar.errors import Problem
+from sidecar.proxy.connect import Explain
 from sidecar.proxy.server import ProxyServer
 from sidecar.telemetry.http import HttpStats
 
@@ -48,6 +49,9 @@ class FakeAuthorizer:
 
     def current(self) -> FakeAttachment | None:
         return self.versions[0] if self.ready and self.versions else None
+
+    def renewed(self, attachment: FakeAttachment) -> FakeAttachment | None:
+        return self.current()
 
     async def obtain(self) -> FakeAttachment:
         self.events.append(("obtain",))
@@ -151,6 +155,7 @@ async def running_proxy(
     contexts: Mapping[str, ssl.SSLContext | None] | None = None,
     listen: Path | None = None,
     clock: Clock | None = None,
+    explain: Explain | None = None,
     **changes: Any,
 ) -> AsyncIterator[RunningProxy]:
     """A proxy on a free port of 127.0.0.1, or on a Unix socket; `changes` are to the `Settings`."""
@@ -158,7 +163,8 @@ async def running_proxy(
     if listen is not None:
         changes["listen"] = UnixAddress(listen)
     configuration = settings(*routes, **changes)
-    server = ProxyServer(stats=HttpStats(), clock=clock or SystemClock())
+    told = {} if explain is None else {"explain": explain}
+    server = ProxyServer(stats=HttpStats(), clock=clock or SystemClock(), **told)
     server.configure(configuration, made, {name: lambda c=context: c for name, context in (contexts or {}).items()})
     address = await server.start(configuration.listen)
     try:

@@ -8,29 +8,29 @@ import tracemalloc
 import pytest
 
 from sidecar.proxy import h1
-from sidecar.proxy.memo import memoised
+from sidecar.proxy.memo import Memo
 
 
 def test_short_arguments_are_remembered() -> None:
     """The second time costs no call."""
     calls: list[bytes] = []
 
-    @memoised
     def length(data: bytes) -> int:
         calls.append(data)
         return len(data)
 
-    assert [length(b"a"), length(b"a"), length(b"bc")] == [1, 1, 2]
+    lengths = Memo(length)
+    assert [lengths[b"a"], lengths[b"a"], lengths[b"bc"]] == [1, 1, 2]
     assert calls == [b"a", b"bc"]
 
 
 def test_long_arguments_are_not() -> None:
     """What a client can make large is computed anew each time."""
     calls: list[bytes] = []
-    call = memoised(calls.append)
+    call = Memo(calls.append)
     long = b"x" * 60_000
-    call(long)
-    call(long)
+    call[long]
+    call[long]
     assert len(calls) == 2
 
 
@@ -38,14 +38,14 @@ def test_errors_are_not_remembered() -> None:
     """A refusal holds no memory; it is found again each time."""
     calls: list[bytes] = []
 
-    @memoised
     def refuse(data: bytes) -> None:
         calls.append(data)
         raise ValueError
 
+    refusals = Memo(refuse)
     for _ in range(2):
         with pytest.raises(ValueError, match=r"^$"):
-            refuse(b"a")
+            refusals[b"a"]
     assert calls == [b"a", b"a"]
 
 
@@ -56,11 +56,11 @@ def test_entries_are_bounded() -> None:
     class Result:
         pass
 
-    @memoised
     def make(data: bytes) -> Result:
         return Result()
 
-    kept = [id(make(b"%d" % n)) for n in range(20_000)]
+    made = Memo(make)
+    kept = [id(made[b"%d" % n]) for n in range(20_000)]
     gc.collect()
     alive = sum(isinstance(thing, Result) for thing in gc.get_objects())
     assert len(kept) == 20_000

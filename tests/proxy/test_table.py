@@ -202,11 +202,12 @@ def test_routes_do_not_share_memory() -> None:
 def test_memory_gives_the_same_answer() -> None:
     """A remembered line or block is the one that was parsed."""
     routes = table(OPERATE)
-    assert routes.line(b"GET /operate/a HTTP/1.1") is routes.line(b"GET /operate/a HTTP/1.1")
-    first = routes.fields(HOST)
+    assert routes.lines[b"GET /operate/a HTTP/1.1"] is routes.lines[b"GET /operate/a HTTP/1.1"]
+    first = routes.blocks[HOST]
+    assert routes.blocks[HOST] is first
     assert routes.fields(HOST).fields == first.fields
     long = b"GET /operate/" + b"a" * 5000 + b" HTTP/1.1"
-    assert routes.line(long) == routes.line(long)
+    assert routes.lines[long] == routes.line(long)
 
 
 def test_refusals_are_found_again() -> None:
