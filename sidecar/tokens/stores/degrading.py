@@ -1,7 +1,8 @@
 """A store that cannot fail: where the configured one does, this process goes on with its own memory.
 
 What the store said last is kept in memory, so that budgets, cool-downs, quarantines and tokens go on. The store is
-tried again after a while; what was written meanwhile is brought to it where it holds nothing younger.
+tried again after a while, whether anybody asks for it or not; what was written meanwhile is brought to it where it
+holds nothing younger.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final, TypeVar
 import structlog
 
 from sidecar.clock import Clock
+from sidecar.tokens.alarm import Alarm
 from sidecar.tokens.observer import StoreOperation, TokenObserver
 from sidecar.tokens.shared import NEVER
 from sidecar.tokens.stores.base import Lease, Record, Store, StoreError, Update
@@ -42,6 +44,8 @@ class DegradingStore:
         self._retry_at = NEVER
         self._unsaved: set[str] = set()
         self._opening = asyncio.Lock()
+        self._again = Alarm(clock, self._try_again)
+        self._trying: asyncio.Task[bool] | None = None
 
     async def open(self) -> None:
         """Opens the store, or says why it is not used."""
@@ -85,6 +89,10 @@ class DegradingStore:
 
     async def close(self) -> None:
         """See `Store`."""
+        self._again.clear()
+        if self._trying is not None:
+            self._trying.cancel()
+            await asyncio.gather(self._trying, return_exceptions=True)
         await self._store.close()
 
     # --- up and down -------------------------------------------------------------------------------------------------
@@ -101,6 +109,10 @@ class DegradingStore:
             except StoreError:
                 return False
             return True
+
+    def _try_again(self) -> None:
+        """By itself: who has its tokens asks nothing of a store for an hour, and all that time nobody would share."""
+        self._trying = asyncio.get_running_loop().create_task(self._usable())
 
     async def _recover(self) -> None:
         if self._store.salt != self.salt:
@@ -152,6 +164,7 @@ class DegradingStore:
         self.up = False
         self._failures += 1
         self._retry_at = self._clock.boottime() + min(RETRY_MOST, RETRY_FIRST * 2.0 ** min(10, self._failures - 1))
+        self._again.set(self._retry_at)
 
     def _keep(self, key: str, record: Record | None) -> None:
         if record is not None and not record.damaged:
