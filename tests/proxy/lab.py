@@ -223,7 +223,7 @@ async def _nothing_stays() -> AsyncIterator[None]:
         assert _descriptors() <= descriptors
     finally:
         loop.set_exception_handler(None)
-    assert heard == []
+    assert heard == [], heard
 
 
 def _descriptors() -> int:
