@@ -24,6 +24,8 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 def request_head(data: bytes) -> None:
     """What the grammar accepts, a strict reader reads alike; what is forwarded has none of the client's credentials."""
     line, _, block = data.partition(b"\r\n")
+    if not data.endswith(b"\r\n"):
+        return  # the caller's part: a head is found by its end
     try:
         parsed = h1.request_line(line)
         fields = h1.request_fields(block)
@@ -44,6 +46,8 @@ def request_head(data: bytes) -> None:
 def response_head(data: bytes) -> None:
     """The same for answers."""
     line, _, block = data.partition(b"\r\n")
+    if not data.endswith(b"\r\n"):
+        return
     try:
         _, status, reason = h1.status_line(line)
         fields = h1.response_fields(block)
