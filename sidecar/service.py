@@ -17,8 +17,8 @@ from sidecar.admin.server import AdminServer
 from sidecar.admin.status import Status
 from sidecar.clock import Clock
 from sidecar.config.settings import Address, Settings
-from sidecar.credentials import connection_faults
 from sidecar.credentials.build import RouteCredentials, build
+from sidecar.credentials.reach import explain
 from sidecar.errors import ConfigurationError, ListenError
 from sidecar.proxy.authorizer import Authorizer
 from sidecar.proxy.guard import Guard
@@ -213,8 +213,8 @@ def _log_warnings(settings: Settings) -> None:
         _log.warning("the configuration has a weakness", what=str(warning))
 
 
-def _explain(error: OSError, url: str, proxied: bool) -> str:
-    return connection_faults.explain(error, url, proxied=proxied).sentence
+async def _explain(error: OSError, url: str, proxy: str | None) -> str:
+    return (await explain(error, url, proxy)).sentence
 
 
 def _admin_guard(settings: Settings) -> Guard:

@@ -16,7 +16,7 @@ from sidecar.config.settings import Route
 from sidecar.credentials import connection_faults, diagnosis, token_claims
 from sidecar.credentials.asking import Asker
 from sidecar.credentials.build import IssuerSource, RouteCredentials
-from sidecar.credentials.reach import Reached, reach, resolve, signed_by
+from sidecar.credentials.reach import Reached, explain, reach, resolve
 from sidecar.credentials.token_response import jwt_claims
 from sidecar.credentials.watched import Watched
 from sidecar.errors import GrantError, GrantRefusedError, Problem, SecretUnavailableError
@@ -122,12 +122,8 @@ class Checkup:
         return f"{reached.version}, certificate until {reached.expires:%Y-%m-%d}{soon}, signed by {reached.signed_by}"
 
     async def _told(self, place: _Place, check: Literal["tls", "connect"], error: OSError) -> Finding:
-        finding = self._fault(place, check, error)
-        if not isinstance(error, ssl.SSLCertVerificationError):
-            return finding
-        signer = await signed_by(place.url, place.proxy)
-        detail = finding.detail + (f" It is signed by: {signer}." if signer else "")
-        return Finding(place.subject, check, "failed", detail)
+        fault = await explain(error, place.url, place.proxy)
+        return Finding(place.subject, check, "failed", fault.sentence)
 
     def _fault(self, place: _Place, check: Literal["dns", "tls", "connect"], error: OSError) -> Finding:
         fault = connection_faults.explain(error, place.url, proxied=place.proxy is not None)

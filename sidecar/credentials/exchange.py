@@ -19,8 +19,7 @@ from aiohttp import hdrs
 from aiohttp_retry import ExponentialRetry, RetryClient
 from yarl import URL
 
-from sidecar.credentials import connection_faults
-from sidecar.credentials.reach import signed_by
+from sidecar.credentials.reach import explain
 from sidecar.credentials.verdict import Answer
 from sidecar.credentials.watched import Watched
 from sidecar.errors import GrantFailedError, GrantInterruptedError, SecretUnavailableError
@@ -161,12 +160,8 @@ class Exchange(Generic[T]):
             return await _answer(response)
 
     async def _fault(self, error: Exception) -> GrantFailedError:
-        fault = connection_faults.explain(error, self._line.url, proxied=self._line.proxy is not None)
-        sentence = fault.sentence
-        if fault.kind == "untrusted":
-            signer = await signed_by(self._line.url, self._line.proxy)
-            sentence += f" It is signed by: {signer}." if signer else ""
-        return (GrantInterruptedError if fault.transient else GrantFailedError)(sentence)
+        fault = await explain(error, self._line.url, self._line.proxy)
+        return (GrantInterruptedError if fault.transient else GrantFailedError)(fault.sentence)
 
 
 def _drop(response: aiohttp.ClientResponse) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,6 +17,8 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 from yarl import URL
 
+from sidecar.credentials import connection_faults
+from sidecar.credentials.connection_faults import Fault
 from sidecar.credentials.token_response import printable
 
 PATIENCE: Final = 3.0
@@ -74,6 +76,13 @@ async def signed_by(url: str, proxy: str | None = None) -> str | None:
     except (OSError, ValueError):
         return None
     return reached.signed_by if reached is not None else None
+
+
+async def explain(error: Exception, url: str, proxy: str | None) -> Fault:
+    """What `connection_faults` says of `error`, and who signed the certificate where that is what is not trusted."""
+    fault = connection_faults.explain(error, url, proxied=proxy is not None)
+    signer = await signed_by(url, proxy) if fault.kind == "untrusted" else None
+    return replace(fault, sentence=f"{fault.sentence} It is signed by: {signer}.") if signer else fault
 
 
 def _reached(tls: Any) -> Reached:

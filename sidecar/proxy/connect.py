@@ -7,21 +7,27 @@ import base64
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from urllib.parse import unquote, urlsplit
 
 import aiohappyeyeballs
 
 from sidecar.config.settings import Upstream
 from sidecar.errors import SecretUnavailableError, UpstreamUnreachableError
+from sidecar.proxy.tls import TlsLayer
 from sidecar.proxy.upstream import UpstreamConnection
 
 _NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, 5
 _MAX_CONNECT_ANSWER = 16 << 10
 
 Context = Callable[[], ssl.SSLContext | None]
-Explain = Callable[[OSError, str, bool], str]
-"""What an error says about connecting to a URL, as a sentence; the flag: through a forward proxy."""
+Explain = Callable[[OSError, str, str | None], Awaitable[str]]
+"""What an error says about connecting to a URL, through a forward proxy or none, as a sentence."""
+
+
+async def plainly(error: OSError, _url: str, _proxy: str | None) -> str:
+    """The system's own words: an `Explain` where there is no better."""
+    return str(error)
 
 
 class Connector:
@@ -51,17 +57,18 @@ class Connector:
         try:
             tls = self._tls()
             sock = await (self._through_proxy() if self._proxy else _open(upstream.host, upstream.port))
+            protocol = make()
             with _closing_on_error(sock):
-                server_hostname = upstream.host if tls is not None else None
-                _, protocol = await asyncio.get_running_loop().create_connection(
-                    make, sock=sock, ssl=tls, server_hostname=server_hostname
-                )
+                if tls is None:
+                    await asyncio.get_running_loop().create_connection(lambda: protocol, sock=sock)
+                else:
+                    await _shake_hands(sock, TlsLayer(protocol, tls, upstream.host))
         except SecretUnavailableError as error:
             raise UpstreamUnreachableError(f"No connection to the upstream: {error.detail}") from error
         except UnicodeError as error:
             raise UpstreamUnreachableError(f"{upstream.host} is no host name.") from error
         except OSError as error:
-            sentence = self._explain(error, upstream.origin, self._proxy is not None)
+            sentence = await self._explain(error, upstream.origin, self._proxy)
             raise UpstreamUnreachableError(f"No connection to the upstream: {sentence}") from error
         return protocol
 
@@ -91,6 +98,15 @@ class Connector:
                 code = status[1].decode("ascii", "replace") if len(status) > 1 else "no status"
                 raise ConnectionError(f"the forward proxy refused CONNECT with {code[:3]}")
         return sock
+
+
+async def _shake_hands(sock: socket.socket, layer: TlsLayer) -> None:
+    await asyncio.get_running_loop().create_connection(lambda: layer, sock=sock)
+    try:
+        await layer.established
+    except BaseException:
+        layer.raw.abort()
+        raise
 
 
 async def _open(host: str, port: int) -> socket.socket:

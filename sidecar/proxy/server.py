@@ -18,7 +18,7 @@ from sidecar.clock import Clock
 from sidecar.config.settings import Address, Route, Settings, TcpAddress, UnixAddress
 from sidecar.errors import Problem
 from sidecar.proxy.authorizer import Authorizer
-from sidecar.proxy.connect import Connector, Context, Explain
+from sidecar.proxy.connect import Connector, Context, Explain, plainly
 from sidecar.proxy.downstream import Downstream
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.guard import Guard
@@ -38,9 +38,7 @@ _log = structlog.get_logger(__name__)
 class ProxyServer:
     """See the module."""
 
-    def __init__(
-        self, *, stats: HttpStats, clock: Clock, explain: Explain = lambda error, _url, _proxied: str(error)
-    ) -> None:
+    def __init__(self, *, stats: HttpStats, clock: Clock, explain: Explain = plainly) -> None:
         self.stats = stats
         self.clock = clock
         self.draining = False

@@ -1,0 +1,218 @@
+"""TLS to upstreams, over a plain transport and OpenSSL's memory buffers.
+
+The event loops' own TLS loses the end of an answer whose sender is gone while reading is paused (uvloop: bytes;
+asyncio: an exception in a callback), and tells a close_notify from a bare FIN each in its way. Here both loops do the
+same: what was received is delivered, however late it is read; `eof_received` means close_notify (RFC 8446, 6.1), and a
+FIN without one is `connection_lost` without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Iterable
+from typing import Any, cast
+
+_READ_BYTES = 256 << 10
+
+
+class TlsTransport(asyncio.Transport):
+    """What the application's protocol sees."""
+
+    def __init__(self, layer: TlsLayer, raw: asyncio.Transport) -> None:
+        super().__init__()
+        self._layer = layer
+        self._raw = raw
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """See `asyncio.WriteTransport`."""
+        self._layer.send(data)
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """See `asyncio.WriteTransport`."""
+        self._layer.send(b"".join(list_of_data))
+
+    def close(self) -> None:
+        """Say goodbye (close_notify), flush, and end."""
+        self._layer.goodbye()
+        self._raw.close()
+
+    def abort(self) -> None:
+        """End at once."""
+        self._raw.abort()
+
+    def is_closing(self) -> bool:
+        """See `asyncio.BaseTransport`."""
+        return self._raw.is_closing()
+
+    def can_write_eof(self) -> bool:
+        """A half-closed TLS connection is more than most peers bear."""
+        return False
+
+    def pause_reading(self) -> None:
+        """See `asyncio.ReadTransport`."""
+        self._layer.pause()
+
+    def resume_reading(self) -> None:
+        """See `asyncio.ReadTransport`."""
+        self._layer.resume()
+
+    def is_reading(self) -> bool:
+        """See `asyncio.ReadTransport`."""
+        return not self._layer.paused
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """See `asyncio.WriteTransport`."""
+        self._raw.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        """See `asyncio.WriteTransport`."""
+        return self._raw.get_write_buffer_size()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """See `asyncio.BaseTransport`."""
+        return self._layer.tls if name == "ssl_object" else self._raw.get_extra_info(name, default)
+
+
+class TlsLayer(asyncio.Protocol):
+    """The plain transport's protocol: a client's TLS, with the application's protocol above it."""
+
+    raw: asyncio.Transport
+
+    def __init__(self, app: asyncio.Protocol, context: ssl.SSLContext, server_hostname: str) -> None:
+        self._app = app
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        self.established: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the server is known to be who it should be; else its exception says why not."""
+        self.paused = False
+        self._open = False
+        self._ended = False
+
+    # --- the plain transport's side ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self.raw = cast("asyncio.Transport", transport)
+        self._shake_hands()
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._incoming.write(data)
+        if self._open:
+            self._deliver()
+        else:
+            self._shake_hands()
+
+    def eof_received(self) -> None:
+        """See `asyncio.Protocol`: a FIN, which says nothing about TLS; the loss of the connection follows."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        if self._open:
+            self._open = False
+            self._app.connection_lost(exc)
+        elif not self.established.done():
+            self.established.set_exception(exc or ConnectionResetError("closed in the TLS handshake"))
+
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        if self._open:
+            self._app.pause_writing()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        if self._open:
+            self._app.resume_writing()
+
+    # --- the application's side ----------------------------------------------------------------------------------
+
+    def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Encrypt and write."""
+        if not data:
+            return
+        try:
+            self.tls.write(data)
+        except ssl.SSLError as error:
+            self._fail(error)
+        else:
+            self._flush()
+
+    def goodbye(self) -> None:
+        """Write a close_notify; the peer's own is not waited for."""
+        with contextlib.suppress(ssl.SSLError):
+            self.tls.unwrap()
+        self._flush()
+
+    def pause(self) -> None:
+        """Deliver nothing more for now; what was received stays encrypted where it is."""
+        self.paused = True
+        if not self.raw.is_closing():
+            self.raw.pause_reading()
+
+    def resume(self) -> None:
+        """Deliver again: first what is here."""
+        self.paused = False
+        asyncio.get_running_loop().call_soon(self._resume)
+
+    def _resume(self) -> None:
+        if self.paused or not self._open:
+            return
+        self._deliver()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if not self.paused and not self.raw.is_closing():
+            self.raw.resume_reading()
+
+    # --- TLS -----------------------------------------------------------------------------------------------------
+
+    def _shake_hands(self) -> None:
+        try:
+            self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+        except ssl.SSLError as error:
+            self._flush()  # the alert
+            if not self.established.done():
+                self.established.set_exception(error)
+            self.raw.close()
+        else:
+            self._flush()
+            self._open = True
+            self._app.connection_made(TlsTransport(self, self.raw))
+            if not self.established.done():
+                self.established.set_result(None)
+            self._deliver()
+
+    def _deliver(self) -> None:
+        """Decrypt and hand on, until nothing is left or the application pauses."""
+        while self._open and not self.paused and not self._ended and (self._incoming.pending or self.tls.pending()):
+            try:
+                data = self.tls.read(_READ_BYTES)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLZeroReturnError:
+                data = b""
+            except ssl.SSLError as error:
+                self._fail(error)
+                return
+            if data:
+                self._app.data_received(data)
+            else:
+                self._ended = True
+                self._app.eof_received()
+                self.raw.close()
+        self._flush()  # TLS has things of its own to say: a key update's answer, an alert
+
+    def _flush(self) -> None:
+        if self._outgoing.pending and not self.raw.is_closing():
+            self.raw.write(self._outgoing.read())
+
+    def _fail(self, error: Exception) -> None:
+        if self._open:
+            self._open = False
+            self.raw.abort()
+            self._app.connection_lost(error)
