@@ -6,6 +6,8 @@ import ssl
 
 import trustme
 
+from sidecar.credentials.reach import explain
+
 CA = trustme.CA()
 OTHER_CA = trustme.CA()
 

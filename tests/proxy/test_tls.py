@@ -14,38 +14,14 @@ from typing import Any, TypeVar
 import pytest
 import trustme
 
-from sidecar.credentials.reach import explain
+from tests.proxy.certificates import CA, OTHER_CA, client_context, server_context, told
 from tests.proxy.client import RawClient
 from tests.proxy.lab import Lab, echo, in_turn, lab, never, request, required, response, says, until, websocket
 from tests.proxy.origin import Answer, Connection, Origin
 from tests.proxy.strict import Message
 from tests.proxy.test_flow import BOUND, SIZE, digest, noise, stuck, upload, watched
 
-CA = trustme.CA()
-OTHER_CA = trustme.CA()
 T = TypeVar("T")
-
-
-def server_context(certificate: trustme.LeafCert | None = None, *, clients: trustme.CA | None = None) -> ssl.SSLContext:
-    """A server's, with a certificate for localhost; `clients` asks for a client certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    (certificate or CA.issue_cert("localhost")).configure_cert(context)
-    if clients is not None:
-        clients.configure_trust(context)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def client_context(ca: trustme.CA = CA) -> ssl.SSLContext:
-    """The route's."""
-    context = ssl.create_default_context()
-    ca.configure_trust(context)
-    return context
-
-
-async def told(error: OSError, url: str, proxy: str | None) -> str:
-    """As the service explains connection faults."""
-    return (await explain(error, url, proxy)).sentence
 
 
 def tls_lab(
