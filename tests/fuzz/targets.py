@@ -15,8 +15,8 @@ from tests.fuzz.wire import Upstream, Wire, cut, messages
 from tests.proxy.strict import Message, NotStrictError, Reader, parse_lines
 
 GONE = re.compile(
-    rb"(?i)(authorization|cookie2?|forwarded|connection|keep.alive|te|trailer|transfer.encoding|upgrade|host"
-    rb"|content.length|x-real-ip|proxy-.*|x-forwarded-.*)"
+    rb"(?i)(authorization|cookie2?|forwarded|connection|keep-alive|te|trailer|transfer-encoding|upgrade|host"
+    rb"|content-length|x-real-ip|proxy-.*|x-forwarded-.*)"
 )
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

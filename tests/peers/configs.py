@@ -22,14 +22,12 @@ http {{
   client_header_timeout 1s;
   client_body_timeout 1s;
   merge_slashes off;
-  underscores_in_headers on;
-  ignore_invalid_headers off;
   proxy_http_version 1.1;
   proxy_request_buffering off;
   proxy_buffering off;
   map $http_upgrade $up {{ default ""; "~*^websocket$" websocket; }}
   map $http_upgrade $hop {{ default ""; "~*^websocket$" upgrade; }}
-  map $http_origin $foreign_origin {{ default 1; "" 0; "http://$http_host" 0; }}
+  map "$http_origin|$http_host" $foreign_origin {{ default 1; "~^[|]" 0; "~^http://([^|]+)[|]\\1$" 0; }}
   map $http_sec_fetch_site $foreign_site {{ default 1; "" 0; none 0; same-origin 0; }}
   upstream origin {{ server 127.0.0.1:{origin}; keepalive 16; }}
   server {{ listen 127.0.0.1:{port} default_server; return 421; }}
@@ -199,6 +197,12 @@ def _route(prefix: str, base: str, token: str, authority: str) -> list[dict]:
     ]
 
 
+def _foreign(name: str, pattern: str) -> dict:
+    """403 where the field is there and does not match."""
+    header = {"name": name, "string_match": {"safe_regex": {"regex": pattern}}, "invert_match": True}
+    return {"match": {"prefix": "/", "headers": [header]}, "direct_response": {"status": 403}}
+
+
 def envoy(directory: Path, port: int, origin: int) -> list[str]:
     """The arguments after the program."""
     authority = f"127.0.0.1:{origin}"
@@ -211,9 +215,11 @@ def envoy(directory: Path, port: int, origin: int) -> list[str]:
         {"match": {"prefix": "/optimize"}, "direct_response": {"status": 403}},
         {"match": {"prefix": "/"}, "direct_response": {"status": 404}},
     ]
+    pattern = r"http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?"
+    foreign = [_foreign("origin", pattern), _foreign("sec-fetch-site", "none|same-origin")]
     local = ["localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*", "[::1]", "[::1]:*"]
     hosts = [
-        {"name": "local", "domains": local, "routes": routes},
+        {"name": "local", "domains": local, "routes": [*foreign, *routes]},
         {
             "name": "foreign",
             "domains": ["*"],
