@@ -181,6 +181,17 @@ class Entry:
         for alarm in (self._impatience, self._wake, self._lift):
             alarm.clear()
         self._waiters.fail(lambda: type(problem)(problem.detail, retry_after=problem.retry_after))
+        was_active, was_version = self._reported
+        self._reported = False, None
+        if was_active:
+            self.around.observer.quarantined(credential=self.credential, audience=self.audience, active=False)
+        if was_version is not None:
+            self.around.observer.token_expires(credential=self.credential, audience=self.audience, at=0.0)
+
+    def report_again(self) -> None:
+        """Where another entry of the same names was retired, what it took back is said anew."""
+        self._reported = False, None
+        self._report()
 
     @property
     def waiting(self) -> int:

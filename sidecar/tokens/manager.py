@@ -147,11 +147,14 @@ class TokenManager:
 
     def _forget_unused(self) -> None:
         used = {authorizer.entry for authorizer in self._authorizers}
-        for identity, entry in list(self._entries.items()):
-            if entry not in used:
-                del self._entries[identity]
-                self._keyring.forget(identity.secret)
-                entry.retire(TokenUnavailableError("This credential is not configured any more.", retry_after=1.0))
+        unused = {identity: entry for identity, entry in self._entries.items() if entry not in used}
+        for identity, entry in unused.items():
+            del self._entries[identity]
+            self._keyring.forget(identity.secret)
+            entry.retire(TokenUnavailableError("This credential is not configured any more.", retry_after=1.0))
+        if unused:
+            for entry in self._entries.values():
+                entry.report_again()
 
 
 class _Names:
