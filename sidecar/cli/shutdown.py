@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from sidecar.admin.client import get_status
-from sidecar.cli.support import config_option, find_running
+from sidecar.cli.support import config_option, find_running, seconds
 from sidecar.errors import SidecarError
 
 
@@ -26,9 +26,9 @@ class ShutdownError(SidecarError):
 @click.option(
     "--timeout",
     "-t",
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
-    help="How long to wait for its end.  [default: drain_timeout and 5 s]",
+    type=seconds,
+    metavar="TIME",
+    help="How long to wait for its end: seconds, or like 500ms, 2m.  [default: drain_timeout and 5 s]",
 )
 def command(config: Path | None, timeout: float | None) -> None:
     """End a running sidecar and wait for its end.

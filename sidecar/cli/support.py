@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from sidecar.config import Running, load, running
+from sidecar.config.leaves import parse_duration
+from sidecar.config.report import BadValueError
 from sidecar.config.settings import ClientCredentials, Credential, NoCredential, Settings, Tls
 from sidecar.errors import Mistake
 
@@ -20,6 +23,18 @@ CONFIG_HELP = (
     "The configuration; without it CAMUNDA_SIDECAR_CONFIG, /etc/camunda-sidecar/config.yaml, or Camunda's environment "
     "variables."
 )
+
+
+def seconds(text: str) -> float:
+    """A click type: a plain number of seconds, or a duration as the configuration has them: `30`, `1.5`, `2m`."""
+    with suppress(ValueError):
+        number = float(text)
+        if 0.0 <= number < float("inf"):
+            return number
+    try:
+        return parse_duration(text)
+    except BadValueError:
+        raise click.BadParameter(f"{text!r} is no time: write seconds, or like 500ms or 2m.") from None
 
 
 def config_option(function: AnyFunction) -> AnyFunction:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sidecar.cli.support import config_option, find_running
+from sidecar.cli.support import config_option, find_running, seconds
 from sidecar.config.settings import Address
 from sidecar.errors import SidecarError
 
@@ -18,7 +18,13 @@ INTERVAL = 0.1
 @click.command
 @config_option
 @click.option(
-    "--timeout", "-t", type=click.FloatRange(min=0), default=30.0, show_default=True, metavar="SECONDS", help="Give up."
+    "--timeout",
+    "-t",
+    type=seconds,
+    default="30s",
+    show_default=True,
+    metavar="TIME",
+    help="Give up after so long: seconds, or like 500ms, 2m.",
 )
 def command(config: Path | None, timeout: float) -> None:
     """Wait until a sidecar is ready, for scripts and start-up orders.
