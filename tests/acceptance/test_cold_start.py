@@ -1,0 +1,116 @@
+"""What a start costs the issuer: one token request an audience, spaced; a restart, none (DESIGN sections 3, 5)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import ExitStack
+from itertools import pairwise
+
+import aiohttp
+
+from tests.acceptance.peers import grants, peer, says
+from tests.acceptance.support import configuration, running
+
+MIN_INTERVAL = 1.25
+"""The documented default, in seconds."""
+
+
+def storm(*urls: str, times: int) -> Counter[int]:
+    """So many requests to each, all at once; the answers' codes."""
+
+    async def play() -> Counter[int]:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+            async def one(url: str) -> int:
+                async with session.get(url) as response:
+                    await response.read()
+                    return response.status
+
+            return Counter(await asyncio.gather(*(one(url) for url in urls for _ in range(times))))
+
+    return asyncio.run(play())
+
+
+def test_a_thousand_cold_requests_cost_one_token_request_for_each_audience(tmp_path):
+    """500 programs ask each of two cold APIs at once: two token requests, `min_interval` apart, and 1,000 answers."""
+    with peer(grants()) as issuer, peer(says(200, b"ok")) as upstream:
+        routes = {name: {"upstream": upstream.url} for name in ("operate", "optimize")}
+        with running(tmp_path, configuration(tmp_path, issuer.url + "/oauth/token", routes)) as sidecar:
+            urls = [f"http://{sidecar.address}/{name}/x" for name in routes]
+            assert storm(*urls, times=500) == {200: 1000}
+            assert sorted(request.form["audience"] for request in issuer.requests) == [
+                "operate.camunda.io",
+                "optimize.camunda.io",
+            ]
+            first, second = issuer.requests
+            assert MIN_INTERVAL - 0.05 <= second.at - first.at < MIN_INTERVAL + 1.0
+            assert Counter(request.bearer for request in upstream.requests) == {"token-1": 500, "token-2": 500}
+            assert sidecar.total("token_requests_total", outcome="success") == 2
+            assert sidecar.total("token_lookups_total", source="issuer") == 2
+            assert sidecar.total("token_lookups_total") == 1000
+            assert sidecar.total("http_requests_total", source="upstream", code="200") == 1000
+
+            # A restart finds both tokens where it left them.
+            assert sidecar.end() == 0
+        with running(tmp_path, configuration(tmp_path, issuer.url + "/oauth/token", routes)) as sidecar:
+            urls = [f"http://{sidecar.address}/{name}/x" for name in routes]
+            assert storm(*urls, times=5) == {200: 10}
+            assert len(issuer.requests) == 2
+            assert sidecar.total("token_lookups_total", source="store") >= 1
+            assert sidecar.total("token_requests_total") == 0
+
+
+def test_sidecars_on_one_store_share_tokens_and_budget(tmp_path):
+    """Three sidecars, two audiences, one directory: two token requests in all, `min_interval` apart."""
+    with peer(grants()) as issuer, peer(says(200, b"ok")) as upstream, ExitStack() as stack:
+        routes = {name: {"upstream": upstream.url} for name in ("operate", "optimize")}
+        sidecars = []
+        for name in ("a", "b", "c"):
+            (tmp_path / name).mkdir()
+            sidecars.append(
+                stack.enter_context(
+                    running(tmp_path / name, configuration(tmp_path, issuer.url + "/oauth/token", routes))
+                )
+            )
+        urls = [f"http://{sidecar.address}/{name}/x" for sidecar in sidecars for name in routes]
+        assert storm(*urls, times=20) == {200: 120}
+        assert len(issuer.requests) == 2
+        assert {request.bearer for request in upstream.requests} == {"token-1", "token-2"}
+        [gap] = [after.at - before.at for before, after in pairwise(issuer.requests)]
+        assert gap >= MIN_INTERVAL - 0.05
+
+
+def test_a_crash_loop_costs_one_token_request(tmp_path):
+    """Killed again and again with no time to say goodbye, it still asks once."""
+    with peer(grants()) as issuer, peer(says(200, b"ok")) as upstream:
+        settings = configuration(tmp_path, issuer.url + "/oauth/token", {"operate": {"upstream": upstream.url}})
+        for _ in range(3):
+            with running(tmp_path, settings) as sidecar:
+                assert sidecar.ask("/operate/x").status == 200
+                sidecar.process.kill()
+        assert len(issuer.requests) == 1
+
+
+def test_an_issuer_with_a_limit_of_its_own_is_not_held_back(tmp_path):
+    """`token_requests.issuers` frees an issuer that has no limit: four audiences cost no waiting."""
+    with peer(grants()) as issuer, peer(says(200, b"ok")) as upstream:
+        routes = {name: {"upstream": upstream.url} for name in ("operate", "optimize", "tasklist", "zeebe")}
+        limits = {"issuers": {issuer.url: {"min_interval": "0s"}}}
+        settings = configuration(tmp_path, issuer.url + "/oauth/token", routes, token_requests=limits)
+        with running(tmp_path, settings) as sidecar:
+            assert storm(*[f"http://{sidecar.address}/{name}/x" for name in routes], times=1) == {200: 4}
+            assert len(issuer.requests) == 4
+            assert issuer.requests[-1].at - issuer.requests[0].at < MIN_INTERVAL
+
+
+def test_no_token_is_requested_until_a_request_needs_one(tmp_path):
+    """Starting, probing and looking at it asks the issuer nothing; readiness does not need it."""
+    with peer(grants()) as issuer, peer(says(200, b"ok")) as upstream:
+        settings = configuration(tmp_path, issuer.url + "/t", {"optimize": {"upstream": upstream.url}})
+        with running(tmp_path, settings) as sidecar:
+            assert [sidecar.operate(path).status for path in ("/readyz", "/livez", "/status", "/metrics", "/")] == [
+                200
+            ] * 5
+            assert sidecar.ask("/optimize/api/readyz").status == 200  # public: it needs none
+            assert issuer.requests == []
