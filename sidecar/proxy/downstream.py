@@ -431,6 +431,12 @@ class Downstream(asyncio.Protocol):
         """Whether the buffer holds the beginning of a head; not: whole requests that wait for their turn."""
         return self._exchange is None and self._scanned > 0
 
+    def cut_off(self) -> None:
+        """The process ends and this request has not: say so where nothing was said yet, else end it abruptly."""
+        self._fault(DrainingError("This sidecar is shutting down.", retry_after=1.0))
+        if not self.transport.is_closing():
+            self.transport.close()
+
     def is_idle(self) -> bool:
         """Whether no request is under way."""
         return self._exchange is None

@@ -84,6 +84,7 @@ class Exchange:
         "_sent",
         "_task",
         "_upgrade",
+        "error",
         "line",
         "route",
         "stage",
@@ -109,6 +110,7 @@ class Exchange:
         self._answer: Answer | None = None
         self._held: Held | None = None
         self._broken: Problem | None = None
+        self.error: Problem | None = None
         self._task: asyncio.Task[None] | None = None
         self._body: list[bytes | memoryview] | None = []
         self._body_bytes = 0
@@ -495,6 +497,7 @@ class Exchange:
         if self.stage == DONE:
             return
         answered = self.stage in {BODY, TUNNEL}
+        self.error = error
         self._stop("failed")
         if answered:
             self._client.abort()

@@ -140,7 +140,7 @@ class ProxyServer:
             if connection.is_idle():
                 connection.transport.close()
             else:
-                connection.abort()
+                connection.cut_off()
         for route in self.table.routes:
             route.pool.shut_down()
         # One turn of the loop for the callbacks of what was closed.
@@ -188,7 +188,7 @@ class ProxyServer:
 
     def log_access(self, exchange: Exchange, source: str, seconds: float) -> None:
         """One line of the access log; the query may hold anything, and is left out."""
-        line = exchange.line
+        line, error = exchange.line, exchange.error
         _log.info(
             "request",
             route=exchange.route.name,
@@ -197,6 +197,7 @@ class ProxyServer:
             status=exchange.status,
             source=source,
             milliseconds=round(seconds * 1000, 1),
+            **({"code": error.code, "detail": error.detail} if error is not None else {}),
         )
 
     def report_crash(self, task: asyncio.Task[None]) -> None:
