@@ -19,6 +19,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import structlog
+import yaml
 
 from bench.tools import Toolbox
 from tests.peers import configs
@@ -28,7 +29,7 @@ from tests.proxy.corpus.world import World
 from tests.proxy.origin import Origin
 from tests.proxy.support import FakeAttachment, FakeAuthorizer, route, running_proxy
 
-BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"
+DIFFERENCES = Path(__file__).parents[1] / "proxy" / "corpus" / "differences.yaml"
 Arguments = Callable[[Path, int, int], list[str]]
 PEERS: dict[str, tuple[Arguments, Callable[[Toolbox], Path | None], list[str]]] = {
     "nginx": (configs.nginx, lambda tools: tools.debian("nginx", "nginx-light"), ["-v"]),
@@ -145,13 +146,34 @@ def _cell(counts: dict[tuple[str, str], int], category: str) -> str:
 
 
 def unsafe(results: dict[str, tuple[str, Verdicts]]) -> str:
-    """Markdown: what was unsafe, peer by peer."""
+    """Markdown: what was unsafe, peer by peer and category by category."""
     lines = []
     for name, (_, verdicts) in results.items():
-        found = [(case, what) for case, verdict, what in verdicts.differences if verdict == UNSAFE]
+        found: dict[str, list[str]] = {}
+        for case, verdict, _ in verdicts.differences:
+            if verdict == UNSAFE:
+                category, _, short = case.partition("/")
+                found.setdefault(category, []).append(f"`{short}`")
         if found:
-            lines += ["", f"{name}:", "", *(f"- `{case}`: {what.replace('|', chr(92) + '|')}" for case, what in found)]
+            lines += ["", f"Unsafe in {name}:", ""]
+            lines += [f"- {category}: {', '.join(cases)}" for category, cases in found.items()]
     return "\n".join(lines)
+
+
+def oracles() -> str:
+    """Markdown: where other parsers read otherwise."""
+    lines = ["| parser | | cases | why |", "| --- | --- | --- | --- |"]
+    for kind, entries in yaml.safe_load(DIFFERENCES.read_text(encoding="utf-8")).items():
+        for entry in entries:
+            cases = entry["cases"].replace("|", "\\|")
+            lines.append(f"| {entry['oracle']} | {entry['does']}, {kind} | `{cases}` | {entry['why']} |")
+    return "\n".join(lines)
+
+
+def between(page: str, marker: str, text: str) -> str:
+    """The page with `text` between the marker's two comments."""
+    begin, end = f"<!-- {marker}: begin -->", f"<!-- {marker}: end -->"
+    return f"{page.partition(begin)[0]}{begin}\n{text}\n{end}{page.partition(end)[2]}"
 
 
 async def main() -> int:
@@ -175,9 +197,8 @@ async def main() -> int:
     text = f"{table(results)}\n{unsafe(results)}"
     print(text)
     if options.write:
-        page = options.write.read_text(encoding="utf-8")
-        before, after = page.split(BEGIN)[0], page.split(END)[1]
-        options.write.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+        page = between(options.write.read_text(encoding="utf-8"), "peers", text)
+        options.write.write_text(between(page, "oracles", oracles()), encoding="utf-8")
     ours = results["camunda-sidecar"][1].differences
     return 1 if ours else 0
 

@@ -29,6 +29,13 @@ http {{
   map $http_upgrade $hop {{ default ""; "~*^websocket$" upgrade; }}
   map "$http_origin|$http_host" $foreign_origin {{ default 1; "~^[|]" 0; "~^http://([^|]+)[|]\\1$" 0; }}
   map $http_sec_fetch_site $foreign_site {{ default 1; "" 0; none 0; same-origin 0; }}
+  map $uri $token {{
+    default "";
+    /optimize/api/readyz "";
+    ~^/operate(/|$) "Bearer TOKEN-OPERATE";
+    ~^/console(/|$) "Bearer TOKEN-CONSOLE";
+    ~^/optimize(/|$) "Bearer TOKEN-OPTIMIZE";
+  }}
   upstream origin {{ server 127.0.0.1:{origin}; keepalive 16; }}
   server {{ listen 127.0.0.1:{port} default_server; return 421; }}
   server {{
@@ -37,6 +44,8 @@ http {{
     if ($foreign_origin) {{ return 403; }}
     if ($foreign_site) {{ return 403; }}
     proxy_set_header Host 127.0.0.1:{origin};
+    # Here only: a location with a proxy_set_header of its own would inherit none of these.
+    proxy_set_header Authorization $token;
     proxy_set_header Connection $hop;
     proxy_set_header Upgrade $up;
     proxy_set_header Cookie "";
@@ -56,19 +65,17 @@ http {{
     proxy_set_header X-Forwarded-Prefix "";
     proxy_hide_header Set-Cookie;
     client_max_body_size 0;
-    location = /operate {{ proxy_set_header Authorization "Bearer TOKEN-OPERATE"; proxy_pass http://origin/op/base; }}
-    location /operate/ {{ proxy_set_header Authorization "Bearer TOKEN-OPERATE"; proxy_pass http://origin/op/base/; }}
-    location = /console {{ proxy_set_header Authorization "Bearer TOKEN-CONSOLE"; proxy_pass http://origin/; }}
-    location /console/ {{ proxy_set_header Authorization "Bearer TOKEN-CONSOLE"; proxy_pass http://origin/; }}
+    location = /operate {{ proxy_pass http://origin/op/base; }}
+    location /operate/ {{ proxy_pass http://origin/op/base/; }}
+    location = /console {{ proxy_pass http://origin/; }}
+    location /console/ {{ proxy_pass http://origin/; }}
     location = /optimize/api/readyz {{
       limit_except GET {{ deny all; }}
-      proxy_set_header Authorization "";
       proxy_pass http://origin/opt/api/readyz;
     }}
     location /optimize/api/public/ {{
       client_max_body_size 1k;
       limit_except GET POST {{ deny all; }}
-      proxy_set_header Authorization "Bearer TOKEN-OPTIMIZE";
       proxy_pass http://origin/opt/api/public/;
     }}
     location = /op {{ proxy_pass http://origin/base; }}
@@ -112,10 +119,11 @@ frontend local
   acl site_ours req.fhdr(sec-fetch-site) -m str none same-origin
   http-request deny deny_status 403 if site_there !site_ours
 {gone}
-  http-request del-header ^X[-_]Forwarded[-_] -m reg
-  http-request del-header ^Proxy[-_] -m reg
+  http-request del-header ^x[-_]forwarded[-_] -m reg
+  http-request del-header ^proxy[-_] -m reg
   http-request del-header Upgrade unless {{ req.hdr(upgrade) -m str -i websocket }}
   http-request del-header TE
+  http-request del-header Keep-Alive
   http-response del-header Set-Cookie
   http-response del-header Sidecar-Error
   acl narrow path /optimize
@@ -139,8 +147,7 @@ backend none
 _BACKEND = """
 backend {name}
   http-reuse always
-  http-request set-path {base}%[path,regsub(^{prefix},)]
-  http-request set-path / if {{ path -m len 0 }}
+  http-request set-uri {base}%[pathq,regsub(^{prefix},{root})]
   http-request set-header Host 127.0.0.1:{origin}
   {token}
   server origin 127.0.0.1:{origin}
@@ -166,7 +173,8 @@ def haproxy(directory: Path, port: int, origin: int) -> list[str]:
     backends = [
         _BACKEND.format(
             name=name,
-            prefix=prefix,
+            prefix=prefix if base else f"{prefix}/?",
+            root="" if base else "/",
             base=base,
             origin=origin,
             token=f'http-request set-header Authorization "Bearer {token}"' if token else "",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from sidecar.config.settings import Limits, Timeouts
 from sidecar.proxy.downstream import Downstream
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.upstream import UpstreamConnection
+from tests.clients.upstream import Certificates
 from tests.proxy import faults
 from tests.proxy.client import RawClient
 from tests.proxy.faults import CHUNKED, GET, HEAD, POST, UNTIL_END, arrive
@@ -270,6 +271,36 @@ async def test_upstream_speaks_unasked(unasked: bytes) -> None:
         await running.origin.idle()
         running.origin.answer = faults.hangs_after(HEAD + b"0123456789")
         assert (await running.ask(GET)).body == b"0123456789"
+
+
+TLS_ENDS: dict[str, tuple[bytes, Callable[[Connection], None], str]] = {
+    "close-notify": (UNTIL_END + b"whole", Connection.finish, "200 whole"),
+    "no-close-notify": (UNTIL_END + b"whole", lambda connection: connection.transport.abort(), CUT),
+    "no-close-notify-in-length": (HEAD + b"12345", lambda connection: connection.transport.abort(), CUT),
+    "no-close-notify-in-chunk": (CHUNKED + b"a\r\n12345", lambda connection: connection.transport.abort(), CUT),
+    "no-close-notify-after-length": (
+        HEAD + b"0123456789",
+        lambda connection: connection.transport.abort(),
+        "200 0123456789",
+    ),
+    "reset": (UNTIL_END + b"whole", Connection.reset, CUT),
+}
+
+
+@pytest.mark.parametrize("name", TLS_ENDS)
+async def test_tls_ends_with_close_notify_alone(name: str) -> None:
+    """Over TLS a FIN can be anybody's: a body that ends with the connection is whole only after close_notify."""
+    raw, end, expected = TLS_ENDS[name]
+    certificates = Certificates()
+
+    async def answer(connection: Connection, _: Message) -> None:
+        await connection.send(raw)
+        await arrive()
+        end(connection)
+
+    origin = Origin(answer, tls=certificates.server)
+    async with lab(origin=origin, contexts={"app": certificates.client}) as running:
+        assert await seen_alone(running, GET) == expected
 
 
 # --- the client's side -----------------------------------------------------------------------------------------------

@@ -82,3 +82,9 @@ def answer_differences(oracle: str) -> Iterator[tuple[str, str]]:
 def test_answers(oracle: str) -> None:
     """Each difference in reading answers is explained in `corpus/differences.yaml`, and no more than that."""
     settle(oracle, answer_differences(oracle), DIFFERENCES["answers"])
+
+
+def test_the_differences_are_documented() -> None:
+    """docs/http.md tells each of them."""
+    page = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
+    assert [entry["why"] for entries in DIFFERENCES.values() for entry in entries if entry["why"] not in page] == []
