@@ -302,5 +302,6 @@ def test_what_is_not_configured_any_more_is_not_in_quarantine(tmp_path):
             sidecar.signal(signal.SIGHUP)
             sidecar.logged("configuration reloaded")
             assert sidecar.ask("/operate/x").status == 200
-            assert sidecar.metric("quarantined", credential="cluster", audience=AUDIENCE) == 0
-            assert sidecar.metric("token_expiry_timestamp_seconds", credential="cluster", audience=AUDIENCE) > time.time()
+            names = {"credential": "cluster", "audience": AUDIENCE}
+            assert sidecar.metric("quarantined", **names) == 0
+            assert sidecar.metric("token_expiry_timestamp_seconds", **names) > time.time()
