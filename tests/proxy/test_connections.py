@@ -410,3 +410,11 @@ async def test_an_upstream_restarts_under_load() -> None:
         await origin.start()
         answers = await asyncio.gather(*asking)
         assert [answer.body for answer in answers] == [b"/%d " % n for n in range(30)]
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "no-such-host.invalid"])
+async def test_a_name_that_leads_nowhere(host: str) -> None:
+    """502, at once for what is no name at all, and no dialling without end."""
+    async with lab(echo, upstream=lambda origin: f"http://{host}:{origin.port}") as it:
+        answer = await it.ask(request())
+        assert (answer.status, answer.value(b"sidecar-error")) == (502, b"upstream_unreachable")

@@ -317,6 +317,8 @@ async def test_no_answer(raw: bytes, what: str) -> None:
     "raw",
     [
         response(b"200 OK", body=b"hello")[:-1],
+        response(b"200 OK", body=b"hello") + b"more",
+        response(b"200 OK", CHUNKED, body=None) + b"5\r\nhello\r\n0\r\n\r\nmore",
         response(b"200 OK", CHUNKED, body=None) + b"5\r\nhel",
         response(b"200 OK", CHUNKED, body=None) + b"5\r\nhello\r\n",
         response(b"200 OK", CHUNKED, body=None) + b"5\r\nhello\r\n0\r\n",

@@ -25,6 +25,7 @@ from tests.proxy.lab import (
     request,
     required,
     response,
+    says,
     token,
     until,
     websocket,
@@ -182,6 +183,16 @@ async def test_close_ends_everything() -> None:
             assert not client.reset
         with pytest.raises(OSError):  # noqa: PT011 (the loops word it differently)
             await it.client()
+
+
+async def test_close_in_the_middle_of_an_answer() -> None:
+    """Abruptly: what was sent of it must not look whole."""
+    async with lab(says(response(b"200 OK", body=b"hello")[:-2])) as it, await it.client() as client:
+        await client.send([request()])
+        await until(lambda: client.raw)
+        await it.server.close()
+        await until(lambda: client.lost)
+        assert (client.reset, client.eof) == (True, False)
 
 
 async def test_close_during_a_dial() -> None:

@@ -196,6 +196,40 @@ async def test_refusal_that_is_cut_off_never_looks_whole() -> None:
         assert not any(message.status == 401 for message in client.reader.done)
 
 
+@pytest.mark.parametrize("replaced", [True, False])
+async def test_refusal_that_breaks_while_the_body_goes_on(replaced: bool) -> None:
+    """Its connection is lost while it is held, and bytes are still sent there: the replay has all of them."""
+    gate = asyncio.Event()
+
+    async def first_breaks(connection: Connection) -> None:
+        await head_of(connection)
+        if len(connection.origin.connections) == 1:
+            await connection.send(REFUSED[:-3])
+            await until(lambda: it.authorizer.events)
+            connection.reset()
+            return
+        await until(lambda: connection.raw.endswith(b"0\r\n\r\n"))
+        await connection.send(response(b"200 OK", body=b"%d" % connection.raw.count(b"x" * 10)))
+
+    versions = [token(1), token(2)] if replaced else [token(1)]
+    authorizer = FakeAuthorizer(versions=versions, gate=gate)
+    async with lab(greet=first_breaks, authorizer=authorizer) as it, await it.client() as client:
+        await client.send([request(b"POST", b"/app/x", b"Transfer-Encoding: chunked")])
+        await until(lambda: it.authorizer.events)
+        (downstream,) = it.server._connections
+        sent = 0
+        while downstream._exchange is not None and downstream._exchange._connection is not None:
+            await client.send([b"a\r\nxxxxxxxxxx\r\n"])
+            sent += 1
+        await client.send([b"0\r\n\r\n"])
+        gate.set()
+        answer = required(await client.final())
+        if replaced:
+            assert (answer.status, answer.body) == (200, b"%d" % sent)
+        else:
+            assert (answer.status, answer.value(b"sidecar-error")) == (502, b"upstream_protocol_error")
+
+
 # --- passed on -------------------------------------------------------------------------------------------------------
 
 

@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 import pytest
 import trustme
 
+from sidecar.errors import SecretUnavailableError
 from tests.proxy.certificates import CA, OTHER_CA, client_context, server_context, told
 from tests.proxy.client import RawClient
 from tests.proxy.lab import Lab, echo, in_turn, lab, never, request, required, response, says, until, websocket
 from tests.proxy.origin import Answer, Connection, Origin
 from tests.proxy.strict import Message
+from tests.proxy.support import settings
 from tests.proxy.test_flow import BOUND, SIZE, digest, noise, stuck, upload, watched
 
 T = TypeVar("T")
@@ -187,13 +189,15 @@ async def test_websocket_over_tls() -> None:
 class BareTls:
     """A TLS server over raw bytes, so that the test decides how it ends: with close_notify, with FIN alone, by RST."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
         self.connection = connection
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = server_context().wrap_bio(self._in, self._out, server_side=True)
+        context = server_context()
+        context.maximum_version = version
+        self._tls = context.wrap_bio(self._in, self._out, server_side=True)
         self._taken = 0
 
-    async def _do(self, call: Callable[[], T]) -> T:
+    async def _do(self, call: Callable[[], T], *, flush: bool = True) -> T:
         while True:
             try:
                 result = call()
@@ -205,16 +209,24 @@ class BareTls:
                 self._in.write(bytes(self.connection.raw[self._taken :]))
                 self._taken = len(self.connection.raw)
             else:
-                self._flush()
+                if flush:
+                    self._flush()
                 return result
 
     def _flush(self) -> None:
         if self._out.pending:
             self.connection.transport.write(self._out.read())
 
+    async def handshake(self, *, then_close: bool = False) -> None:
+        """Its last flight may have the goodbye in the same packet."""
+        await self._do(self._tls.do_handshake, flush=False)
+        if then_close:
+            self.close_notify()
+        self._flush()
+
     async def request(self) -> bytes:
         """The handshake, and a whole head."""
-        await self._do(self._tls.do_handshake)
+        await self.handshake()
         raw = b""
         while b"\r\n\r\n" not in raw:
             raw += await self._do(lambda: self._tls.read(65536))
@@ -334,6 +346,35 @@ async def test_a_reset_in_the_handshake() -> None:
     async with bare(greet) as it:
         answer = await it.ask(request())
         assert (answer.status, answer.value(b"sidecar-error")) == (502, b"upstream_unreachable")
+
+
+async def test_a_server_that_leaves_with_the_handshake() -> None:
+    """Its goodbye comes in the packet that makes the connection: found closed before anything is sent, 502."""
+
+    async def greet(connection: Connection) -> None:
+        tls = BareTls(connection, ssl.TLSVersion.TLSv1_2)
+        await tls.handshake(then_close=True)
+        connection.finish()
+
+    async with bare(greet) as it:
+        answer = await it.ask(request())
+        assert (answer.status, answer.value(b"sidecar-error")) == (502, b"upstream_unreachable")
+        await it.origin.idle()
+
+
+async def test_a_context_that_cannot_be_made() -> None:
+    """A client key that is gone: 502 that names the file, and no dialling without end."""
+
+    def broken() -> ssl.SSLContext:
+        raise SecretUnavailableError("The secret file /run/key cannot be read: No such file or directory.")
+
+    async with tls_lab() as it:
+        it.server.configure(settings(it.server.table.routes[0].settings), {"app": it.authorizer}, {"app": broken})
+        it.pools.append(it.pool)
+        answer = await it.ask(request())
+        assert (answer.status, answer.value(b"sidecar-error")) == (502, b"upstream_unreachable")
+        assert b"/run/key" in answer.body
+        assert it.origin.connections == []
 
 
 async def test_a_connection_that_ended_while_idle() -> None:
