@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import pairwise
 
 import aiohttp
+import pytest
 
-from tests.acceptance.peers import grants, peer, says
+from tests.acceptance.peers import Hang, grants, peer, refuses, says
 from tests.acceptance.support import configuration, running
 
 MIN_INTERVAL = 1.25
@@ -114,3 +118,48 @@ def test_no_token_is_requested_until_a_request_needs_one(tmp_path):
             ] * 5
             assert sidecar.ask("/optimize/api/readyz").status == 200  # public: it needs none
             assert issuer.requests == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "attempts"),
+    [(refuses(), 502, 1), (says(429, Retry_After="30"), 503, 1), (says(500), 503, 3)],
+    ids=["refused", "throttled", "failing"],
+)
+def test_an_error_is_shared_by_all_that_wait(tmp_path, answer, status, attempts):
+    """Three hundred clients of a deleted key, of a throttling or a failing issuer: a few requests, 300 answers."""
+    with peer(answer) as issuer, peer(says(200, b"ok")) as upstream:
+        limits = {"min_interval": "0s", "max_wait": "4s"}
+        settings = configuration(
+            tmp_path, issuer.url + "/t", {"operate": {"upstream": upstream.url}}, token_requests=limits
+        )
+        with running(tmp_path, settings) as sidecar:
+            assert storm(f"http://{sidecar.address}/operate/x", times=300) == {status: 300}
+            assert len(issuer.requests) <= attempts
+            assert upstream.requests == []
+
+
+def test_a_stopped_process_delays_the_others_by_their_patience_and_no_more(tmp_path):
+    """Whoever asks for the token is stopped (SIGSTOP): another on the same store gets one within `max_wait`."""
+    hang = Hang(grants("never-used"))
+    with peer(hang) as issuer, peer(says(200, b"ok")) as upstream, ExitStack() as stack:
+        limits = {"min_interval": "0s", "max_wait": "4s"}
+        settings = configuration(
+            tmp_path, issuer.url + "/t", {"operate": {"upstream": upstream.url}}, token_requests=limits
+        )
+        sidecars = []
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            sidecars.append(stack.enter_context(running(tmp_path / name, settings)))
+        holder, other = sidecars
+        pool = stack.enter_context(ThreadPoolExecutor())
+        lost = pool.submit(holder.ask, "/operate/x")
+        hang.wait_for_one()
+        holder.signal(signal.SIGSTOP)
+        issuer.behaviour = grants("of-the-other")
+        begun = time.monotonic()
+        assert other.ask("/operate/x").status == 200
+        assert time.monotonic() - begun < 4.5
+        assert [request.bearer for request in upstream.requests] == ["of-the-other"]
+        holder.signal(signal.SIGCONT)
+        hang.release.set()
+        assert lost.result(30).status == 200
