@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -97,6 +98,7 @@ class Service:
         self._spawn(self._watch_secrets())
         self._readiness.done(_LISTENERS)
         self._metrics.config.loaded()
+        gc.freeze()  # what is here stays for good: the collector need not look at it again and again
         _log.info("ready", listen=str(self.listen), admin=str(self.admin.address), routes=len(self.settings.routes))
 
     async def close(self) -> None:

@@ -21,7 +21,6 @@ from sidecar.errors import SecretUnavailableError
 
 LIFETIME: Final = 300
 """Seconds; Entra ID takes at most ten minutes."""
-TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 ALGORITHMS: Final = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "ES256K", "EdDSA", "Ed25519"}

@@ -7,11 +7,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Final
 from urllib.parse import quote_plus, urlencode
 
 from sidecar.clock import Clock
 from sidecar.config.settings import ClientCredentials
-from sidecar.credentials import assertion
 from sidecar.credentials.exchange import FORM, Ask, Exchange, Line, Message
 from sidecar.credentials.held import ClientKey
 from sidecar.credentials.verdict import Answer, Asked, judge
@@ -21,6 +21,9 @@ from sidecar.secret import Secret
 from sidecar.tokens.grant import AttemptGate, Grant
 
 _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
+
+ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+"""RFC 7523, 2.2."""
 
 
 class ClientCredentialsSource:
@@ -103,7 +106,7 @@ def token_request(settings: ClientCredentials, audience: str | None, key: Client
             del fields["client_id"]
             headers["Authorization"] = basic_authorization(settings.client_id, secret)
         case "private_key_jwt":
-            fields["client_assertion_type"] = assertion.TYPE
+            fields["client_assertion_type"] = ASSERTION_TYPE
             fields["client_assertion"] = _assertion(settings, key, now)
         case "tls":  # RFC 8705, 2: the connection's certificate says it
             pass

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from sidecar.clock import Clock
 from sidecar.config.settings import Basic, ClientCredentials, SessionLogin, StaticToken
-from sidecar.credentials import assertion, static, tls
+from sidecar.credentials import static, tls
 from sidecar.credentials.secret_line import read_line
 from sidecar.credentials.static import StaticAttachment
 from sidecar.credentials.watched import Watched
 from sidecar.secret import Secret, SecretSource
+
+if TYPE_CHECKING:
+    from sidecar.credentials.assertion import Signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class ClientKey:
     """What proves the client's identity now: its secret and, for `private_key_jwt`, what signs with it."""
 
     secret: Secret
-    signer: assertion.Signer | None = None
+    signer: Signer | None = None
 
 
 def password(credential: SessionLogin) -> Watched[Secret]:
@@ -77,6 +80,8 @@ def _secret_key(source: SecretSource) -> ClientKey:
 
 
 def _signing_key(credential: ClientCredentials, clock: Clock) -> ClientKey:
+    from sidecar.credentials import assertion  # noqa: PLC0415 (joserfc costs who signs nothing)
+
     pem = (credential.private_key or SecretSource()).read().reveal()
     key_password = credential.private_key_password
     signer = assertion.signer(

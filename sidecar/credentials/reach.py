@@ -11,15 +11,16 @@ import socket
 import ssl
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
 from yarl import URL
 
 from sidecar.credentials import connection_faults
 from sidecar.credentials.connection_faults import Fault
 from sidecar.credentials.token_response import printable
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 PATIENCE: Final = 3.0
 """Seconds for finding out who signed a certificate; the explanation is worth no more."""
@@ -86,6 +87,8 @@ async def explain(error: Exception, url: str, proxy: str | None) -> Fault:
 
 
 def _reached(tls: Any) -> Reached:
+    from cryptography import x509  # noqa: PLC0415 (costs whoever never asks)
+
     certificate = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True))
     return Reached(
         version=tls.version() or "",
@@ -96,6 +99,8 @@ def _reached(tls: Any) -> Reached:
 
 def issuer_name(name: x509.Name) -> str:
     """Common name, unit and organization, as far as they are there."""
+    from cryptography.x509.oid import NameOID  # noqa: PLC0415 (see above)
+
     parts = [
         str(attribute.value)
         for kind in (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)

@@ -8,16 +8,17 @@ from __future__ import annotations
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from typing import TYPE_CHECKING
 
 from sidecar.clock import Clock
 from sidecar.config.settings import Tls
 from sidecar.credentials.secret_line import read_line
 from sidecar.credentials.watched import Watched
 from sidecar.errors import SecretUnavailableError
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 
 def client_context(tls: Tls, now: float) -> ssl.SSLContext:
@@ -79,6 +80,8 @@ def load_certificate(file: Path, now: float) -> x509.Certificate:
     Raises:
         SecretUnavailableError: there is none, or it is not valid at `now`.
     """
+    from cryptography import x509  # noqa: PLC0415 (costs who has no certificate of their own)
+
     try:
         certificate = x509.load_pem_x509_certificate(read_pem(file, "The certificate").encode())
     except ValueError:
@@ -99,6 +102,8 @@ def _check_validity(certificate: x509.Certificate, file: Path, now: float) -> No
 
 
 def _public_key(file: Path, password: str | None) -> PublicKeyTypes:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 (see above)
+
     pem = read_pem(file, "The private key").encode()
     try:
         return load_pem_private_key(pem, password.encode() if password else None).public_key()

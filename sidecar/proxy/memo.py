@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-ENTRIES = 2048
+ENTRIES = 512
 BYTES = 1024
 """Longer arguments are rare and never kept: what a hostile peer can make us keep is bounded by both."""
 
