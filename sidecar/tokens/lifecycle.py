@@ -129,6 +129,9 @@ JOIN: Final = {
 }
 """What becomes of a flight when a client waits for it."""
 
+WITH_CLIENTS: Final = frozenset({Flight.JOINED, Flight.WAITED})
+"""Flights that clients wait for: what they bring is used."""
+
 QUARANTINE_FIRST, QUARANTINE_MOST = 30.0, 900.0
 FORCED_FIRST, FORCED_MOST = 60.0, 3600.0
 
@@ -170,6 +173,8 @@ def _loaded(slot: Slot, event: Loaded, now: float, jitter: float) -> Decision:
     slot = replace(_adopt(slot, event.shared, now, jitter), looked_at=now)
     if slot.flight is Flight.NONE:
         return slot, ()
+    if slot.flight in WITH_CLIENTS and usable(slot, now):
+        slot = replace(slot, used=True)
     if freshness(slot, now) is Freshness.FRESH:
         return _landed(slot, now, Serve())
     if quarantined(slot, now):
@@ -193,7 +198,7 @@ def _loaded(slot: Slot, event: Loaded, now: float, jitter: float) -> Decision:
 
 def _fetched(slot: Slot, event: Fetched, now: float, jitter: float) -> Decision:
     change = PutToken(event.token)
-    waited_for = slot.flight in {Flight.JOINED, Flight.WAITED}
+    waited_for = slot.flight in WITH_CLIENTS
     slot = _adopt(slot, apply(slot.shared, change), now, jitter)
     if not usable(slot, now):  # this process was stopped while the answer grew old
         return _fetch_failed(slot, FetchFailed(Failure.TRANSIENT), now, jitter)

@@ -50,7 +50,7 @@ def derive(secret: Secret, salt: bytes) -> Keys:
         n=SCRYPT_COST,
         r=SCRYPT_BLOCK,
         p=SCRYPT_LANES,
-        maxmem=2 * 128 * SCRYPT_COST * SCRYPT_BLOCK,
+        maxmem=64 << 20,
         dklen=64,
     )
     return Keys(derived[:32], derived[32:])

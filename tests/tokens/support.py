@@ -5,12 +5,23 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable, Sequence
+import math
+import random
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from sidecar.errors import GrantError
+from sidecar.config.settings import Refresh, TokenRequests
+from sidecar.errors import GrantError, GrantThrottledError, Problem, SecretUnavailableError
 from sidecar.secret import Secret
+from sidecar.tokens.authorizer import TokenAuthorizer
+from sidecar.tokens.entry import Held
 from sidecar.tokens.grant import AttemptGate, Grant
+from sidecar.tokens.manager import TokenManager
+from sidecar.tokens.stores.base import Store
+from sidecar.tokens.stores.memory import MemoryStore
+
+T = TypeVar("T")
 
 ISSUER = "https://login.example/oauth/token"
 
@@ -42,7 +53,9 @@ class ManualClock:
             await asyncio.sleep(0)
             return
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self._boottime + seconds, next(self._numbers), woken))
+        # At least the next moment there is: a sleep that was rounded to nothing would be repeated for ever.
+        at = max(self._boottime + seconds, math.nextafter(self._boottime, math.inf))
+        heapq.heappush(self._sleepers, (at, next(self._numbers), woken))
         await woken
 
     def step_wall(self, seconds: float) -> None:
@@ -91,7 +104,8 @@ class FakeIssuer:
     otherwise: Callable[[int], Answer] = lambda number: grant(f"token-{number}")
     issuer: str = ISSUER
     parameters: tuple[tuple[str, str], ...] = (("audience", "operate.camunda.io"), ("client_id", "me"))
-    password: Secret = field(default_factory=lambda: Secret("secret"))
+    password: Secret | None = field(default_factory=lambda: Secret("secret"))
+    """None: it cannot be read."""
     takes: float = 0.0
     """Seconds from the sending to the answer."""
     requests: list[float] = field(default_factory=list)
@@ -102,6 +116,8 @@ class FakeIssuer:
     rotated: Grant | None = None
 
     def secret(self) -> Secret:
+        if self.password is None:
+            raise SecretUnavailableError("The secret file /run/secrets/x cannot be read: No such file or directory.")
         return self.password
 
     def refuses(self, status: int, *, safe: bool) -> bool:
@@ -122,9 +138,8 @@ class FakeIssuer:
             answer = self.answers.pop(0) if self.answers else self.otherwise(len(self.requests))
             if isinstance(answer, Grant):
                 return answer
-            if not (isinstance(answer, GrantError) and answer.retryable) or attempt == attempts - 1:
-                raise answer
-            if type(answer).__name__ == "GrantThrottledError":
+            last = attempt == attempts - 1 or isinstance(answer, GrantThrottledError)
+            if last or not (isinstance(answer, GrantError) and answer.retryable):
                 raise answer
         raise AssertionError
 
@@ -132,3 +147,100 @@ class FakeIssuer:
 def grant(name: str, lifetime: float = 3600.0) -> Grant:
     """A bearer token that is its name."""
     return Grant(f"Authorization: Bearer {name}\r\n".encode(), lifetime)
+
+
+def ignored(coroutine: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+    """A task whose error nobody has to look at."""
+    task = asyncio.ensure_future(coroutine)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
+
+
+class Events:
+    """A `TokenObserver` that writes down what it hears: the event's name, and its values in their order."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[object, ...]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *values, **named: self.heard.append((name, *values, *named.values()))
+
+    def of(self, name: str) -> list[tuple[object, ...]]:
+        """The values of all events of this name."""
+        return [event[1:] for event in self.heard if event[0] == name]
+
+
+@dataclass
+class Rig:
+    """One process: a manager, an issuer, one route's authorizer; several may share a clock, a store and an issuer."""
+
+    clock: ManualClock
+    store: Store
+    issuer: FakeIssuer
+    events: Events
+    manager: TokenManager
+    authorizer: TokenAuthorizer
+
+    def asking(self) -> asyncio.Future[Held]:
+        """A client that waits; its error may be ignored."""
+        return ignored(self.authorizer.obtain())
+
+    @property
+    def requests(self) -> list[float]:
+        """When the issuer was asked, in seconds since the first time."""
+        return [at - self.issuer.requests[0] for at in self.issuer.requests]
+
+    async def ask(self, seconds: float = 0.0) -> bytes | Problem:
+        """What a client gets, within so many seconds."""
+        asking = self.asking()
+        await self.clock.advance(seconds)
+        assert asking.done(), "the client still waits"
+        error = asking.exception()
+        if isinstance(error, Problem):
+            return error
+        return asking.result().header
+
+    def now_attached(self) -> bytes | None:
+        """What the hot path gives."""
+        held = self.authorizer.current()
+        return held.header if held else None
+
+
+async def rig(
+    *,
+    beside: Rig | None = None,
+    issuer: FakeIssuer | None = None,
+    store: Store | None = None,
+    requests: TokenRequests | None = None,
+    refresh: Refresh | None = None,
+    credential: str = "cluster",
+    audience: str | None = "operate.camunda.io",
+) -> Rig:
+    """A started process; `beside` another, it is one more on the same host with the same issuer."""
+    clock = beside.clock if beside else issuer.clock if issuer else ManualClock()
+    store = store or (beside.store if beside else MemoryStore(clock))
+    issuer = issuer or (beside.issuer if beside else FakeIssuer(clock))
+    events = Events()
+    manager = TokenManager(store, clock, requests, refresh, events, rng=Even())
+    await manager.start()
+    authorizer = manager.authorizer(issuer, credential=credential, audience=audience)
+    running.append(manager)
+    return Rig(clock, store, issuer, events, manager, authorizer)
+
+
+running: list[TokenManager] = []
+"""Closed after each test."""
+
+
+class Even(random.Random):
+    """No jitter at all."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return (a + b) / 2
+
+
+def bearer(name: str) -> bytes:
+    """The header of the token with this name."""
+    return f"Authorization: Bearer {name}\r\n".encode()

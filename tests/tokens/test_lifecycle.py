@@ -127,7 +127,8 @@ OLD = token("v0", born=BORN - 60)
 def test_a_fresh_token_on_the_store_ends_the_flight(flight, may_fetch) -> None:
     """After the lock is won the store is looked into again, and what another process got is taken."""
     slot, commands = decide(holding(flight=flight), Loaded(Shared(token=NEW), may_fetch), STALE, 0.0)
-    assert (slot.token, slot.flight, commands) == (NEW, Flight.NONE, (Serve(),))
+    wake = () if flight is Flight.BACKGROUND else (Wake(NEW.born + 2880),)
+    assert (slot.token, slot.flight, commands) == (NEW, Flight.NONE, (Serve(), *wake))
 
 
 @pytest.mark.parametrize(
