@@ -14,6 +14,7 @@ _TRAILERS = re.compile(rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+")
 _BARE_LINE_ENDING = re.compile(rb"(?<!\r)\n|\r[^\n]")
 _MAX_SIZE_LINE = 256
 _CRLF = 2
+_MANY = 16
 
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -56,8 +57,11 @@ class ChunkedDecoder:
             rest = self._state(view, pieces)
             if rest is None:
                 self._buffer = bytes(view)
-                return pieces, view[:0]
+                view = view[:0]
+                break
             view = rest
+        if len(pieces) > _MANY:
+            pieces = [memoryview(b"".join(pieces))]  # crumbs: a view of each would cost more than a copy of all
         return pieces, view
 
     def _size(self, view: memoryview, _: list[memoryview]) -> memoryview | None:

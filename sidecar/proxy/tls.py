@@ -89,7 +89,6 @@ class TlsLayer(asyncio.Protocol):
         """Done when the server is known to be who it should be; else its exception says why not."""
         self.paused = False
         self._open = False
-        self._ended = False
 
     # --- the plain transport's side ------------------------------------------------------------------------------
 
@@ -136,7 +135,9 @@ class TlsLayer(asyncio.Protocol):
         try:
             self.tls.write(data)
         except ssl.SSLError as error:
-            self._fail(error)
+            # Not from within the application's own write: a transport tells of its end later.
+            self.raw.abort()
+            asyncio.get_running_loop().call_soon(self._fail, error)
         else:
             self._flush()
 
@@ -189,23 +190,46 @@ class TlsLayer(asyncio.Protocol):
 
     def _deliver(self) -> None:
         """Decrypt and hand on, until nothing is left or the application pauses."""
-        while self._open and not self.paused and not self._ended and (self._incoming.pending or self.tls.pending()):
-            try:
-                data = self.tls.read(_READ_BYTES)
-            except ssl.SSLWantReadError:
-                break
-            except ssl.SSLZeroReturnError:
-                data = b""
-            except ssl.SSLError as error:
-                self._fail(error)
-                return
+        while self._open and not self.paused and (self._incoming.pending or self.tls.pending()):
+            data, end = self._decrypt()
             if data:
                 self._app.data_received(data)
-            else:
-                self._ended = True
-                self._app.eof_received()
-                self.raw.close()
+            if end is not None:
+                self._end(end)
+                break
+            if not data:
+                break
         self._flush()  # TLS has things of its own to say: a key update's answer, an alert
+
+    def _decrypt(self) -> tuple[bytes, ssl.SSLError | None]:
+        """As much as one read of a plain connection would bring, and why there is no more to come.
+
+        Records are small, and each hand-over costs a write.
+        """
+        pieces: list[bytes] = []
+        size = 0
+        end: ssl.SSLError | None = None
+        try:
+            while size < _READ_BYTES and (self._incoming.pending or self.tls.pending()):
+                piece = self.tls.read(_READ_BYTES)
+                if not piece:
+                    raise ssl.SSLZeroReturnError
+                pieces.append(piece)
+                size += len(piece)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            end = error
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces), end
+
+    def _end(self, end: ssl.SSLError) -> None:
+        """The peer said goodbye (close_notify), or something that is not TLS; whatever follows is not listened to."""
+        if not isinstance(end, ssl.SSLZeroReturnError):
+            self._fail(end)
+        elif self._open:
+            self._app.eof_received()
+            self.raw.close()
+            self.paused = True
 
     def _flush(self) -> None:
         if self._outgoing.pending and not self.raw.is_closing():
