@@ -65,7 +65,13 @@ _NOT_FROM_UPSTREAMS = frozenset(
 )
 _NOT_FORWARDED = _HOP_BY_HOP | _NOT_FROM_CLIENTS
 _NOT_RETURNED = _HOP_BY_HOP | _NOT_FROM_UPSTREAMS | {b"location", b"set-cookie", b"set-cookie2"}
-_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_ONE_CODING = "The only transfer coding that is understood is a single `chunked`."
+_SINGLE = {
+    b"content-length": "The message has more than one Content-Length.",
+    b"host": "A request has exactly one Host; this one has several.",
+    b"location": "The message has more than one Location.",
+    b"transfer-encoding": _ONE_CODING,
+}
 _PERSISTENCE = frozenset({b"close", b"keep-alive"})
 _NO_OPTIONS: frozenset[bytes] = frozenset()
 
@@ -73,12 +79,12 @@ _NO_OPTIONS: frozenset[bytes] = frozenset()
 class Field(NamedTuple):
     """One field line, taken apart."""
 
+    kept: bytes
+    """What is forwarded of it, as far as it can be told without `Connection`: the line with its CRLF, or nothing."""
     name: bytes
     """Lower case."""
     value: bytes
     """Without surrounding white space."""
-    end_to_end: bool
-    """Whether the line is forwarded, as far as it can be told without `Connection`."""
 
 
 class RequestLine(NamedTuple):
@@ -143,34 +149,23 @@ def request_fields(block: bytes) -> RequestFields:
     Raises:
         BadRequestError: a line that is no field, or fields that leave the request's end or host in doubt.
     """
-    values: dict[bytes, bytes] = {}
-    kept: list[bytes] = []
-    framing: list[Field] = []
-    hosts = 0
-    lines = block.split(b"\r\n")
-    lines.pop()
-    for line in lines:
-        field = _request_fields[line]
-        name, value, end_to_end = field
-        if end_to_end:
-            kept.append(line)
-        elif name in _FRAMING:
-            framing.append(field)
-        elif name == b"host":
-            hosts += 1
-        values[name] = values[name] + b", " + value if name in values else value
+    # Loops that C runs: this is what a request with ids of its own costs.
+    fields = [_request_fields[line] for line in block.split(b"\r\n")[:-1]]
+    values = {name: value for _, name, value in fields}
+    if len(values) != len(fields):
+        values = _joined(fields, BadRequestError)
     connection = _connection_options[values[b"connection"]] if b"connection" in values else _NO_OPTIONS
+    kept = [field[0] for field in fields]
     if connection - _PERSISTENCE:
-        kept = [line for line in kept if _request_fields[line].name not in connection]
-    if hosts != 1:
-        raise BadRequestError("A request has exactly one Host; this one has " + ("several." if hosts else "none."))
+        kept = [field.kept for field in fields if field.name not in connection]
+    if b"host" not in values:
+        raise BadRequestError("A request has exactly one Host; this one has none.")
     host = host_name(values[b"host"])
     if host is None:
         raise BadRequestError("Host is not a name or address with an optional port.")
-    content_length, chunked = _framing(framing, BadRequestError) if framing else (None, False)
-    kept.append(b"")
+    content_length, chunked = _framing(values, BadRequestError)
     return RequestFields(
-        kept=b"\r\n".join(kept),
+        kept=b"".join(kept),
         values=values,
         host=host,
         content_length=content_length,
@@ -206,36 +201,27 @@ def response_fields(block: bytes) -> ResponseFields:
     Raises:
         UpstreamProtocolError: a line that is no field, or fields that leave the response's end in doubt.
     """
-    kept: list[bytes] = []
-    special: dict[bytes, list[Field]] = {}
-    lines = block.split(b"\r\n")
-    lines.pop()
-    for line in lines:
-        field = _response_fields[line]
-        if field.end_to_end:
-            kept.append(line)
-        else:
-            special.setdefault(field.name, []).append(field)
-    named = special.get(b"connection")
-    connection = _connection_options[b",".join(field.value for field in named)] if named else _NO_OPTIONS
+    fields = [_response_fields[line] for line in block.split(b"\r\n")[:-1]]
+    values = {name: value for _, name, value in fields}
+    if len(values) != len(fields):
+        values = _joined(fields, UpstreamProtocolError)
+    connection = _connection_options[values[b"connection"]] if b"connection" in values else _NO_OPTIONS
+    kept = [field[0] for field in fields]
     if connection - _PERSISTENCE:
-        kept = [line for line in kept if _response_fields[line].name not in connection]
-    locations = special.get(b"location", [])
-    if len(locations) > 1:
-        raise UpstreamProtocolError("The upstream's answer has more than one Location.")
-    framing = special.get(b"content-length", []) + special.get(b"transfer-encoding", [])
-    content_length, chunked = _framing(framing, UpstreamProtocolError) if framing else (None, False)
-    upgrade = special.get(b"upgrade")
-    kept.append(b"")
+        kept = [field.kept for field in fields if field.name not in connection]
+    content_length, chunked = _framing(values, UpstreamProtocolError)
+    set_cookie: tuple[bytes, ...] = ()
+    if b"set-cookie" in values:
+        set_cookie = tuple(field.value for field in fields if field.name == b"set-cookie")
     return ResponseFields(
-        kept=b"\r\n".join(kept),
-        location=locations[0].value if locations else None,
-        set_cookie=tuple(field.value for field in special.get(b"set-cookie", ())),
+        kept=b"".join(kept),
+        location=values.get(b"location"),
+        set_cookie=set_cookie,
         content_length=content_length,
         chunked=chunked,
         close=b"close" in connection,
         keep_alive=b"keep-alive" in connection,
-        upgrade=upgrade[0].value.lower() if upgrade else None,
+        upgrade=values[b"upgrade"].lower() if b"upgrade" in values else None,
     )
 
 
@@ -263,7 +249,7 @@ def _request_field(line: bytes) -> Field:
     # Some servers take an underscore for a hyphen: X_Forwarded_For must not say what X-Forwarded-For may not.
     plain = name.replace(b"_", b"-")
     dropped = plain in _NOT_FORWARDED or plain.startswith(_NOT_FROM_CLIENTS_PREFIXES)
-    return Field(name, match[2].strip(b" \t"), not dropped)
+    return Field(b"" if dropped else line + b"\r\n", name, match[2].strip(b" \t"))
 
 
 def _response_field(line: bytes) -> Field:
@@ -271,30 +257,37 @@ def _response_field(line: bytes) -> Field:
     if match is None:
         raise UpstreamProtocolError(_why_field(line))
     name = match[1].lower()
-    return Field(name, match[2].strip(b" \t"), name not in _NOT_RETURNED)
+    return Field(b"" if name in _NOT_RETURNED else line + b"\r\n", name, match[2].strip(b" \t"))
 
 
 _request_fields = Memo(_request_field)
 _response_fields = Memo(_response_field)
 
 
-def _framing(fields: list[Field], error: _Error) -> tuple[int | None, bool]:
+def _joined(fields: list[Field], error: _Error) -> dict[bytes, bytes]:
+    """By name, where some name stands on several lines (RFC 9110, 5.3); some must not."""
+    values: dict[bytes, bytes] = {}
+    for _, name, value in fields:
+        if name in values and name in _SINGLE:
+            raise error(_SINGLE[name])
+        values[name] = values[name] + b", " + value if name in values else value
+    return values
+
+
+def _framing(values: dict[bytes, bytes], error: _Error) -> tuple[int | None, bool]:
     """RFC 9112, 6.3, less everything that two parsers could read in two ways."""
-    lengths = [field.value for field in fields if field.name == b"content-length"]
-    codings = [field.value for field in fields if field.name == b"transfer-encoding"]
-    if codings:
-        if lengths:
+    length = values.get(b"content-length")
+    if b"transfer-encoding" in values:
+        if length is not None:
             raise error("The message has both Content-Length and Transfer-Encoding.")
-        if len(codings) > 1 or codings[0].lower() != b"chunked":
-            raise error("The only transfer coding that is understood is a single `chunked`.")
+        if values[b"transfer-encoding"].lower() != b"chunked":
+            raise error(_ONE_CODING)
         return None, True
-    if not lengths:
+    if length is None:
         return None, False
-    if len(lengths) > 1:
-        raise error("The message has more than one Content-Length.")
-    if not lengths[0].isdigit() or len(lengths[0]) > _MAX_LENGTH_DIGITS:
+    if not length.isdigit() or len(length) > _MAX_LENGTH_DIGITS:
         raise error("Content-Length is not a decimal number of a sensible size.")
-    return int(lengths[0]), False
+    return int(length), False
 
 
 def _options(connection: bytes) -> frozenset[bytes]:

@@ -24,11 +24,12 @@ class RuleSet:
         segment here and two in some servers, and `*` promises one.
         """
         path = path or b"/"
-        read = canonical(path)
-        return any(
-            (methods is None or method in methods) and pattern.fullmatch(path) and pattern.fullmatch(read)
-            for methods, pattern in self._rules
-        )
+        for methods, pattern in self._rules:
+            if (methods is None or method in methods) and pattern.fullmatch(path):
+                read = canonical(path)
+                if read == path or pattern.fullmatch(read):
+                    return True
+        return False
 
 
 def _methods(method: str | None) -> frozenset[bytes] | None:
