@@ -174,7 +174,7 @@ class Entry:
         await asyncio.gather(*tasks, return_exceptions=True)
         self.retire(problem)
         if self._changes:
-            await self.flush()
+            await self._guarded(self.flush())
 
     def retire(self, problem: Problem) -> None:
         """Nobody uses this identity any more."""

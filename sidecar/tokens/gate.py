@@ -27,7 +27,7 @@ REPEAT_AFTER: Final = 0.2
 """Seconds before a repeated attempt at least, doubling; the budget usually asks for more."""
 
 
-MOST_SLOWNESS: Final = 2.0
+MOST_SLOWNESS: Final = 5.0
 """Seconds: a store that takes longer for one operation is not waited for in advance."""
 
 
