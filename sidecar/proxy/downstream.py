@@ -432,8 +432,10 @@ class Downstream(asyncio.Protocol):
         return self._exchange is None and self._scanned > 0
 
     def cut_off(self) -> None:
-        """The process ends and this request has not: say so where nothing was said yet, else end it abruptly."""
-        self._fault(DrainingError("This sidecar is shutting down.", retry_after=1.0))
+        """The process ends and this request has not."""
+        self.keep_alive = False
+        if self._exchange is not None:
+            self._exchange.cut_off()
         if not self.transport.is_closing():
             self.transport.close()
 

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
 from sidecar.errors import (
+    DrainingError,
     Problem,
     TokenUnavailableError,
     UpstreamProtocolError,
@@ -492,18 +493,22 @@ class Exchange:
         """The client's side has found a fault in the request's body."""
         self._fail(error)
 
-    def _fail(self, error: Problem) -> None:
+    def cut_off(self) -> None:
+        """The process ends first. What was sent gets no answer that invites to send it again."""
+        self._fail(DrainingError("This sidecar is shutting down.", retry_after=1.0), abruptly=self._sent)
+
+    def _fail(self, error: Problem, *, abruptly: bool = False) -> None:
         """Answer with `error` while that can be done, else end the connection so that nothing looks whole."""
         if self.stage == DONE:
             return
-        answered = self.stage in {BODY, TUNNEL}
+        abruptly = abruptly or self.stage in {BODY, TUNNEL}
         self.error = error
         self._stop("failed")
-        if answered:
+        self.status = self.status or error.status
+        if abruptly:
             self._client.abort()
             self._finish("sidecar")
         else:
-            self.status = error.status
             self._client.fail(error, self.line)
             self._finish("sidecar")
 
