@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from tests.acceptance.peers import Hang, grants, peer, refuses, says
-from tests.acceptance.support import configuration, running
+from tests.acceptance.support import configuration, running, until
 
 MIN_INTERVAL = 1.25
 """The documented default, in seconds."""
@@ -92,6 +92,7 @@ def test_a_crash_loop_costs_one_token_request(tmp_path):
         for _ in range(3):
             with running(tmp_path, settings) as sidecar:
                 assert sidecar.ask("/operate/x").status == 200
+                until(lambda: list((tmp_path / "store").glob("token-*")), "the token is saved")
                 sidecar.process.kill()
         assert len(issuer.requests) == 1
 

@@ -40,6 +40,14 @@ def one_request_under_way(tmp_path, **more):
             hang.release.set()
 
 
+def is_cut_off(future) -> bool:
+    """Whether a client was told that its request did not finish: never something that could look like an answer."""
+    try:
+        return future.result(30).problem["status"] >= 500
+    except OSError:
+        return True
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_drain_lets_requests_finish(tmp_path, number):
     """Readiness fails, what is under way finishes, what is new is told 503 `draining`; the exit code is 0."""
@@ -82,8 +90,7 @@ def test_drain_timeout_is_the_longest(tmp_path):
         begun = time.monotonic()
         assert sidecar.end() == 0
         assert 0.4 < time.monotonic() - begun < 5.0
-        with pytest.raises((ConnectionError, OSError)):
-            future.result(30)
+        assert is_cut_off(future)
 
 
 def test_a_second_signal_ends_at_once(tmp_path):
@@ -95,8 +102,7 @@ def test_a_second_signal_ends_at_once(tmp_path):
         sidecar.signal(signal.SIGTERM)
         sidecar.ended()
         assert time.monotonic() - begun < 5.0
-        with pytest.raises((ConnectionError, OSError)):
-            future.result(30)
+        assert is_cut_off(future)
 
 
 # --- SIGHUP ------------------------------------------------------------------------------------------------------

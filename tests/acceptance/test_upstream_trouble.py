@@ -44,9 +44,10 @@ BROKEN = {
 }
 
 
-@pytest.fixture
-def world(tmp_path):
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
     """Routes to a server for each fault; what needs no token has none."""
+    directory = tmp_path_factory.mktemp("world")
     hang, half = Hang(), Hang()
     servers = {name: peer(behaviour) for name, behaviour in BROKEN.items()} | {
         "hanging": peer(hang),
@@ -67,9 +68,9 @@ def world(tmp_path):
             name: {"upstream": url, "timeouts": QUICK, "credential": "open", "max_body": "10B"}
             for name, url in urls.items()
         }
-        written = configuration(tmp_path, "http://127.0.0.1:1/t", routes)
+        written = configuration(directory, "http://127.0.0.1:1/t", routes)
         written["credentials"] = {"open": {"type": "none"}}
-        with running(tmp_path, written) as sidecar:
+        with running(directory, written) as sidecar:
             yield sidecar
     finally:
         hang.release.set()
