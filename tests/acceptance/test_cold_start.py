@@ -164,3 +164,22 @@ def test_a_stopped_process_delays_the_others_by_their_patience_and_no_more(tmp_p
         holder.signal(signal.SIGCONT)
         hang.release.set()
         assert lost.result(30).status == 200
+
+
+def test_failures_and_restarts_are_within_the_budget_too(tmp_path):
+    """Every attempt takes its slot, one that fails as well, and the next process goes on where the last one was."""
+    with peer(says(500)) as issuer, peer(says(200, b"ok")) as upstream:
+        routes = {name: {"upstream": upstream.url} for name in ("operate", "optimize")}
+        settings = configuration(tmp_path, issuer.url + "/t", routes, token_requests={"max_wait": "3s"})
+        with running(tmp_path, settings) as sidecar:
+            urls = [f"http://{sidecar.address}/{name}/x" for name in routes]
+            assert set(storm(*urls, times=3)) == {503}
+            failed = len(issuer.requests)
+            assert 2 <= failed <= 6
+            assert sidecar.end() == 0
+        issuer.behaviour = grants()
+        with running(tmp_path, settings) as sidecar:
+            urls = [f"http://{sidecar.address}/{name}/x" for name in routes]
+            storm(*urls, times=3)
+        gaps = [after.at - before.at for before, after in pairwise(issuer.requests)]
+        assert min(gaps) >= MIN_INTERVAL - 0.05, gaps

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.demo.ratelimit import Limit
-from sidecar.demo.standin import Options
 from tests.acceptance.peers import standin
 from tests.acceptance.support import ask, command, ending, spawn, until
 
@@ -167,8 +165,11 @@ def _is_free(port: int) -> bool:
 
 @pytest.mark.usefixtures("default_ports")
 def test_it_serves_every_product_with_nothing_but_variables(tmp_path):
-    """The seven products on their default prefixes, each with its audience's token, on the documented ports."""
-    with standin(Options(limit=Limit(interval=0.0))) as camunda:
+    """The seven products on their default prefixes, each with its audience's token, on the documented ports.
+
+    The issuer has the real rate limit, and refuses nothing.
+    """
+    with standin() as camunda:
         variables = {
             "HOME": str(tmp_path),
             "ZEEBE_CLIENT_ID": camunda.cluster_client.client_id,

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 
 from tests.acceptance.peers import Hang, Peer, grants, peer, refuses, says
 from tests.acceptance.support import SECRET, configuration, running, until
+from tests.acceptance.test_cold_start import storm
 
 UNLIMITED = {"min_interval": "0s"}
 AUDIENCE = "operate.camunda.io"
@@ -58,6 +59,26 @@ def test_a_refused_token_is_replaced_and_the_request_sent_once_more(tmp_path):
         # The refused one is never handed out again.
         assert sidecar.ask("/operate/y").status == 200
         assert upstream.requests[-1].bearer == "token-2"
+
+
+def test_a_revoked_token_costs_one_token_request_for_everybody(tmp_path):
+    """Two hundred clients of two sidecars meet the same 401: one new token, and every request is answered."""
+    accepts = Accepts()
+    with peer(grants()) as issuer, peer(accepts) as upstream, between(tmp_path, issuer, upstream) as one:
+        beside = tmp_path / "beside"
+        beside.mkdir()
+        written = configuration(tmp_path, issuer.url + "/oauth/token", {"operate": {"upstream": upstream.url}})
+        with running(beside, written | {"token_requests": UNLIMITED}) as other:
+            assert [sidecar.ask("/operate/x").status for sidecar in (one, other)] == [200, 200]
+            assert len(issuer.requests) == 1
+            accepts.refused.add("token-1")
+            urls = [f"http://{sidecar.address}/operate/x" for sidecar in (one, other)]
+            assert storm(*urls, times=100) == {200: 200}
+            assert len(issuer.requests) == 2
+            # A sidecar that was idle meanwhile takes the others' token, and asks nobody.
+            accepts.refused.add("token-2")
+            assert [sidecar.ask("/operate/x").status for sidecar in (one, other)] == [200, 200]
+            assert len(issuer.requests) == 3
 
 
 def test_a_401_that_no_token_cures_is_the_clients_answer(tmp_path):
