@@ -92,7 +92,7 @@ def test_a_crash_loop_costs_one_token_request(tmp_path):
         for _ in range(3):
             with running(tmp_path, settings) as sidecar:
                 assert sidecar.ask("/operate/x").status == 200
-                until(lambda: list((tmp_path / "store").glob("token-*")), "the token is saved")
+                until(lambda: list((tmp_path / "store").glob("token-*.1")), "the token is saved")
                 sidecar.process.kill()
         assert len(issuer.requests) == 1
 
@@ -159,7 +159,7 @@ def test_a_stopped_process_delays_the_others_by_their_patience_and_no_more(tmp_p
         issuer.behaviour = grants("of-the-other")
         begun = time.monotonic()
         assert other.ask("/operate/x").status == 200
-        assert time.monotonic() - begun < 4.5
+        assert time.monotonic() - begun < 6.0
         assert [request.bearer for request in upstream.requests] == ["of-the-other"]
         holder.signal(signal.SIGCONT)
         hang.release.set()

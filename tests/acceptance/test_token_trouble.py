@@ -253,7 +253,7 @@ def test_an_unreachable_issuer_is_a_503_within_max_wait(tmp_path):
             reply = sidecar.ask("/operate/x")
             assert (reply.status, reply.problem["code"]) == (503, "token_unavailable")
             assert reply.retry_after >= 1
-            assert time.monotonic() - begun < 3.0
+            assert time.monotonic() - begun < 5.0
             assert upstream.requests == []
             assert sidecar.operate("/readyz").status == 200
             assert sidecar.total("quarantined") == 0
@@ -270,7 +270,7 @@ def test_an_issuer_that_hangs_is_a_503_within_max_wait(tmp_path):
             reply = sidecar.ask("/operate/x")
             assert (reply.status, reply.problem["code"]) == (503, "token_unavailable")
             assert reply.retry_after >= 1
-            assert time.monotonic() - begun < 3.0
+            assert time.monotonic() - begun < 5.0
             hang.release.set()
 
 
