@@ -99,7 +99,14 @@ class Service:
         self._readiness.done(_LISTENERS)
         self._metrics.config.loaded()
         gc.freeze()  # what is here stays for good: the collector need not look at it again and again
-        _log.info("ready", listen=str(self.listen), admin=str(self.admin.address), routes=len(self.settings.routes))
+        _log.info(
+            "ready",
+            version=__version__,
+            configuration=self.settings.source,
+            listen=str(self.listen),
+            admin=str(self.admin.address),
+            routes=len(self.settings.routes),
+        )
 
     async def close(self) -> None:
         """End what is still there, tokens last: they are saved by then."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from pathlib import Path
 
 import click
@@ -19,6 +21,7 @@ def command(config: Path | None) -> None:
     second one ends at once. SIGHUP reloads the configuration; an invalid one leaves the old one in force. Changed
     secret files are noticed by themselves. No token is requested until a request needs one.
     """
+    _mind_early_signals()
     # Only here: every other command starts without the data plane's imports.
     from sidecar.clock import SystemClock  # noqa: PLC0415
     from sidecar.service import Service  # noqa: PLC0415
@@ -34,6 +37,13 @@ def command(config: Path | None) -> None:
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve())
+
+
+def _mind_early_signals() -> None:
+    """Until the service takes over: nothing is served yet, so ending is done, and what a reload would read is read."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
 
 
 def loop_factory() -> type[asyncio.AbstractEventLoop] | None:

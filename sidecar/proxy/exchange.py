@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,7 @@ TRANSITIONS: dict[str, dict[str, str]] = {
 Held = tuple[Answer, list[bytes | memoryview], bool]
 """A refusal's answer, what of its body is here, and whether that is all."""
 
+_REQUEST_ID = re.compile(rb"^x-request-id:[ \t]*([^\r]{0,128})", re.IGNORECASE | re.MULTILINE)
 _REFUSALS = frozenset({401, 403})
 _CLIENT_GONE = 499
 _SWITCHING = 101
@@ -121,6 +123,11 @@ class Exchange:
         self._sent = False
         self._upgrade = False
         route.stats.in_flight += 1
+
+    def request_id(self) -> str:
+        """What the upstream got as `X-Request-ID`, for the log; a client's own is cut at a sensible length."""
+        match = _REQUEST_ID.search(b"".join(self._lines))
+        return match[1].decode("latin-1") if match else ""
 
     def _go(self, event: str) -> None:
         self.stage = TRANSITIONS[self.stage][event]

@@ -197,6 +197,7 @@ class ProxyServer:
             status=exchange.status,
             source=source,
             milliseconds=round(seconds * 1000, 1),
+            request_id=exchange.request_id(),
             **({"code": error.code, "detail": error.detail} if error is not None else {}),
         )
 
