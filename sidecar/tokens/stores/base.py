@@ -57,8 +57,8 @@ class Store(Protocol):
         """The store's own random bytes, the same for all that share it; known once it is open."""
         ...
 
-    async def open(self) -> None:
-        """Make it usable; may be called again after a failure.
+    async def open(self, salt: bytes | None = None) -> None:
+        """Make it usable; may be called again after a failure. `salt` is for a store that has none yet.
 
         Raises:
             StoreError: it is not usable.

@@ -47,8 +47,9 @@ class DegradingStore:
         self._again = Alarm(clock, self._try_again)
         self._trying: asyncio.Task[bool] | None = None
 
-    async def open(self) -> None:
+    async def open(self, salt: bytes | None = None) -> None:
         """Opens the store, or says why it is not used."""
+        self.salt = salt or self.salt
         await self._usable()
 
     async def load(self, key: str) -> Record | None:
@@ -104,7 +105,7 @@ class DegradingStore:
             return False
         async with self._opening:
             try:
-                await self._try("open", self._store.open)
+                await self._try("open", lambda: self._store.open(self.salt))
                 await self._recover()
             except StoreError:
                 return False

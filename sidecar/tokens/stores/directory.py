@@ -90,7 +90,7 @@ def _make(path: Path, allowed: Access) -> None:
         return
     if allowed.group is not None:
         os.chown(path, -1, allowed.group)
-        path.chmod(allowed.directory_mode)
+    path.chmod(allowed.directory_mode)  # whatever the umask is
 
 
 def _inspect(path: Path, descriptor: int, allowed: Access) -> None:

@@ -38,11 +38,11 @@ class FileStore:
         """See `Store`."""
         return self._opened().salt
 
-    async def open(self) -> None:
+    async def open(self, salt: bytes | None = None) -> None:
         """See `Store`."""
         before, self._records = (
             self._records,
-            await self._run(lambda: Records(self._directory, self._group, self._clock)),
+            await self._run(lambda: Records(self._directory, self._group, self._clock, salt)),
         )
         if before is not None:
             before.close()

@@ -18,7 +18,7 @@ class MemoryStore:
         self._locked: set[str] = set()
         self.salt = secrets.token_bytes(SALT_BYTES)
 
-    async def open(self) -> None:
+    async def open(self, salt: bytes | None = None) -> None:
         """Nothing to do."""
 
     async def load(self, key: str) -> Record | None:

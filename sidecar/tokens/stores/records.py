@@ -46,8 +46,8 @@ OLD_TEMPORARY: Final = 600.0
 """Seconds after which a temporary file's writer is taken for dead."""
 FOREIGN: Final = frozenset({errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO})
 """What opening a symbolic link, another user's file or a socket says."""
-KEPT: Final = 2
-"""Versions below the newest that are left."""
+KEPT_SECONDS, KEPT_LEAST, KEPT_MOST = 10.0, 2, 64
+"""Old versions are left for so long, so that who is slow between reading and linking finds the one that it read."""
 MOST_BYTES: Final = 1 << 20
 TRIES: Final = 1000
 """Of a change that others are always faster with; each time one of them has succeeded."""
@@ -70,8 +70,8 @@ class Head:
 class Records:
     """An open directory."""
 
-    def __init__(self, path: Path, group: str | None, clock: Clock) -> None:
-        """Opens it.
+    def __init__(self, path: Path, group: str | None, clock: Clock, salt: bytes | None = None) -> None:
+        """Opens it; `salt` is for a directory that has none yet.
 
         Raises:
             StoreError: the directory cannot be used.
@@ -82,7 +82,7 @@ class Records:
         self._path = path
         self._reported: set[tuple[str, int]] = set()
         try:
-            self.salt = self._salt()
+            self.salt = self._salt(salt)
             self._sweep_temporaries()
         except BaseException:
             self.close()
@@ -134,6 +134,8 @@ class Records:
         for _ in range(TRIES):
             versions = self._versions(key)
             if not versions:
+                if os.fstat(self._directory).st_nlink == 0:
+                    raise StoreError(f"The token store's directory {self._path} was removed.")
                 yield Head()
                 return
             try:
@@ -207,10 +209,22 @@ class Records:
                 return False
         finally:
             self._unlink(temporary)
-        for old in self._versions(key):
-            if old < head.version + 1 - KEPT:
-                self._unlink(f"{key}.{old}")
+        self._sweep(key, head.version + 1)
         return True
+
+    def _sweep(self, key: str, newest: int) -> None:
+        """Unlinks old versions, in ascending order and without a gap."""
+        now = self._clock.wall()
+        for old in self._versions(key):
+            name = f"{key}.{old}"
+            if old >= newest - KEPT_LEAST:
+                return
+            if old >= newest - KEPT_MOST:
+                with suppress(FileNotFoundError):
+                    age = now - os.stat(name, dir_fd=self._directory, follow_symlinks=False).st_mtime
+                    if 0 <= age < KEPT_SECONDS:
+                        return
+            self._unlink(name)
 
     def _is_newest(self, key: str, head: Head) -> bool:
         """Whether what was just linked follows `head` without anything having come and gone between."""
@@ -265,12 +279,12 @@ class Records:
 
     # --- the store as a whole ----------------------------------------------------------------------------------------
 
-    def _salt(self) -> bytes:
+    def _salt(self, new: bytes | None) -> bytes:
         for _ in range(3):
             try:
                 descriptor, status = self._open(SALT)
             except FileNotFoundError:
-                self._new_salt()
+                self._put_salt(new or secrets.token_bytes(SALT_BYTES))
                 continue
             try:
                 salt, _written = unwrap(self._content(descriptor, status))
@@ -290,10 +304,10 @@ class Records:
             os.rename(SALT, f"{SALT}.bad", src_dir_fd=self._directory, dst_dir_fd=self._directory)
         raise StoreError(f"The token store's salt in {self._path} cannot be made. Remove the file {SALT} there.")
 
-    def _new_salt(self) -> None:
-        """Makes one, unless another process is faster. Thereby it also shows that links can be made here."""
+    def _put_salt(self, salt: bytes) -> None:
+        """Unless another process is faster. Thereby it also shows that links can be made here."""
         temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
-        self._write(temporary, wrap(secrets.token_bytes(SALT_BYTES), stamp(self._clock)))
+        self._write(temporary, wrap(salt, stamp(self._clock)))
         try:
             self._link(temporary, SALT)
         finally:

@@ -72,18 +72,22 @@ class RedisStore:
         """See `Store`."""
         return self._salt
 
-    async def open(self) -> None:
+    async def open(self, salt: bytes | None = None) -> None:
         """See `Store`."""
         await self.close()
         try:
             url = await asyncio.to_thread(self._url.read)
             self._redis = Redis.from_url(
-                url.reveal(), socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, health_check_interval=30
+                url.reveal(),
+                socket_timeout=TIMEOUT,
+                socket_connect_timeout=TIMEOUT,
+                health_check_interval=30,
+                driver_info=None,  # the default looks its version up on the disk, in the loop
             )
             key = f"{PREFIX}salt"
-            await self._redis.set(key, secrets.token_bytes(SALT_BYTES), nx=True)
-            salt = await self._redis.get(key)
-            self._salt = salt if isinstance(salt, bytes) else b""
+            await self._redis.set(key, salt or secrets.token_bytes(SALT_BYTES), nx=True)
+            found = await self._redis.get(key)
+            self._salt = found if isinstance(found, bytes) else b""
         except SecretUnavailableError as error:
             raise StoreError(error.detail) from None
         except (RedisError, OSError, ValueError) as error:

@@ -1,3 +1,7 @@
+"""A store that is down is tried again by itself."""
+
+from __future__ import annotations
+
 from sidecar.tokens.observer import NoObserver
 from sidecar.tokens.stores.base import StoreError
 from sidecar.tokens.stores.degrading import DegradingStore
@@ -13,7 +17,7 @@ class DownFor(MemoryStore):
         self._clock_here, self._since = clock, since
         self.tried = []
 
-    async def open(self):
+    async def open(self, salt=None):
         self.tried.append(self._clock_here.boottime())
         if self._clock_here.boottime() < self._since:
             raise StoreError("Not yet.")

@@ -1,0 +1,62 @@
+"""Each kind of store, opened; and a Redis server where one can be found."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sidecar.secret import Secret, SecretSource
+from sidecar.tokens.stores.redis import RedisStore
+
+SERVERS = ("redis-server", "valkey-server")
+
+
+def redis_program() -> str | None:
+    """A server's program, if there is one."""
+    return next((path for name in SERVERS if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def redis_server(directory: Path, *, port: int | None = None) -> Iterator[int]:
+    """A server of its own, that keeps nothing; its port."""
+    program = redis_program()
+    assert program is not None
+    port = port or free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(directory)]
+    server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+    try:
+        _answers(port)
+        yield port
+    finally:
+        server.kill()
+        server.wait()
+
+
+def free_port() -> int:
+    """One that nobody listens at."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def redis_store(port: int, clock, database: int = 0) -> RedisStore:
+    """A client of that server."""
+    return RedisStore(SecretSource(value=Secret(f"redis://127.0.0.1:{port}/{database}")), clock)
+
+
+def _answers(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                if connection.recv(64).startswith(b"+PONG"):
+                    return
+        except OSError:
+            time.sleep(0.01)
+    raise AssertionError("the Redis server does not answer")
