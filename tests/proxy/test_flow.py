@@ -279,6 +279,24 @@ async def test_an_upload_waits_for_its_credential(framing: str) -> None:
         assert most.to_upstreams <= BOUND + it.server.replay_bytes
 
 
+async def test_crumbs_do_not_pile_up() -> None:
+    """A body in chunks of one byte costs no more memory than its bytes, however long it waits."""
+    gate = asyncio.Event()
+    crumbs = b"1\r\nx\r\n" * 200_000 + b"0\r\n\r\n"
+    authorizer = FakeAuthorizer(ready=False, gate=gate)
+    async with lab(thanks, authorizer=authorizer) as it, await it.client() as client:
+        raw = request(b"POST", b"/app/x", b"Transfer-Encoding: chunked") + crumbs
+        sending = asyncio.ensure_future(client.send([raw]))
+        await until(lambda: any(not downstream.transport.is_reading() for downstream in it.server._connections))
+        (downstream,) = it.server._connections
+        assert downstream._exchange is not None
+        assert downstream._exchange._body is not None
+        assert len(downstream._exchange._body) < 2000
+        gate.set()
+        await sending
+        assert required(await client.final()).body == digest(b"x" * 200_000).encode()
+
+
 async def test_a_refused_upload_goes_on_over_another_connection() -> None:
     """The upstream that refused was full; the next one is not, and gets the whole body."""
     body = noise(SIZE)
