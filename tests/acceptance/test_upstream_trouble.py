@@ -147,7 +147,7 @@ def test_a_head_that_does_not_come_is_408(tmp_path):
             answer = raw(sidecar.address, b"GET /api/x HTTP/1.1\r\nHost: loc")
             assert answer.startswith(b"HTTP/1.1 408 ")
             assert b"Sidecar-Error: request_timeout\r\n" in answer
-            assert 0.4 < time.monotonic() - begun < 3.0
+            assert 0.4 < time.monotonic() - begun < 6.0
 
 
 def test_too_many_connections_are_told_so(tmp_path):
