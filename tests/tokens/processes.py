@@ -1,0 +1,283 @@
+"""Real processes on one store directory, and an issuer over a real socket that they ask.
+
+    python -m tests.tokens.processes CONFIGURATION
+
+The configuration is JSON, see `Plan`. The program imports once, forks so many processes, and each obtains its tokens
+when a line comes on its standard input; what they got is printed as JSON, one process a line. A process may be told to
+kill or stop itself at a step of its fetch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from blockbuster import blockbuster_ctx
+
+from sidecar.clock import SystemClock
+from sidecar.config import settings
+from sidecar.config.settings import TokenRequests
+from sidecar.errors import GrantInterruptedError, Problem
+from sidecar.secret import Secret
+from sidecar.tokens import ledger, sealing
+from sidecar.tokens.grant import AttemptGate, Grant
+from sidecar.tokens.manager import TokenManager
+from sidecar.tokens.observer import NoObserver
+from sidecar.tokens.stores import build_store, records
+
+ROOT = Path(__file__).parents[2]
+STEPS = ("locked", "reserved", "sent", "answered", "half-written", "saved")
+"""Of a fetch: with the identity's lock; with a slot; asked; answered; in the middle of saving; saved."""
+
+
+@dataclass
+class Plan:
+    """What the processes do."""
+
+    directory: str
+    port: int
+    processes: int = 1
+    identities: int = 1
+    max_wait: float = 10.0
+    min_interval: float = 0.2
+    slow_disk: float = 0.0
+    """Seconds that each call to the file system takes longer."""
+    step: str = ""
+    action: str = ""
+    """`kill` or `stop`, at that step."""
+    powerless: bool = False
+    """Without root's rights to write where nobody may."""
+
+
+# --- the program -------------------------------------------------------------------------------------------------
+
+
+class LineIssuer:
+    """A `GrantSource`: one line there, one line back."""
+
+    issuer = "https://login.example/token"
+
+    def __init__(self, plan: Plan, identity: int) -> None:
+        self._plan = plan
+        self.parameters = (("audience", f"audience-{identity}"),)
+
+    def secret(self) -> Secret:
+        return Secret("secret")
+
+    def refuses(self, status: int, *, safe: bool) -> bool:
+        return status == 401
+
+    def rotate(self, grant: Grant, set_cookie: Sequence[bytes]) -> None:
+        return None
+
+    async def fetch(self, gate: AttemptGate, *, attempts: int) -> Grant:
+        for _ in range(attempts):
+            await gate.slot()
+            here(self._plan, "reserved")
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._plan.port)
+            writer.write(self.parameters[0][1].encode() + b"\n")
+            await writer.drain()
+            gate.sent()
+            here(self._plan, "sent")
+            answer = await reader.readline()
+            writer.close()
+            here(self._plan, "answered")
+            if answer:
+                return Grant(b"Authorization: Bearer " + answer.strip() + b"\r\n", 3600.0)
+        raise GrantInterruptedError("no answer")
+
+
+def here(plan: Plan, step: str) -> None:
+    """This step is reached."""
+    if plan.step == step:
+        # To this very thread, or it would go on for a while before the others are stopped.
+        signal.pthread_kill(threading.get_ident(), signal.SIGKILL if plan.action == "kill" else signal.SIGSTOP)
+
+
+def hook(plan: Plan) -> None:
+    """Make the steps inside of the product known, its disk slow, and its keys cheap."""
+    sealing.SCRYPT_COST, sealing.SCRYPT_LANES = 2, 1
+    acquire, change, link = ledger.Ledger.acquire, ledger.Ledger.change, os.link
+
+    async def acquire_and_tell(self, rank):
+        lease = await acquire(self, rank)
+        if lease is not None:
+            here(plan, "locked")
+        return lease
+
+    async def change_and_tell(self, changes):
+        result = await change(self, changes)
+        here(plan, "saved")
+        return result
+
+    def tell_and_link(source, destination, **named):
+        if destination.startswith("token-"):
+            here(plan, "half-written")
+        return link(source, destination, **named)
+
+    ledger.Ledger.acquire, ledger.Ledger.change = acquire_and_tell, change_and_tell
+    records.os = Slow(plan.slow_disk, tell_and_link)
+
+
+class Slow:
+    """The module `os`, with a disk behind it that takes its time."""
+
+    def __init__(self, seconds: float, link) -> None:
+        self._seconds = seconds
+        self._link = link
+
+    def __getattr__(self, name: str):
+        call = self._link if name == "link" else getattr(os, name)
+        if not self._seconds or name not in {"open", "link", "unlink", "write", "listdir"}:
+            return call
+
+        def slow(*positional, **named):
+            time.sleep(self._seconds)
+            return call(*positional, **named)
+
+        return slow
+
+
+async def obtain_all(plan: Plan) -> list[dict[str, object]]:
+    """Each identity's token, and how long it took."""
+    clock = SystemClock()
+    requests = TokenRequests(min_interval=plan.min_interval, max_wait=plan.max_wait)
+    store = build_store(settings.FileStore(Path(plan.directory)), clock, NoObserver())
+    manager = TokenManager(store, clock, requests)
+    await manager.start()
+
+    async def one(identity: int) -> dict[str, object]:
+        authorizer = manager.authorizer(LineIssuer(plan, identity), credential="c", audience=str(identity))
+        began = time.monotonic()
+        try:
+            got = (await authorizer.obtain()).header.decode().split()[-1]
+        except Problem as problem:
+            got = problem.code
+        return {"token": got, "seconds": time.monotonic() - began}
+
+    with blockbuster_ctx("sidecar"):
+        got = list(await asyncio.gather(*(one(identity) for identity in range(plan.identities))))
+    await manager.close()
+    return got
+
+
+def drop_capabilities() -> None:
+    """Root is a user like any other then (capset(2), version 3)."""
+    header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert ctypes.CDLL(None).capset(header, none) == 0
+
+
+def main() -> None:
+    """Fork, obtain, print."""
+    plan = Plan(**json.loads(sys.argv[1]))
+    hook(plan)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+    if plan.powerless:
+        drop_capabilities()
+    children = []
+    for _ in range(plan.processes - 1):
+        child = os.fork()
+        if child == 0:
+            children = []
+            break
+        children.append(child)
+    line = json.dumps(asyncio.run(obtain_all(plan))) + "\n"
+    os.write(1, line.encode())
+    for child in children:
+        os.waitpid(child, 0)
+
+
+# --- for tests ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Issuer:
+    """What the processes ask; it remembers when, and for what."""
+
+    port: int = 0
+    arrivals: list[tuple[float, str]] = field(default_factory=list)
+    answers_after: float = 0.05
+    silent: bool = False
+
+    @asynccontextmanager
+    async def running(self):
+        """Listens."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        async with server:
+            yield self
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            audience = (await reader.readline()).decode().strip()
+            if audience:
+                self.arrivals.append((time.monotonic(), audience))
+                await asyncio.sleep(self.answers_after)
+                writer.write(f"{audience}-{len(self.arrivals)}\n".encode())
+                await writer.drain()
+        except ConnectionError:
+            pass  # it was killed
+        finally:
+            writer.close()
+
+    @property
+    def closest(self) -> float:
+        """Seconds between the two requests that came closest."""
+        moments = [moment for moment, _ in self.arrivals]
+        return min((later - earlier for earlier, later in pairwise(moments)), default=1e9)
+
+
+class Group:
+    """The processes of one plan."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    @classmethod
+    async def of(cls, plan: Plan) -> Group:
+        """Started, and ready."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.tokens.processes",
+            json.dumps(asdict(plan)),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert await process.stdout.readline() == b"ready\n"
+        return cls(process)
+
+    def go(self) -> None:
+        """Obtain."""
+        self.process.stdin.write(b"\n")
+
+    async def results(self) -> list[list[dict[str, object]]]:
+        """What each process got, once all have ended."""
+        output, _ = await self.process.communicate()
+        return [json.loads(line) for line in output.decode().splitlines() if line.startswith("[")]
+
+    async def is_stopped(self) -> None:
+        """Wait until it has stopped itself."""
+        await asyncio.to_thread(os.waitid, os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        self.process.send_signal(signal.SIGCONT)
+
+
+if __name__ == "__main__":
+    main()
