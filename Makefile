@@ -51,5 +51,5 @@ compiled: .venv-compiled/.ready
 
 test-compiled: compiled
 	rm -rf .work/compiled && mkdir -p .work/compiled
-	cp -r tests pyproject.toml .work/compiled/
+	cp -r tests docs pyproject.toml .work/compiled/
 	cd .work/compiled && ../../.venv-compiled/bin/python -m pytest $(PYTEST_FLAGS) tests/proxy
