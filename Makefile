@@ -42,7 +42,9 @@ clean:
 compiled: .venv-compiled/.ready
 
 .venv-compiled/.ready: pyproject.toml setup.py $(wildcard sidecar/*.py sidecar/*/*.py)
-	$(PYTHON) -m venv .venv-compiled
+	# What an earlier build left would stand beside, or instead of, its sources.
+	rm -rf build
+	$(PYTHON) -m venv --clear .venv-compiled
 	.venv-compiled/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' setuptools wheel
 	.venv-compiled/bin/python -m pip install --quiet --disable-pip-version-check . --group dev
 	CAMUNDA_SIDECAR_COMPILED=1 .venv-compiled/bin/python -m pip install --quiet --disable-pip-version-check \

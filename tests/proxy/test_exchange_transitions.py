@@ -47,6 +47,18 @@ def reaches(stage: str, event: str) -> Callable[[Scenario], Scenario]:
     return mark
 
 
+class Recorded(dict[str, str]):
+    """One stage's events; those that are looked up are written down, by compiled modules too."""
+
+    def __init__(self, events: dict[str, str], stage: str, seen: list[tuple[str, str]]) -> None:
+        super().__init__(events)
+        self._stage, self._seen = stage, seen
+
+    def __getitem__(self, event: str) -> str:
+        self._seen.append((self._stage, event))
+        return super().__getitem__(event)
+
+
 @pytest.mark.parametrize(
     ("stage", "event"), [(stage, event) for stage, events in TRANSITIONS.items() for event in events]
 )
