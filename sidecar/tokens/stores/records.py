@@ -59,11 +59,11 @@ class UntrustedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The newest version of a record; version 0: there is none."""
+    """The newest version of a record; version 0 is an empty file, which only makes version 1 one with a past."""
 
     version: int = 0
-    file: tuple[int, int] = (0, 0)
-    """Device and inode."""
+    file: tuple[int, int] | None = None
+    """Device and inode; None: there is none yet."""
     record: Record | None = None
 
 
@@ -105,6 +105,9 @@ class Records:
                 data = change(head.record, now.boottime)
                 if data is None:
                     return head.record
+                if head.file is None:
+                    self._begin(key)
+                    continue
                 counts = now if written is None else earlier(now, written)
                 if self._commit(key, head, wrap(data, counts)):
                     return Record(data, counts.boottime, counts.boottime)
@@ -143,8 +146,8 @@ class Records:
             except FileNotFoundError:
                 continue  # superseded and swept up meanwhile
             try:
-                file = status.st_dev, status.st_ino
-                yield Head(versions[-1], file, self._record(key, versions[-1], descriptor, status))
+                record = self._record(key, versions[-1], descriptor, status) if versions[-1] else None
+                yield Head(versions[-1], (status.st_dev, status.st_ino), record)
             finally:
                 if descriptor is not None:
                     os.close(descriptor)
@@ -228,13 +231,16 @@ class Records:
 
     def _is_newest(self, key: str, head: Head) -> bool:
         """Whether what was just linked follows `head` without anything having come and gone between."""
-        if head.version == 0:
-            return self._versions(key)[-1:] == [1]
         try:
             status = os.stat(f"{key}.{head.version}", dir_fd=self._directory, follow_symlinks=False)
         except FileNotFoundError:
             return False
         return (status.st_dev, status.st_ino) == head.file
+
+    def _begin(self, key: str) -> None:
+        """Make version 0, unless another process was faster."""
+        with suppress(FileExistsError):
+            self._write(f"{key}.0", b"")
 
     def _write(self, name: str, content: bytes) -> None:
         descriptor = os.open(name, CREATE, self._access.file_mode, dir_fd=self._directory)

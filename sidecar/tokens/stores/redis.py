@@ -76,24 +76,29 @@ class RedisStore:
         """See `Store`."""
         await self.close()
         try:
-            url = await asyncio.to_thread(self._url.read)
-            self._redis = Redis.from_url(
-                url.reveal(),
-                socket_timeout=TIMEOUT,
-                socket_connect_timeout=TIMEOUT,
-                health_check_interval=30,
-                driver_info=None,  # the default looks its version up on the disk, in the loop
-            )
-            key = f"{PREFIX}salt"
-            await self._redis.set(key, salt or secrets.token_bytes(SALT_BYTES), nx=True)
-            found = await self._redis.get(key)
-            self._salt = found if isinstance(found, bytes) else b""
+            await self._connect(salt or secrets.token_bytes(SALT_BYTES))
         except SecretUnavailableError as error:
             raise StoreError(error.detail) from None
         except (RedisError, OSError, ValueError) as error:
+            await self.close()
             raise _unusable(error) from None
         if len(self._salt) != SALT_BYTES:
+            await self.close()
             raise StoreError(f"The key {PREFIX}salt in Redis is not the sidecar's. Remove it, or use another database.")
+
+    async def _connect(self, salt: bytes) -> None:
+        url = await asyncio.to_thread(self._url.read)
+        self._redis = Redis.from_url(
+            url.reveal(),
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            health_check_interval=30,
+            driver_info=None,  # the default looks its version up on the disk, in the loop
+        )
+        key = f"{PREFIX}salt"
+        await self._redis.set(key, salt, nx=True)
+        found = await self._redis.get(key)
+        self._salt = found if isinstance(found, bytes) else b""
 
     async def load(self, key: str) -> Record | None:
         """See `Store`."""

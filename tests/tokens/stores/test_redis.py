@@ -1,0 +1,190 @@
+"""Redis, beyond the contract: hosts whose clocks differ, holders that are gone, a server that is gone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from sidecar.clock import SystemClock
+from sidecar.config import settings
+from sidecar.secret import Secret, SecretSource
+from sidecar.tokens.observer import NoObserver
+from sidecar.tokens.stores import build_store
+from sidecar.tokens.stores import redis as module
+from sidecar.tokens.stores.base import StoreError
+from sidecar.tokens.stores.degrading import DegradingStore
+from sidecar.tokens.stores.redis import PREFIX, RedisStore
+from tests.tokens.stores.support import free_port, redis_program, redis_server, redis_store
+from tests.tokens.support import Events, FakeIssuer, ManualClock, bearer, rig
+
+CLOCK = SystemClock()
+
+
+@pytest.fixture
+async def store(redis_port):
+    opened = redis_store(redis_port, CLOCK, 15)
+    await opened.open()
+    await opened._redis.flushdb()
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+def put(data: bytes):
+    return lambda _record, _now: data
+
+
+async def test_hosts_whose_clocks_differ_agree_on_how_old_a_record_is(store, redis_port) -> None:
+    """One is six minutes ahead, booted at another time: the server's time counts."""
+    elsewhere = ManualClock(wall=CLOCK.wall() + 360, boottime=77.0, boot_id="elsewhere")
+    other = redis_store(redis_port, elsewhere, 15)
+    await other.open()
+    await store.update("key", put(b"data"))
+    age = CLOCK.boottime() - (await store.load("key")).written
+    assert elsewhere.boottime() - (await other.load("key")).written == pytest.approx(age, abs=0.1)
+    await other.close()
+
+
+async def test_a_record_from_the_future_is_from_now_once_and_for_all(store) -> None:
+    """The server's clock was set back: a cool-down does not begin anew at every look."""
+    await store.update("key", put(b"data"))
+    now = CLOCK.boottime()
+    await store._redis.hset(f"{PREFIX}key", "written", 10**17)
+    first = (await store.load("key")).written
+    await asyncio.sleep(0.02)
+    assert now <= first + 0.01
+    assert (await store.load("key")).written == pytest.approx(first, abs=0.005)
+
+
+async def test_a_lock_whose_holder_is_gone_ends_by_itself(store, redis_port, monkeypatch) -> None:
+    """A lease, and it is its owner's: who comes late gives nobody else's back."""
+    monkeypatch.setattr(module, "LEASE_SECONDS", 0.05)
+    lost = await store.acquire("key")
+    monkeypatch.undo()
+    async with asyncio.timeout(5):
+        while (lease := await store.acquire("key")) is None:  # noqa: ASYNC110 (the server tells nobody)
+            await asyncio.sleep(0.01)
+    await lost.release()
+    assert await store.acquire("key") is None
+    await lease.release()
+    assert await store.acquire("key") is not None
+
+
+async def test_who_was_stopped_while_it_changed_a_record_begins_again(store, redis_port) -> None:
+    """The version is the fencing token: what others wrote meanwhile is neither lost nor undone."""
+    other = redis_store(redis_port, CLOCK, 15)
+    await other.open()
+    await store.update("key", put(b"1"))
+    seen: list[bytes] = []
+    loop = asyncio.get_running_loop()
+
+    def change(record, _now):
+        seen.append(record.data)
+        return record.data + b"2"
+
+    load, interrupted = store._load, False
+
+    async def load_and_be_stopped(key):
+        nonlocal interrupted
+        found = await load(key)
+        if not interrupted:
+            interrupted = True
+            await other.update(key, lambda record, _now: record.data + b"x")
+        return found
+
+    store._load = load_and_be_stopped
+    assert (await store.update("key", change)).data == b"1x2"
+    assert seen == [b"1", b"1x"]
+    assert loop.is_running()
+    await other.close()
+
+
+async def test_records_do_not_stay_for_ever(store) -> None:
+    """Nothing in them means anything after two days."""
+    await store.update("key", put(b"data"))
+    assert 0 < await store._redis.ttl(f"{PREFIX}key") <= 2 * 24 * 3600
+
+
+async def test_all_of_it_is_under_one_prefix(store) -> None:
+    """An operator can tell what is the sidecar's."""
+    await store.update("key", put(b"data"))
+    await store.acquire("key")
+    names = {name.decode() for name in await store._redis.keys("*")}
+    assert names == {f"{PREFIX}salt", f"{PREFIX}key", f"{PREFIX}key:lock"}
+
+
+async def test_a_key_that_is_not_ours_is_said(store, redis_port) -> None:
+    """Somebody else's salt."""
+    await store._redis.set(f"{PREFIX}salt", b"short")
+    with pytest.raises(StoreError, match="is not the sidecar's"):
+        await redis_store(redis_port, CLOCK, 15).open()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:hunter2@127.0.0.1:{port}/0",
+        "redis://:hunter2@127.0.0.1:{closed}/0",
+        "redis://:hunter2@no-such-host.invalid:6379/0",
+        "nonsense://:hunter2@127.0.0.1",
+        "redis://:hunter2@127.0.0.1:notaport/0",
+    ],
+)
+async def test_what_is_wrong_is_said_without_the_password(redis_port, url) -> None:
+    """A wrong password, nobody there, no such host, no such scheme: the process goes on with its memory."""
+    source = SecretSource(value=Secret(url.format(port=redis_port, closed=free_port())))
+    store = build_store(settings.RedisStore(source), CLOCK, NoObserver())
+    with capture_logs() as logs:
+        await store.open()
+        assert (await store.update("key", put(b"data"))).data == b"data"
+    assert len(logs) == 1
+    assert "hunter2" not in repr(logs)
+    assert "token_store.url" in logs[0]["reason"]
+    await store.close()
+
+
+async def test_an_address_in_a_file_that_is_not_there(tmp_path) -> None:
+    """Likewise."""
+    store = RedisStore(SecretSource(file=tmp_path / "url"), CLOCK)
+    with pytest.raises(StoreError, match="cannot be read"):
+        await store.open()
+    with pytest.raises(StoreError, match="not connected"):
+        await store.load("key")
+
+
+async def bookkeeping() -> None:
+    """What goes on after a client was answered is done."""
+    working = {"IssuerBudget.sent", "Entry._fly", "Entry._guarded"}
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_coro().__qualname__ in working))
+
+
+@pytest.mark.skipif(redis_program() is None, reason="neither redis-server nor valkey-server is installed")
+@pytest.mark.usefixtures("quick_keys")
+async def test_a_server_that_goes_and_comes(tmp_path) -> None:
+    """Tokens are served and obtained without it; when it is back, though it forgot everything, they are shared."""
+    clock = ManualClock(boottime=CLOCK.boottime())
+    events = Events()
+    port = free_port()
+    with redis_server(tmp_path, port=port):
+        one = await rig(store=DegradingStore(redis_store(port, clock), clock, events), issuer=FakeIssuer(clock))
+        assert (await one.authorizer.obtain()).header == bearer("token-1")
+        assert events.of("store_up") == [(True,)]
+        await bookkeeping()
+    clock.suspend(2900)
+    assert one.authorizer.current() is not None
+    refreshed = one.authorizer.entry._flying
+    assert refreshed is not None
+    await refreshed
+    assert one.now_attached() == bearer("token-2")
+    assert events.of("store_up")[-1] == (False,)
+    with redis_server(tmp_path, port=port):
+        clock.suspend(60)
+        await one.store.load("anything")
+        assert events.of("store_up")[-1] == (True,)
+        again = await rig(store=DegradingStore(redis_store(port, clock), clock, Events()), issuer=one.issuer)
+        assert (await again.authorizer.obtain()).header == bearer("token-2")
+        assert len(one.issuer.requests) == 2
+        await again.manager.close()
+        await one.manager.close()
