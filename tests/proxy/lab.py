@@ -22,6 +22,8 @@ from tests.proxy.strict import Message
 from tests.proxy.support import FakeAttachment, FakeAuthorizer, RunningProxy, route, running_proxy
 
 HOST = b"Host: localhost\r\n"
+_HANGS = 60.0
+"""Seconds after which a test that waits for nobody knows what is ended."""
 
 
 # --- time ------------------------------------------------------------------------------------------------------------
@@ -216,7 +218,8 @@ async def _nothing_stays() -> AsyncIterator[None]:
     loop.set_exception_handler(lambda _, context: heard.append(context))
     tasks, descriptors = asyncio.all_tasks(), _descriptors()
     try:
-        yield
+        async with asyncio.timeout(_HANGS):
+            yield
         with contextlib.suppress(TimeoutError):
             await until(lambda: asyncio.all_tasks() <= tasks and _descriptors() <= descriptors)
         assert asyncio.all_tasks() - tasks == set()
