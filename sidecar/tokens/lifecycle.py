@@ -25,6 +25,9 @@ ask the issuer. It goes through these states:
      |          JOINED -------> WAITED        it failed or found no slot: again, as clients need it
      +--------> WAITED -------> NONE          clients wait: up to three attempts
 
+An issuer that has failed three attempts in a row is left alone for a part of `max_wait`, then longer, up to three times
+`max_wait`; a flight that comes meanwhile is held where that ends within a client's patience, and refused where not.
+
 `decide` gives the new slot and the commands that the shell is to carry out, in that order. What is shared on the store
 (`Shared`) changes only by a `Change`, which `apply` puts into this process's copy at once and the shell, by a `Save`,
 into the store's, so that two processes' changes merge and none overwrites the other's.

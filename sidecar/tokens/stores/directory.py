@@ -106,7 +106,8 @@ def _inspect(path: Path, descriptor: int, allowed: Access) -> None:
         return
     raise StoreError(
         f"The token store's directory {path} cannot be trusted: {objection or 'it belongs to another group'}. Give"
-        " token_store.directory a directory of its own, which the sidecar makes by itself."
+        " token_store.directory a directory of its own, which the sidecar makes by itself: one below a mounted volume,"
+        " for instance."
     )
 
 
