@@ -403,11 +403,17 @@ async def test_an_upstream_restarts_under_load() -> None:
     """Every idle connection dies at once, and new ones are refused for a moment: no safe request fails."""
     async with lab(echo) as it:
         await asyncio.gather(*(it.ask(request(b"GET", b"/app/%d" % n)) for n in range(30)))
-        origin = it.origin
-        await origin.stop()
+        listens_again = asyncio.Event()
+
+        async def sleep(seconds: float) -> None:
+            await listens_again.wait()
+
+        it.clock.sleep = sleep  # type: ignore[method-assign]
+        await it.origin.stop()
         asking = [asyncio.ensure_future(it.ask(request(b"GET", b"/app/%d" % n))) for n in range(30)]
-        await until(lambda: it.stats.connections_opening)
-        await origin.start()
+        await until(lambda: it.stats.retries["connect"])
+        await it.origin.start()
+        listens_again.set()
         answers = await asyncio.gather(*asking)
         assert [answer.body for answer in answers] == [b"/%d " % n for n in range(30)]
 

@@ -180,7 +180,8 @@ async def test_a_read_only_directory_costs_sharing_and_nothing_else(tmp_path) ->
             unmounting = await asyncio.create_subprocess_exec("umount", str(directory))
             await unmounting.wait()
     assert read == {"audience-0-1"}
-    assert other == {"audience-1-2"}
+    # Where it is found out in the very moment in which the first token is looked up, that one is asked for too.
+    assert other in ({"audience-1-2"}, {"audience-1-3"})
 
 
 async def test_a_directory_that_this_user_may_not_write_to_costs_sharing_and_nothing_else(tmp_path) -> None:
