@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 
 from sidecar.errors import (
     BadRequestError,
-    BodyTooLargeError,
     CrossSiteError,
     DrainingError,
     HeadersTooLargeError,
@@ -20,7 +19,7 @@ from sidecar.errors import (
 from sidecar.proxy import h1, problem, transport
 from sidecar.proxy.chunked import ChunkedDecoder, ChunkedError
 from sidecar.proxy.exchange import Exchange
-from sidecar.proxy.table import CompiledRoute, ResolvedLine
+from sidecar.proxy.table import Request, ResolvedLine
 
 if TYPE_CHECKING:
     from sidecar.proxy.server import ProxyServer
@@ -44,7 +43,6 @@ class Downstream(asyncio.Protocol):
         "_half_closed",
         "_is_full",
         "_left",
-        "_max_body",
         "_read",
         "_reading_body",
         "_scanned",
@@ -74,7 +72,6 @@ class Downstream(asyncio.Protocol):
         self._reading_body = False
         self._left = 0
         self._taken = 0
-        self._max_body: int | None = None
         self._decoder: ChunkedDecoder | None = None
         self._read = self._read_head
 
@@ -84,7 +81,7 @@ class Downstream(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         self.transport = cast("asyncio.Transport", transport_)  # uvloop's are no subclass of it
         self.transport.set_write_buffer_limits(high=transport.WRITE_HIGH_WATER)
-        self.deadline = self.server.clock.monotonic() + KEEP_ALIVE_SECONDS
+        self.deadline = self.server.monotonic() + KEEP_ALIVE_SECONDS
         if not self.server.admit(self):
             self.refuse(OverloadedError("Too many connections (limits.connections); try again.", retry_after=1.0))
 
@@ -126,7 +123,7 @@ class Downstream(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.client_paused(paused=False)
         elif not self._closing and self._read == self._read_head:
-            self._next()
+            self._next(self.server.monotonic())
 
     # --- the head ------------------------------------------------------------------------------------------------
 
@@ -142,9 +139,9 @@ class Downstream(asyncio.Protocol):
             return
         self._scanned = 0
         self._skipped = False
-        line_end = data.find(b"\r\n")
+        end += 4
         try:
-            self._accept(data[:line_end], data[line_end + 2 : end + 2], data[end + 4 :])
+            self._accept(self.server.table.requests[data[:end]], data[end:])
         except Problem as error:
             self.server.count_refusal(error)
             self.refuse(error)
@@ -169,76 +166,50 @@ class Downstream(asyncio.Protocol):
             self._fault(BadRequestError(fault))
             return
         if data and not self._scanned:
-            self.deadline = self.server.clock.monotonic() + self.server.head_timeout
+            self.deadline = self.server.monotonic() + self.server.head_timeout
         self._scanned = len(data)
         self._buffer = data
 
-    def _accept(self, line_bytes: bytes, block: bytes, rest: bytes) -> None:
+    def _accept(self, request: Request, rest: bytes) -> None:
         server = self.server
-        table = server.table
-        line = table.lines[line_bytes]
-        resolved = table.blocks[block]
-        fields = resolved.fields
-        if fields.chunked and not line.minor:
-            raise BadRequestError("A transfer coding does not exist in HTTP/1.0.")
-        if (resolved.refusal or line.problem or line.authority) is not None:
-            refusal = table.refusal(line, resolved)
-            if refusal is not None:
-                self._turn_away(line, fields, *refusal, rest)
-                return
+        if request.refusal is not None:
+            self._turn_away(request, *request.refusal, rest)
+            return
         if server.draining:
             raise DrainingError("This sidecar is shutting down.", retry_after=1.0)
-        route = line.route
-        assert route is not None
-        self._max_body = route.settings.max_body
-        length = fields.content_length
-        if length and self._max_body is not None and length > self._max_body:
-            self._turn_away(line, fields, "", BodyTooLargeError(_too_large(route)), rest)
-            return
-        self.keep_alive = not fields.close if line.minor else fields.keep_alive and not fields.close
-        upgrade = fields.upgrade == b"websocket" and bool(line.minor) and not (length or fields.chunked)
-        lines = [fields.kept]
-        if not fields.has_request_id:
-            lines.append(server.request_id_line())
-        if upgrade:
-            lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
-        elif fields.chunked:
-            lines.append(b"Transfer-Encoding: chunked\r\n")
-        elif length is not None:
-            lines.append(b"Content-Length: %d\r\n" % length)
-        exchange = self._exchange = Exchange(self, line, route, lines)
-        self._expect_body(fields)
-        exchange.start(body=self._reading_body, chunk_body=fields.chunked, upgrade=upgrade)
-        if rest:
-            self._read(rest)
-
-    def _expect_body(self, fields: h1.RequestFields) -> None:
-        self._taken = 0
-        if fields.chunked:
+        self.keep_alive = request.keep_alive
+        exchange = self._exchange = Exchange(self, request, server.monotonic())
+        if request.fields.chunked:
+            self._taken = 0
             self._decoder = ChunkedDecoder()
             self._reading_body = True
             self._read = self._read_chunked
-        elif fields.content_length:
-            self._left = fields.content_length
+            exchange.start(b"", more=True)
+        elif request.length > len(rest):
+            self._left = request.length
             self._reading_body = True
             self._read = self._read_length
+            exchange.start(b"", more=True)
         else:
-            self._reading_body = False
+            # Nothing of it is to come: head and body go on as one.
             self._read = self._read_ahead
+            exchange.start(rest[: request.length], more=False)
+            rest = rest[request.length :]
+        if rest:
+            self._read(rest)
 
-    def _turn_away(
-        self, line: ResolvedLine, fields: h1.RequestFields, reason: str, error: Problem, rest: bytes
-    ) -> None:
+    def _turn_away(self, request: Request, reason: str, error: Problem, rest: bytes) -> None:
         """A well-formed request that may not come in or go on; where that is safe, the connection serves the next."""
         if reason:
             self.server.stats.guard_rejections[reason] += 1
+        line, fields = request.line, request.fields
         self.server.count_refusal(error, line)
         bodyless = not (fields.content_length or fields.chunked)
         self.keep_alive = bodyless and line.minor == 1 and not fields.close and not isinstance(error, _INTRUSIONS)
         self.refuse(error, close=not self.keep_alive, head_only=line.method == b"HEAD")
         if self.keep_alive:
             self._buffer = rest
-            self._next()
+            self._next(self.server.monotonic())
 
     # --- the body ------------------------------------------------------------------------------------------------
 
@@ -263,9 +234,10 @@ class Downstream(asyncio.Protocol):
             self._fault(BadRequestError(f"The request's body is not valid. {error}"))
             return
         self._taken += sum(map(len, pieces))
-        if self._max_body is not None and self._taken > self._max_body:
-            assert self._exchange is not None
-            self._fault(BodyTooLargeError(_too_large(self._exchange.route)))
+        exchange = self._exchange
+        limit = exchange.route.settings.max_body if exchange is not None else None
+        if exchange is not None and limit is not None and self._taken > limit:
+            self._fault(exchange.route.too_large())
             return
         if decoder.done:
             self._body_is_read()
@@ -326,7 +298,7 @@ class Downstream(asyncio.Protocol):
             data, self._buffer = self._buffer, b""
             self._read_tunnel(data)
 
-    def exchange_done(self) -> None:
+    def exchange_done(self, now: float) -> None:
         """The answer is sent, or never will be; go on with the next request."""
         self._exchange = None
         self.upstream_is_full = False
@@ -337,11 +309,11 @@ class Downstream(asyncio.Protocol):
             return
         if self.server.draining:
             self.server.exchange_ended()
-        self._next()
+        self._next(now)
 
-    def _next(self) -> None:
+    def _next(self, now: float) -> None:
         self._read = self._read_head
-        self.deadline = self.server.clock.monotonic() + KEEP_ALIVE_SECONDS
+        self.deadline = now + KEEP_ALIVE_SECONDS
         if self._is_full:
             # A client that does not read its answers asks for no more of them.
             transport.pause(self.transport)
@@ -396,7 +368,7 @@ class Downstream(asyncio.Protocol):
     def _close(self) -> None:
         """Close when what was written is flushed; a client that never reads it is waited for no longer than any."""
         self._discard_all()
-        self.deadline = self.server.clock.monotonic() + LINGER_SECONDS
+        self.deadline = self.server.monotonic() + LINGER_SECONDS
         if not self.transport.is_closing():
             self.transport.close()
 
@@ -407,7 +379,7 @@ class Downstream(asyncio.Protocol):
             self._close()
             return
         transport.resume(self.transport)
-        self.deadline = self.server.clock.monotonic() + LINGER_SECONDS
+        self.deadline = self.server.monotonic() + LINGER_SECONDS
 
     # --- time ----------------------------------------------------------------------------------------------------
 
@@ -442,7 +414,3 @@ class Downstream(asyncio.Protocol):
     def is_idle(self) -> bool:
         """Whether no request is under way."""
         return self._exchange is None
-
-
-def _too_large(route: CompiledRoute) -> str:
-    return f"The body is over {route.settings.max_body} bytes (routes.{route.name}.max_body)."

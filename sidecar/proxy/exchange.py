@@ -17,8 +17,8 @@ from sidecar.errors import (
 )
 from sidecar.proxy import chunked, pool, transport
 from sidecar.proxy.authorizer import Attachment
-from sidecar.proxy.table import CompiledRoute, ResolvedLine, ResponseStart
-from sidecar.proxy.upstream import Answer, UpstreamConnection
+from sidecar.proxy.table import CHUNKED, Answer, Request
+from sidecar.proxy.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from sidecar.proxy.downstream import Downstream
@@ -33,12 +33,14 @@ TUNNEL = "tunnel"
 DONE = "done"
 
 TRANSITIONS: dict[str, dict[str, str]] = {
-    # The route's credential; the request's body is held back meanwhile.
-    CREDENTIAL: {"credential": CONNECTION, "failed": DONE, "gone": DONE},
+    # The route's credential; the request's body is held back meanwhile. `sent`: credential and connection were at hand.
+    CREDENTIAL: {"sent": ANSWER, "credential": CONNECTION, "failed": DONE, "gone": DONE},
     # A connection from the pool. The credential may expire over that; it is attached just before sending.
-    CONNECTION: {"connected": ANSWER, "expired": CREDENTIAL, "failed": DONE, "gone": DONE},
+    CONNECTION: {"sent": ANSWER, "expired": CREDENTIAL, "failed": DONE, "gone": DONE},
     # The request is sent. `lost`: a reused connection was closed before a byte of the answer, once.
+    # `complete`: the answer came as one piece, as small ones do.
     ANSWER: {
+        "complete": DONE,
         "refused": REPLACEMENT,
         "lost": CONNECTION,
         "answered": BODY,
@@ -77,40 +79,46 @@ class Exchange:
         "_broken",
         "_chunk_body",
         "_client",
+        "_coded",
         "_connection",
         "_held",
-        "_lines",
-        "_queued",
+        "_id_line",
         "_replayed",
         "_retried",
         "_reused",
         "_sent",
         "_task",
-        "_upgrade",
+        "_waited",
         "error",
         "line",
+        "request",
         "route",
         "stage",
         "started",
         "status",
     )
 
-    def __init__(self, client: Downstream, line: ResolvedLine, route: CompiledRoute, lines: list[bytes]) -> None:
-        """`lines` are the request's own field lines, less the credential's and the framing of a chunked body."""
+    def __init__(self, client: Downstream, request: Request, now: float) -> None:
+        """`now` is in monotonic seconds."""
+        line = request.line
+        route = line.route
+        assert route is not None
         self._client = client
+        self.request = request
         self.line = line
         self.route = route
-        self._lines = lines
         self.stage = CREDENTIAL
         self.status = 0
-        self.started = client.server.clock.monotonic()
+        self.started = now
+        self._id_line = client.server.request_id_line() if request.needs_id else _NOTHING
         self._connection: UpstreamConnection | None = None
-        self._queued = False
+        self._waited = False
         self._reused = False
         self._retried = False
         self._replayed = False
         self._attachment: Attachment | None = None
         self._answer: Answer | None = None
+        self._coded = False
         self._held: Held | None = None
         self._broken: Problem | None = None
         self.error: Problem | None = None
@@ -118,15 +126,14 @@ class Exchange:
         self._body: list[bytes | memoryview] | None = []
         self._body_bytes = 0
         self._backlog = 0
-        self._body_done = False
+        self._body_done = True
         self._chunk_body = False
         self._sent = False
-        self._upgrade = False
         route.stats.in_flight += 1
 
     def request_id(self) -> str:
         """What the upstream got as `X-Request-ID`, for the log; a client's own is cut at a sensible length."""
-        match = _REQUEST_ID.search(b"".join(self._lines))
+        match = _REQUEST_ID.search(self._id_line or self.request.head)
         return match[1].decode("latin-1") if match else ""
 
     def _go(self, event: str) -> None:
@@ -134,17 +141,18 @@ class Exchange:
 
     # --- before the request is sent ------------------------------------------------------------------------------
 
-    def start(self, *, body: bool, chunk_body: bool, upgrade: bool) -> None:
-        """Begin; `body` says that one follows, `chunk_body` that its length is not known."""
-        self._body_done = not body
-        self._chunk_body = chunk_body
-        self._upgrade = upgrade
+    def start(self, body: bytes, *, more: bool) -> None:
+        """Begin; `body` is what came with the head, and `more` says that it is not all."""
+        self._body_done = not more
+        self._chunk_body = self.request.fields.chunked
+        if body:
+            self._body = [body]
+            self._body_bytes = len(body)
         if not self.line.public:
             self._attachment = self.route.authorizer.current()
             if self._attachment is None:
                 self._run(self._obtain())
                 return
-        self._go("credential")
         self._connect()
 
     async def _obtain(self) -> None:
@@ -154,11 +162,11 @@ class Exchange:
             self._fail(error)
         else:
             if self.stage == CREDENTIAL:
-                self._go("credential")
                 self._connect()
 
     def _run(self, coroutine: Coroutine[object, object, None]) -> None:
         """The slow paths alone have a task; its reference is kept, and it is cancelled with the client."""
+        self._waited = True
         self._client.deadline = float("inf")  # whoever gives out credentials keeps their own time limit
         self._task = asyncio.get_running_loop().create_task(coroutine)
         self._task.add_done_callback(self._task_done)
@@ -171,46 +179,51 @@ class Exchange:
 
     def _connect(self, *, fresh: bool = False) -> None:
         connection = self.route.pool.acquire(self, fresh=fresh)
-        self._queued = connection is None
-        if connection is None:
-            # Twice: the time to connect, and as much to have one's turn.
-            self._client.deadline = self._client.server.clock.monotonic() + 2 * self.route.timeouts.connect
-        else:
+        if connection is not None:
             self.connected(connection, reused=True)
+            return
+        self._waited = True
+        if self.stage == CREDENTIAL:
+            self._go("credential")
+        # Twice: the time to connect, and as much to have one's turn.
+        self._client.deadline = self._client.server.monotonic() + 2 * self.route.timeouts.connect
 
     def connected(self, connection: pool.Connection, *, reused: bool) -> None:
         """See `pool.Waiter`: attach the credential and send."""
         assert isinstance(connection, UpstreamConnection)
         line = self.line
-        request = [line.start, *self._lines]
+        now = self.started
+        lines = [self.request.head, self._id_line]
+        if self._waited:
+            now = self._client.server.monotonic()
+            if self._attachment is not None:
+                self._attachment = self.route.authorizer.renewed(self._attachment)
         if not line.public:
             attachment = self._attachment
-            if self._queued and attachment is not None:
-                attachment = self._attachment = self.route.authorizer.renewed(attachment)
             if attachment is None:
-                self.route.pool.release(connection)
+                self.route.pool.release(connection, now)
                 self._go("expired")
                 self._run(self._obtain())
                 return
-            request.append(attachment.header)
+            lines.append(attachment.header)
             if not line.safe:
-                request.append(attachment.unsafe_header)
-        request.append(b"\r\n")
+                lines.append(attachment.unsafe_header)
+        lines.append(b"\r\n")
         if self._body:
-            request += self._body  # type: ignore[arg-type]  # join takes any buffer
-        if not connection.begin(self, request, head_only=line.method == b"HEAD", upgrade=self._upgrade):
+            lines += self._body  # type: ignore[arg-type]  # join takes any buffer
+        if not connection.begin(self, lines, head_only=line.method == b"HEAD", upgrade=self.request.upgrade):
             self.route.pool.discard(connection)
             if reused:
                 self._connect(fresh=True)
             else:
                 self._fail(UpstreamUnreachableError("The upstream closed a new connection at once."))
             return
-        self._go("connected")
+        self._go("sent")
         self._connection = connection
         self._reused = reused
         self._sent = True
+        self._client.deadline = now + self.route.timeouts.response
         self._shed_body()
-        self._client.deadline = self._client.server.clock.monotonic() + self.route.timeouts.response
         if not self._body_done:
             self._client.update_reading()
 
@@ -228,9 +241,7 @@ class Exchange:
         """More of the request's body; the connection's to the upstream, or kept until there is one."""
         self._body_done = done
         if self._chunk_body:
-            pieces = chunked.encode(pieces)
-            if done:
-                pieces.append(chunked.LAST_CHUNK)
+            pieces = _chunks(pieces, done=done)
         if self._body is not None:
             self._body += pieces
             self._body_bytes += sum(map(len, pieces))
@@ -240,7 +251,7 @@ class Exchange:
         self._shed_body()
         if pieces:
             transport.writelines(connection.transport, pieces)
-        now = self._client.server.clock.monotonic()
+        now = self._client.server.monotonic()
         self._client.deadline = now + (self.route.timeouts.response if done else self.route.timeouts.idle)
 
     def _shed_body(self) -> None:
@@ -250,10 +261,10 @@ class Exchange:
 
     # --- the answer ----------------------------------------------------------------------------------------------
 
-    def informational(self, status: int, reason: bytes, start: ResponseStart) -> None:
+    def informational(self, answer: Answer) -> None:
         """See `upstream.Listener`: 100 and 103 pass to whoever may understand them (RFC 9110, 15.2)."""
         if self.line.minor:
-            self._client.send([b"HTTP/1.1 %d %b\r\n" % (status, reason), start.lines, b"\r\n"])
+            self._client.send([answer.head, b"\r\n"])
 
     def answered(self, answer: Answer, pieces: list[bytes | memoryview], *, done: bool) -> None:
         """See `upstream.Listener`."""
@@ -268,9 +279,10 @@ class Exchange:
                 return
             elif refused:
                 authorizer.invalidate(attachment)
-            if answer.start.set_cookie and not refused:
-                authorizer.received_cookies(attachment, answer.start.set_cookie)
-        self._go("answered")
+            if answer.fields.set_cookie and not refused:
+                authorizer.received_cookies(attachment, answer.fields.set_cookie)
+        if not done:
+            self._go("answered")
         self._pass_on(answer, pieces, done=done)
 
     def _pass_on(self, answer: Answer, pieces: list[bytes | memoryview], *, done: bool) -> None:
@@ -281,26 +293,24 @@ class Exchange:
         minor = self.line.minor
         if not self._body_done:
             client.keep_alive = False  # an early answer: what is left of the request cannot be told from the next one
-        head = [b"HTTP/1.1 %d %b\r\n" % (answer.status, answer.reason), answer.start.lines]
-        coded = not answer.has_length and minor
-        if coded:
-            head.append(b"Transfer-Encoding: chunked\r\n")
-        elif not answer.has_length:
-            client.keep_alive = False
+        head = [answer.head]
+        if answer.ends >= CHUNKED and self.line.method != b"HEAD":
+            if minor:
+                self._coded = True
+                head.append(b"Transfer-Encoding: chunked\r\n")
+                pieces = _chunks(pieces, done=done)
+            else:
+                client.keep_alive = False
         if not client.keep_alive:
             head.append(b"Connection: close\r\n")
         elif not minor:
             head.append(b"Connection: keep-alive\r\n")
         head.append(b"\r\n")
-        if coded:
-            pieces = chunked.encode(pieces)
-            if done:
-                pieces.append(chunked.LAST_CHUNK)
         client.send([*head, *pieces])
         if done:
-            self._complete()
+            self._complete(answer)
         else:
-            client.deadline = client.server.clock.monotonic() + self.route.timeouts.idle
+            client.deadline = client.server.monotonic() + self.route.timeouts.idle
 
     def received(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
         """See `upstream.Listener`."""
@@ -309,33 +319,34 @@ class Exchange:
             return
         answer = self._answer
         assert answer is not None
-        if not answer.has_length and self.line.minor:
-            pieces = chunked.encode(pieces)
-            if done:
-                pieces.append(chunked.LAST_CHUNK)
-        self._client.send(pieces)
+        self._client.send(_chunks(pieces, done=done) if self._coded else pieces)
         if done:
-            self._complete()
+            self._complete(answer)
         else:
-            self._client.deadline = self._client.server.clock.monotonic() + self.route.timeouts.idle
+            self._client.deadline = self._client.server.monotonic() + self.route.timeouts.idle
 
-    def _complete(self) -> None:
+    def _complete(self, answer: Answer) -> None:
+        now = self._client.server.monotonic()
         self._go("complete")
-        assert self._answer is not None
-        self._let_go(reusable=self._answer.reusable)
-        self._finish("upstream")
+        self._let_go(now, reusable=answer.reusable)
+        self._finish("upstream", now)
 
-    def _let_go(self, *, reusable: bool) -> None:
+    def _let_go(self, now: float, *, reusable: bool) -> None:
         """The connection's part in this exchange is over."""
-        connection, self._connection = self._connection, None
+        connection = self._detach()
         if connection is None:
             return
-        self._client.upstream_is_full = False
-        connection.end()
         if reusable and self._body_done:
-            self.route.pool.release(connection)
+            self.route.pool.release(connection, now)
         else:
             self.route.pool.discard(connection)
+
+    def _detach(self) -> UpstreamConnection | None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._client.upstream_is_full = False
+            connection.end()
+        return connection
 
     # --- a refused credential (DESIGN 5.8) -----------------------------------------------------------------------
 
@@ -347,7 +358,7 @@ class Exchange:
             self._connection.pause(paused=True)
         else:
             # It ends here for the upstream, who may close now: that is no fault of the answer's.
-            self._let_go(reusable=answer.reusable)
+            self._let_go(self._client.server.monotonic(), reusable=answer.reusable)
         self._run(self._replace(attachment))
 
     def _hold_more(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
@@ -356,7 +367,7 @@ class Exchange:
         answer, before, _ = self._held
         self._held = answer, before + pieces, done
         if done:
-            self._let_go(reusable=answer.reusable)
+            self._let_go(self._client.server.monotonic(), reusable=answer.reusable)
 
     async def _replace(self, refused: Attachment) -> None:
         replacement: Attachment | None = None
@@ -370,7 +381,8 @@ class Exchange:
         if replacement is None or self._body is None:
             self._keep(held)
             return
-        self._let_go(reusable=held is not None and held[2] and held[0].reusable)
+        reusable = held is not None and held[2] and held[0].reusable
+        self._let_go(self._client.server.monotonic(), reusable=reusable)
         self._attachment = replacement
         self._replayed = True
         self.route.stats.retries["token_refused"] += 1
@@ -390,13 +402,12 @@ class Exchange:
 
     # --- a tunnel ------------------------------------------------------------------------------------------------
 
-    def switched(self, start: ResponseStart, data: bytes) -> None:
+    def switched(self, answer: Answer, data: bytes) -> None:
         """See `upstream.Listener`: a WebSocket handshake is done (RFC 6455, 4.2.2)."""
         self._go("switched")
         self.status = _SWITCHING
         self._client.keep_alive = False
-        head = b"HTTP/1.1 101 Switching Protocols\r\n" + start.lines
-        self._client.send([head, b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", data])
+        self._client.send([answer.head, b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", data])
         self._client.tunnel()
         self._touch_tunnel()
 
@@ -419,16 +430,15 @@ class Exchange:
         if self.stage != TUNNEL:
             return
         self._go("complete")
-        connection, self._connection = self._connection, None
+        connection = self._detach()
         if connection is not None:
-            connection.end()
             # What the client has sent last still goes out: close() flushes, and then ends.
             connection.transport.close()
             self.route.pool.discard(connection, close=False)
-        self._finish(source)
+        self._finish(source, self._client.server.monotonic())
 
     def _touch_tunnel(self) -> None:
-        self._client.deadline = self._client.server.clock.monotonic() + self.route.timeouts.idle
+        self._client.deadline = self._client.server.monotonic() + self.route.timeouts.idle
 
     # --- ends ----------------------------------------------------------------------------------------------------
 
@@ -483,7 +493,7 @@ class Exchange:
     def expired(self) -> None:
         """A time limit is over."""
         if self._moves():
-            self._client.deadline = self._client.server.clock.monotonic() + self.route.timeouts.idle
+            self._client.deadline = self._client.server.monotonic() + self.route.timeouts.idle
         elif self.stage == CONNECTION:
             if self.route.pool.is_full():
                 self._fail(pool.overloaded())
@@ -514,10 +524,10 @@ class Exchange:
         self.status = self.status or error.status
         if abruptly:
             self._client.abort()
-            self._finish("sidecar")
+            self._finish("sidecar", self._client.server.monotonic())
         else:
             self._client.fail(error, self.line)
-            self._finish("sidecar")
+            self._finish("sidecar", self._client.server.monotonic())
 
     def gone(self) -> None:
         """The client is gone: its own request ends, and nothing else (never a shared refresh)."""
@@ -525,7 +535,7 @@ class Exchange:
             return
         self._stop("gone")
         self.status = self.status or _CLIENT_GONE
-        self._finish("client")
+        self._finish("client", self._client.server.monotonic())
 
     def _stop(self, event: str) -> None:
         self._go(event)
@@ -537,14 +547,24 @@ class Exchange:
         self._drop_connection()
 
     def _drop_connection(self) -> None:
-        self._let_go(reusable=False)
+        connection = self._detach()
+        if connection is not None:
+            self.route.pool.discard(connection)
 
-    def _finish(self, source: str) -> None:
+    def _finish(self, source: str, now: float) -> None:
         stats = self.route.stats
         stats.in_flight -= 1
-        seconds = self._client.server.clock.monotonic() - self.started
+        seconds = now - self.started
         stats.finished(self.line.label, self.status, source, seconds)
         server = self._client.server
-        if server.logs_access(self.status, source):
+        if self.status >= server.logs_from or source != "upstream":
             server.log_access(self, source, seconds)
-        self._client.exchange_done()
+        self._client.exchange_done(now)
+
+
+def _chunks(pieces: list[bytes | memoryview], *, done: bool) -> list[bytes | memoryview]:
+    """A body in the chunked coding, its last chunk included where it is done."""
+    coded = chunked.encode(pieces)
+    if done:
+        coded.append(chunked.LAST_CHUNK)
+    return coded

@@ -45,6 +45,11 @@ class Guard:
         self._any_host = any_host
         self._require = require_header
 
+    @property
+    def watched(self) -> frozenset[bytes]:
+        """The header that is required, in lower case, where one is."""
+        return frozenset({self._require.name.lower().encode()} if self._require is not None else ())
+
     def knows(self, host: bytes) -> bool:
         """Whether `host` (lower case, without port) is this sidecar's."""
         return self._any_host or host in self._hosts or is_local_name(host)
@@ -55,7 +60,7 @@ class Guard:
         Args:
             host: the effective host, lower case, without port.
             authority: the same with its port, as it came.
-            values: the request's fields by lower-case name.
+            values: the request's fields by lower-case name: Origin, Sec-Fetch-Site, and `watched`.
         """
         if not self.knows(host):
             return "host", UnknownHostError(

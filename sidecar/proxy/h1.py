@@ -8,6 +8,7 @@ same lines again and again, so they are memoised.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -16,12 +17,13 @@ from sidecar.errors import BadRequestError, UnsupportedError, UpstreamProtocolEr
 from sidecar.proxy.memo import Memo
 
 _TCHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+_NAME = re.compile(_TCHAR + rb"++")
 # RFC 9110, 5.5, and stricter than its robustness clause: no control character but HTAB.
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]"
+_VALUE_BYTES = bytes(byte for byte in range(256) if re.match(_VALUE, bytes((byte,))))
 
 _REQUEST_LINE = re.compile(rb"(" + _TCHAR + rb"++) ([!-~]++) HTTP/1\.([01])")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + _VALUE + rb"*+))?")
-_FIELD = re.compile(rb"(" + _TCHAR + rb"++):(" + _VALUE + rb"*+)")
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9]{0,5}))?")
 _BARE_LINE_ENDING = re.compile(rb"(?<!\r)\n|\r[^\n]")
 _MAX_LENGTH_DIGITS = 18  # what every upstream's signed 64 bits can hold
@@ -73,18 +75,16 @@ _SINGLE = {
     b"transfer-encoding": _ONE_CODING,
 }
 _PERSISTENCE = frozenset({b"close", b"keep-alive"})
-_NO_OPTIONS: frozenset[bytes] = frozenset()
 
-
-class Field(NamedTuple):
-    """One field line, taken apart."""
-
-    kept: bytes
-    """What is forwarded of it, as far as it can be told without `Connection`: the line with its CRLF, or nothing."""
-    name: bytes
-    """Lower case."""
-    value: bytes
-    """Without surrounding white space."""
+# What the proxy goes by. Everything else is forwarded or dropped by its name alone, whatever it says; so all that the
+# fields of a message mean is a function of these few lines, and those are the same from request to request.
+_READ_OF_REQUESTS = frozenset(
+    {b"connection", b"content-length", b"host", b"origin", b"sec-fetch-site", b"transfer-encoding", b"upgrade"}
+)
+_READ_OF_RESPONSES = frozenset(
+    {b"connection", b"content-length", b"location", b"set-cookie", b"transfer-encoding", b"upgrade"}
+)
+_REQUEST_ID = b"x-request-id"
 
 
 class RequestLine(NamedTuple):
@@ -96,12 +96,10 @@ class RequestLine(NamedTuple):
 
 
 class RequestFields(msgspec.Struct, frozen=True, gc=False):
-    """What a request's fields mean to the proxy, and the lines of it that are forwarded."""
+    """What a request's fields mean to the proxy."""
 
-    kept: bytes
-    """Complete lines, byte for byte as they came: all but hop-by-hop fields and client credentials."""
     values: dict[bytes, bytes]
-    """By lower-case name; several lines of one name are joined by `, ` (RFC 9110, 5.3)."""
+    """Of the fields that are read here, by lower-case name; several lines of one are joined (RFC 9110, 5.3)."""
     host: bytes
     """Lower case, without the port."""
     content_length: int | None
@@ -111,13 +109,13 @@ class RequestFields(msgspec.Struct, frozen=True, gc=False):
     upgrade: bytes | None
     """`Upgrade`'s value in lower case, where `Connection` names it."""
     has_request_id: bool
+    hop_by_hop: frozenset[bytes]
+    """What `Connection` names besides persistence: not forwarded either (RFC 9110, 7.6.1)."""
 
 
 class ResponseFields(msgspec.Struct, frozen=True, gc=False):
-    """What a response's fields mean to the proxy, and the lines of it that are forwarded."""
+    """What a response's fields mean to the proxy."""
 
-    kept: bytes
-    """Complete lines; without `Location`, `Set-Cookie` and what is hop-by-hop."""
     location: bytes | None
     set_cookie: tuple[bytes, ...]
     content_length: int | None
@@ -125,6 +123,8 @@ class ResponseFields(msgspec.Struct, frozen=True, gc=False):
     close: bool
     keep_alive: bool
     upgrade: bytes | None
+    hop_by_hop: frozenset[bytes]
+    """See `RequestFields`."""
 
 
 def request_line(line: bytes) -> RequestLine:
@@ -143,29 +143,101 @@ def request_line(line: bytes) -> RequestLine:
     return RequestLine(method, target, minor[0] - 0x30)
 
 
-def request_fields(block: bytes) -> RequestFields:
-    """Parse a request's field lines, each with its CRLF; without the empty line that ends them.
+class FieldReader:
+    """Takes field lines apart: what is forwarded as it came, and what is read.
+
+    Lines are memoised, and names: most lines of a head were seen before, and of those that were not (a trace id, a
+    date) the name was.
+    """
+
+    __slots__ = ("_lines", "_names", "_refuse")
+
+    def __init__(self, name: Callable[[bytes], Name | None], refuse: _Error) -> None:
+        """`name` says what a field name means, None where it is none; `refuse` is what is raised then."""
+        self._names = Memo(name)
+        self._lines = Memo(self._line)
+        self._refuse = refuse
+
+    def read(self, block: bytes) -> tuple[bytes, bytes]:
+        """The lines to forward, as far as it can be told without `Connection`, and the lines that mean something.
+
+        Args:
+            block: complete lines, each with its CRLF; without the empty one that ends them.
+
+        Raises:
+            BadRequestError, UpstreamProtocolError: a line is no field.
+        """
+        lines = block.split(b"\r\n")
+        lines.pop()
+        known = self._lines
+        fields = [known[line] for line in lines]
+        return b"".join([field[0] for field in fields]), b"".join([field[1] for field in fields])
+
+    def without(self, block: bytes, names: frozenset[bytes]) -> bytes:
+        """The lines to forward, less those of `names` (lower case)."""
+        lines = block.split(b"\r\n")[:-1]
+        return b"".join(self._lines[line][0] for line in lines if line.partition(b":")[0].lower() not in names)
+
+    def _line(self, line: bytes) -> tuple[bytes, bytes]:
+        name, colon, value = line.partition(b":")
+        known = self._names[name]
+        if known is None or not colon or value.translate(None, _VALUE_BYTES):
+            raise self._refuse(_why_field(line))
+        forwarded, key, by_value = known
+        read = key and key + (value.strip(b" \t") if by_value else b"") + b"\r\n"
+        return (line + b"\r\n" if forwarded else b""), read
+
+
+Name = tuple[bool, bytes, bool]
+"""Whether fields of this name are forwarded; `name:` in lower case where they are read; whether with their value."""
+_Error = type[BadRequestError] | type[UpstreamProtocolError]
+
+
+def request_reader(watched: Iterable[bytes] = ()) -> FieldReader:
+    """For requests; `watched` (lower case) are more names whose values are read."""
+    read = _READ_OF_REQUESTS.union(watched)
+
+    def name(spelled: bytes) -> Name | None:
+        if _NAME.fullmatch(spelled) is None:
+            return None
+        lower = spelled.lower()
+        # Some servers take an underscore for a hyphen: X_Forwarded_For must not say what X-Forwarded-For may not.
+        plain = lower.replace(b"_", b"-")
+        dropped = plain in _NOT_FORWARDED or plain.startswith(_NOT_FROM_CLIENTS_PREFIXES)
+        key = lower + b":" if lower in read or lower == _REQUEST_ID else b""
+        # Of a request's id it only matters that there is one.
+        return not dropped, key, lower in read
+
+    return FieldReader(name, BadRequestError)
+
+
+def response_reader() -> FieldReader:
+    """For responses."""
+
+    def name(spelled: bytes) -> Name | None:
+        if _NAME.fullmatch(spelled) is None:
+            return None
+        lower = spelled.lower()
+        return lower not in _NOT_RETURNED, lower + b":" if lower in _READ_OF_RESPONSES else b"", True
+
+    return FieldReader(name, UpstreamProtocolError)
+
+
+def request_fields(read: bytes) -> RequestFields:
+    """What the lines that `FieldReader.read` found worth reading say together.
 
     Raises:
-        BadRequestError: a line that is no field, or fields that leave the request's end or host in doubt.
+        BadRequestError: they leave the request's end or its host in doubt.
     """
-    # Loops that C runs: this is what a request with ids of its own costs.
-    fields = [_request_fields[line] for line in block.split(b"\r\n")[:-1]]
-    values = {name: value for _, name, value in fields}
-    if len(values) != len(fields):
-        values = _joined(fields, BadRequestError)
-    connection = _connection_options[values[b"connection"]] if b"connection" in values else _NO_OPTIONS
-    kept = [field[0] for field in fields]
-    if connection - _PERSISTENCE:
-        kept = [field.kept for field in fields if field.name not in connection]
+    values = _values(read, BadRequestError)
     if b"host" not in values:
         raise BadRequestError("A request has exactly one Host; this one has none.")
     host = host_name(values[b"host"])
     if host is None:
         raise BadRequestError("Host is not a name or address with an optional port.")
     content_length, chunked = _framing(values, BadRequestError)
+    connection = _options(values.get(b"connection", b""))
     return RequestFields(
-        kept=b"".join(kept),
         values=values,
         host=host,
         content_length=content_length,
@@ -173,7 +245,8 @@ def request_fields(block: bytes) -> RequestFields:
         close=b"close" in connection,
         keep_alive=b"keep-alive" in connection,
         upgrade=values.get(b"upgrade", b"").lower() if b"upgrade" in connection else None,
-        has_request_id=b"x-request-id" in values and b"x-request-id" not in connection,
+        has_request_id=_REQUEST_ID in values and _REQUEST_ID not in connection,
+        hop_by_hop=connection - _PERSISTENCE,
     )
 
 
@@ -195,33 +268,25 @@ def status_line(line: bytes) -> tuple[int, int, bytes]:
     return match[1][0] - 0x30, int(match[2]), match[3] or b""
 
 
-def response_fields(block: bytes) -> ResponseFields:
-    """Parse a response's field lines, each with its CRLF; without the empty line that ends them.
+def response_fields(read: bytes) -> ResponseFields:
+    """What the lines that `FieldReader.read` found worth reading say together.
 
     Raises:
-        UpstreamProtocolError: a line that is no field, or fields that leave the response's end in doubt.
+        UpstreamProtocolError: they leave the response's end in doubt.
     """
-    fields = [_response_fields[line] for line in block.split(b"\r\n")[:-1]]
-    values = {name: value for _, name, value in fields}
-    if len(values) != len(fields):
-        values = _joined(fields, UpstreamProtocolError)
-    connection = _connection_options[values[b"connection"]] if b"connection" in values else _NO_OPTIONS
-    kept = [field[0] for field in fields]
-    if connection - _PERSISTENCE:
-        kept = [field.kept for field in fields if field.name not in connection]
+    values = _values(read, UpstreamProtocolError)
     content_length, chunked = _framing(values, UpstreamProtocolError)
-    set_cookie: tuple[bytes, ...] = ()
-    if b"set-cookie" in values:
-        set_cookie = tuple(field.value for field in fields if field.name == b"set-cookie")
+    connection = _options(values.get(b"connection", b""))
+    upgrade = values.get(b"upgrade")
     return ResponseFields(
-        kept=b"".join(kept),
         location=values.get(b"location"),
-        set_cookie=set_cookie,
+        set_cookie=tuple(value for name, value in _pairs(read) if name == b"set-cookie"),
         content_length=content_length,
         chunked=chunked,
         close=b"close" in connection,
         keep_alive=b"keep-alive" in connection,
-        upgrade=values[b"upgrade"].lower() if b"upgrade" in values else None,
+        upgrade=upgrade.lower() if upgrade is not None else None,
+        hop_by_hop=connection - _PERSISTENCE,
     )
 
 
@@ -238,36 +303,16 @@ def early_fault(partial: bytes, start: int = 0) -> str | None:
     return None
 
 
-_Error = type[BadRequestError] | type[UpstreamProtocolError]
+def _pairs(read: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for line in read.split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b":")
+        yield name, value
 
 
-def _request_field(line: bytes) -> Field:
-    match = _FIELD.fullmatch(line)
-    if match is None:
-        raise BadRequestError(_why_field(line))
-    name = match[1].lower()
-    # Some servers take an underscore for a hyphen: X_Forwarded_For must not say what X-Forwarded-For may not.
-    plain = name.replace(b"_", b"-")
-    dropped = plain in _NOT_FORWARDED or plain.startswith(_NOT_FROM_CLIENTS_PREFIXES)
-    return Field(b"" if dropped else line + b"\r\n", name, match[2].strip(b" \t"))
-
-
-def _response_field(line: bytes) -> Field:
-    match = _FIELD.fullmatch(line)
-    if match is None:
-        raise UpstreamProtocolError(_why_field(line))
-    name = match[1].lower()
-    return Field(b"" if name in _NOT_RETURNED else line + b"\r\n", name, match[2].strip(b" \t"))
-
-
-_request_fields = Memo(_request_field)
-_response_fields = Memo(_response_field)
-
-
-def _joined(fields: list[Field], error: _Error) -> dict[bytes, bytes]:
-    """By name, where some name stands on several lines (RFC 9110, 5.3); some must not."""
+def _values(read: bytes, error: _Error) -> dict[bytes, bytes]:
+    """By name; several lines of one are one list (RFC 9110, 5.3), but for those that must not be."""
     values: dict[bytes, bytes] = {}
-    for _, name, value in fields:
+    for name, value in _pairs(read):
         if name in values and name in _SINGLE:
             raise error(_SINGLE[name])
         values[name] = values[name] + b", " + value if name in values else value
@@ -293,9 +338,6 @@ def _framing(values: dict[bytes, bytes], error: _Error) -> tuple[int | None, boo
 def _options(connection: bytes) -> frozenset[bytes]:
     """The options that `Connection` names, in lower case."""
     return frozenset(option.strip(b" \t") for option in connection.lower().split(b",")) - {b""}
-
-
-_connection_options = Memo(_options)
 
 
 def _why_request_line(line: bytes) -> str:

@@ -18,14 +18,17 @@ class Memo(dict[bytes, T]):
     What the function raises is not remembered. A full memory is forgotten as a whole: what matters is back at once.
     """
 
-    def __init__(self, function: Callable[[bytes], T]) -> None:
+    def __init__(self, function: Callable[[bytes], T], *, entries: int = ENTRIES, size: int = BYTES) -> None:
+        """`entries` are kept at most, of arguments of at most `size` bytes."""
         super().__init__()
         self._function = function
+        self._entries = entries
+        self._size = size
 
     def __missing__(self, data: bytes) -> T:
         value = self._function(data)
-        if len(data) <= BYTES:
-            if len(self) >= ENTRIES:
+        if len(data) <= self._size:
+            if len(self) >= self._entries:
                 self.clear()
             self[data] = value
         return value

@@ -97,9 +97,8 @@ class Pool:
     def _waiters(self) -> int:
         return len(self._waiting) + len(self._waiting_for_fresh)
 
-    def release(self, connection: Connection) -> None:
-        """A whole exchange is done on `connection`, and it can bear another."""
-        now = self._clock.monotonic()
+    def release(self, connection: Connection, now: float) -> None:
+        """A whole exchange is done on `connection`, and it can bear another; `now` is in monotonic seconds."""
         if self._closed or now - connection.opened_at > MAX_AGE_SECONDS or not connection.is_usable():
             self.discard(connection)
         elif (waiter := self._next_for_used()) is not None:
@@ -194,7 +193,7 @@ class Pool:
             if waiter is not None:
                 waiter.connected(connection, reused=False)
             else:
-                self.release(connection)
+                self.release(connection, self._clock.monotonic())
 
     async def _dial_patiently(self) -> Connection:
         for delay in RETRY_DELAYS:

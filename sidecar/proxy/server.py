@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from sidecar.telemetry.http import UNROUTED, HttpStats
 _SWEEP_SECONDS = 0.25
 _BACKLOG = 4096
 _MAX_REFUSED = 256
-_SERVER_ERROR_FROM = 400
+_LOGS_FROM = {"all": 0, "errors": 400, "none": 1000}
 
 _log = structlog.get_logger(__name__)
 
@@ -41,15 +41,18 @@ class ProxyServer:
     def __init__(self, *, stats: HttpStats, clock: Clock, explain: Explain = plainly) -> None:
         self.stats = stats
         self.clock = clock
+        self.monotonic = clock.monotonic
         self.draining = False
         self.table = Table((), Guard())
         self.header_bytes = self.replay_bytes = 64 << 10
         self.head_timeout = 10.0
         self._explain = explain
         self._access = "errors"
+        self.logs_from = _LOGS_FROM["errors"]
+        """The lowest status of an upstream's answer that belongs in the access log."""
         self._max_connections = 10_000
         self._connections: set[Downstream] = set()
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
         self._socket_path: Path | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._drained = asyncio.Event()
@@ -73,6 +76,7 @@ class ProxyServer:
         self.head_timeout = limits.head_timeout
         self._max_connections = limits.connections
         self._access = settings.logging.access
+        self.logs_from = _LOGS_FROM[self._access]
         old = self.table
         self.stats.route(UNROUTED)
         routes = [self._compile(r, authorizers[r.name], contexts.get(r.name, _plain)) for r in settings.routes]
@@ -95,21 +99,27 @@ class ProxyServer:
 
         return compiled
 
-    async def start(self, listen: Address) -> Address:
+    async def start(self, listen: Address, sockets: Sequence[socket.socket] = ()) -> Address:
         """Bind and serve; the address as it is, with the port that was free for port 0.
+
+        With `sockets`, which somebody has bound to `listen` already, serve on those; removing a Unix socket's file
+        is that one's affair too.
 
         Raises:
             OSError: it cannot be bound.
         """
         loop = asyncio.get_running_loop()
         factory = partial(Downstream, self)
-        if isinstance(listen, UnixAddress):
-            self._listener = await loop.create_unix_server(factory, sock=_unix_socket(listen.path), backlog=_BACKLOG)
+        bound: Address = listen
+        if sockets:
+            self._listeners = [await loop.create_server(factory, sock=sock, backlog=_BACKLOG) for sock in sockets]
+        elif isinstance(listen, UnixAddress):
+            sock = _unix_socket(listen.path)
+            self._listeners = [await loop.create_unix_server(factory, sock=sock, backlog=_BACKLOG)]
             self._socket_path = listen.path
-            bound: Address = listen
         else:
-            self._listener = await loop.create_server(factory, listen.host, listen.port, backlog=_BACKLOG)
-            bound = TcpAddress(listen.host, self._listener.sockets[0].getsockname()[1])
+            self._listeners = [await loop.create_server(factory, listen.host, listen.port, backlog=_BACKLOG)]
+            bound = TcpAddress(listen.host, self._listeners[0].sockets[0].getsockname()[1])
         self._sweep()
         return bound
 
@@ -130,8 +140,8 @@ class ProxyServer:
 
     async def close(self) -> None:
         """End everything that is still there."""
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         if self._socket_path is not None:
             self._socket_path.unlink(missing_ok=True)
         if self._sweeper is not None:
@@ -178,22 +188,19 @@ class ProxyServer:
         label = line.label if line is not None else "other"
         self.stats.route(name).finished(label, error.status, "sidecar", 0.0)
         if self._access != "none":
-            path = line.path if line is not None else None
+            path = line.path.decode("ascii") if line is not None else None
             _log.info("request refused", route=name, method=label, path=path, status=error.status, code=error.code)
 
-    def logs_access(self, status: int, source: str) -> bool:
-        """Whether this request belongs in the access log."""
-        access = self._access
-        return access == "all" or (access == "errors" and (status >= _SERVER_ERROR_FROM or source == "sidecar"))
-
     def log_access(self, exchange: Exchange, source: str, seconds: float) -> None:
-        """One line of the access log; the query may hold anything, and is left out."""
+        """One line of the access log, if one is kept; the query may hold anything, and is left out."""
+        if self._access == "none" or (source == "client" and exchange.status < self.logs_from):
+            return
         line, error = exchange.line, exchange.error
         _log.info(
             "request",
             route=exchange.route.name,
             method=line.label,
-            path=line.path,
+            path=line.path.decode("ascii"),
             status=exchange.status,
             source=source,
             milliseconds=round(seconds * 1000, 1),

@@ -1,8 +1,8 @@
-"""Routing: the configuration compiled into what a request needs, and requests' lines and fields resolved against it.
+"""Routing: the configuration compiled into what a request needs, and heads resolved against it.
 
-The same client sends the same bytes again and again, and parsing them is a pure function of the bytes and the table:
-so both halves of a head are memoised whole, refusals of the guard included. The caches are bounded in entries and in
-the size of what they take.
+The same peers send the same bytes again and again, and parsing them is a pure function of the bytes and the table: so
+whole heads are memoised, their halves too, and refusals of the guard with them. The memories are bounded in entries
+and in the size of what they take.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from collections.abc import Iterable
 import msgspec
 
 from sidecar.config.settings import Route
-from sidecar.errors import BadRequestError, ForbiddenByPolicyError, NoRouteError, Problem
+from sidecar.errors import (
+    BadRequestError,
+    BodyTooLargeError,
+    ForbiddenByPolicyError,
+    NoRouteError,
+    Problem,
+    UpstreamProtocolError,
+)
 from sidecar.proxy import h1
 from sidecar.proxy.authorizer import Authorizer
 from sidecar.proxy.guard import Guard
@@ -22,15 +29,32 @@ from sidecar.proxy.pool import Pool
 from sidecar.proxy.target import localize, match_prefix, parse
 from sidecar.telemetry.http import RouteStats
 
+_status_lines = Memo(h1.status_line)
+_NO_LENGTH = b"Content-Length: 0\r\n"
 _KNOWN_METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
 
 
-class ResponseStart(msgspec.Struct, frozen=True, gc=False):
-    """A response's fields, ready for the client: complete lines but for the framing of a body without a length."""
+# Of whole heads; their lines have memories of their own.
+_HEADS = 128
+_HEAD_BYTES = 4096
 
-    lines: bytes
+# How an answer's body ends.
+EMPTY, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
+_OK, _NO_CONTENT = 200, 204
+_NO_BODY = frozenset({204, 304})
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """An answer's head, and all that follows from it and its route alone."""
+
+    status: int
+    head: bytes
+    """The client's: the status line and complete field lines, but for the framing of a body without a length."""
     fields: h1.ResponseFields
-    set_cookie: tuple[bytes, ...]
+    ends: int
+    """EMPTY, LENGTH, CHUNKED or UNTIL_CLOSE; to HEAD every answer is empty."""
+    reusable: bool
+    """Whether the upstream keeps its connection open."""
 
 
 class CompiledRoute:
@@ -38,15 +62,17 @@ class CompiledRoute:
 
     __slots__ = (
         "_base",
+        "_meanings",
         "_origins",
+        "_reader",
         "_tail",
         "allow",
+        "answers",
         "authorizer",
         "name",
         "pool",
         "prefix",
         "public",
-        "response_starts",
         "settings",
         "stats",
         "timeouts",
@@ -68,20 +94,49 @@ class CompiledRoute:
         host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
         spellings = {upstream.origin, f"{upstream.scheme}://{host}:{upstream.port}"}
         self._origins = frozenset(origin.lower().encode() for origin in spellings)
-        self.response_starts = Memo(self.response_start)
+        self._reader = h1.response_reader()
+        self._meanings = Memo(self._answer_meaning)
+        self.answers = Memo(self.answer, entries=_HEADS, size=_HEAD_BYTES)
+
+    def too_large(self) -> BodyTooLargeError:
+        """What a body over the route's limit is refused with."""
+        return BodyTooLargeError(f"The body is over {self.settings.max_body} bytes (routes.{self.name}.max_body).")
 
     def upstream_start(self, method: bytes, rest: bytes, query: bytes) -> bytes:
         """The request line and the Host line that the upstream gets."""
         return method + b" " + (self._base + rest or b"/") + query + self._tail
 
-    def response_start(self, block: bytes) -> ResponseStart:
-        """Resolve a response's fields; hot callers ask `response_starts`, the memory of this.
+    def answer(self, head: bytes) -> Answer:
+        """Resolve an answer's head, its empty line included; hot callers ask `answers`, the memory of this.
 
         Raises:
-            UpstreamProtocolError: they are no fields.
+            UpstreamProtocolError: it is none, or leaves the answer's end in doubt.
         """
-        fields = h1.response_fields(block)
-        lines = fields.kept
+        line_end = head.find(b"\r\n")
+        minor, status, reason = _status_lines[head[:line_end]]
+        block = head[line_end + 2 : -2]
+        kept, read = self._reader.read(block)
+        fields, lines = self._meanings[read]
+        if fields.hop_by_hop:
+            kept = self._reader.without(block, fields.hop_by_hop)
+        if fields.chunked and not minor:
+            raise UpstreamProtocolError("The upstream answered with a transfer coding in HTTP/1.0.")
+        ends = _ends(status, fields)
+        if status == _NO_CONTENT and fields.content_length == 0:
+            # A 204 has no length (RFC 9110, 8.6); the line is always the last.
+            lines = lines.removesuffix(_NO_LENGTH)
+        return Answer(
+            status=status,
+            head=b"HTTP/1.1 %d %b\r\n%b%b" % (status, reason, kept, lines),
+            fields=fields,
+            ends=ends,
+            reusable=not fields.close and (minor == 1 or fields.keep_alive),
+        )
+
+    def _answer_meaning(self, read: bytes) -> tuple[h1.ResponseFields, bytes]:
+        """What the fields mean, and the lines that are made anew from that."""
+        fields = h1.response_fields(read)
+        lines = b""
         if fields.location is not None:
             local = localize(fields.location, origins=self._origins, base_path=self._base, prefix=self.prefix)
             lines += b"Location: " + local + b"\r\n"
@@ -89,7 +144,26 @@ class CompiledRoute:
             lines += b"".join(b"Set-Cookie: " + value + b"\r\n" for value in fields.set_cookie)
         if fields.content_length is not None:
             lines += b"Content-Length: %d\r\n" % fields.content_length
-        return ResponseStart(lines, fields, fields.set_cookie)
+        return fields, lines
+
+
+def _ends(status: int, fields: h1.ResponseFields) -> int:
+    """RFC 9112, 6.3.
+
+    Raises:
+        UpstreamProtocolError: a body is announced where there is none.
+    """
+    if status < _OK:
+        if fields.chunked or fields.content_length is not None:
+            raise UpstreamProtocolError("The upstream sent a 1xx answer with a body.")
+        return EMPTY
+    if status == _NO_CONTENT and (fields.chunked or fields.content_length):
+        raise UpstreamProtocolError("The upstream's 204 answer announces a body.")
+    if status in _NO_BODY:
+        return EMPTY
+    if fields.chunked:
+        return CHUNKED
+    return UNTIL_CLOSE if fields.content_length is None else LENGTH
 
 
 class ResolvedLine(msgspec.Struct, frozen=True):
@@ -99,8 +173,8 @@ class ResolvedLine(msgspec.Struct, frozen=True):
     label: str
     """The method, where it is a known one, else `other`: a metric's label takes no value that a client invents."""
     minor: int
-    path: str
-    """For log lines: without the query."""
+    path: bytes
+    """Without the query."""
     authority: bytes | None
     route: CompiledRoute | None
     start: bytes
@@ -111,11 +185,27 @@ class ResolvedLine(msgspec.Struct, frozen=True):
     """Why it is refused, once the guard has let the request in."""
 
 
-class ResolvedFields(msgspec.Struct, frozen=True):
-    """A request's fields, and what the guard says of them."""
+class Meaning(msgspec.Struct, frozen=True):
+    """What a request's fields mean, and what the guard says of them."""
 
     fields: h1.RequestFields
     refusal: tuple[str, Problem] | None
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A request's head, and all that follows from it and the table alone."""
+
+    line: ResolvedLine
+    fields: h1.RequestFields
+    refusal: tuple[str, Problem] | None
+    """Why it may not come in or go on: the metric's reason, or nothing, and the error."""
+    head: bytes
+    """The upstream's, less what is made for each request: an id, the credential's lines, the empty line."""
+    needs_id: bool
+    length: int
+    """Of the body, in bytes; 0 for none, and for a chunked one."""
+    keep_alive: bool
+    upgrade: bool
 
 
 class Table:
@@ -125,11 +215,47 @@ class Table:
         self.routes = tuple(routes)
         self.guard = guard
         self._prefixes = sorted(((r.prefix, r) for r in self.routes), key=lambda pair: len(pair[0]), reverse=True)
-        self.lines = Memo(self.line)
-        self.blocks = Memo(self.fields)
+        self._reader = h1.request_reader(guard.watched)
+        self._meanings = Memo(self._meaning)
+        self._lines = Memo(self.line)
+        self._blocks = Memo(self._fields, entries=_HEADS)
+        self.requests = Memo(self.request, entries=_HEADS, size=_HEAD_BYTES)
+
+    def request(self, head: bytes) -> Request:
+        """Resolve a request's head, its empty line included; hot callers ask `requests`, the memory of this.
+
+        Raises:
+            BadRequestError, UnsupportedError: it is none that is served.
+        """
+        line_end = head.find(b"\r\n")
+        line = self._lines[head[:line_end]]
+        kept, meaning = self._blocks[head[line_end + 2 : -2]]
+        fields = meaning.fields
+        if fields.chunked and not line.minor:
+            raise BadRequestError("A transfer coding does not exist in HTTP/1.0.")
+        length = fields.content_length or 0
+        upgrade = fields.upgrade == b"websocket" and line.minor == 1 and not (length or fields.chunked)
+        if upgrade:
+            made = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+        elif fields.chunked:
+            made = b"Transfer-Encoding: chunked\r\n"
+        elif fields.content_length is not None:
+            made = b"Content-Length: %d\r\n" % length
+        else:
+            made = b""
+        return Request(
+            line=line,
+            fields=fields,
+            refusal=self._refusal(line, meaning),
+            head=line.start + kept + made,
+            needs_id=not fields.has_request_id,
+            length=length,
+            keep_alive=not fields.close and (line.minor == 1 or fields.keep_alive),
+            upgrade=upgrade,
+        )
 
     def line(self, line: bytes) -> ResolvedLine:
-        """Resolve a request line; hot callers ask `lines`, the memory of this.
+        """Resolve a request line.
 
         Raises:
             BadRequestError, UnsupportedError: it is none that is served.
@@ -154,7 +280,7 @@ class Table:
             method=request.method,
             label=_KNOWN_METHODS.get(request.method, "other"),
             minor=request.minor,
-            path=target.path.decode("ascii"),
+            path=target.path,
             authority=target.authority,
             route=route,
             start=start,
@@ -164,23 +290,29 @@ class Table:
             problem=problem,
         )
 
-    def fields(self, block: bytes) -> ResolvedFields:
-        """Resolve a request's fields; hot callers ask `blocks`, the memory of this.
+    def _fields(self, block: bytes) -> tuple[bytes, Meaning]:
+        """The lines to forward, and what all of them mean."""
+        kept, read = self._reader.read(block)
+        meaning = self._meanings[read]
+        if meaning.fields.hop_by_hop:
+            kept = self._reader.without(block, meaning.fields.hop_by_hop)
+        return kept, meaning
 
-        Raises:
-            BadRequestError: they are no fields.
-        """
-        fields = h1.request_fields(block)
-        authority = fields.values[b"host"]
-        return ResolvedFields(fields, self.guard.refusal(fields.host, authority, fields.values))
+    def _meaning(self, read: bytes) -> Meaning:
+        fields = h1.request_fields(read)
+        return Meaning(fields, self.guard.refusal(fields.host, fields.values[b"host"], fields.values))
 
-    def refusal(self, line: ResolvedLine, resolved: ResolvedFields) -> tuple[str, Problem] | None:
-        """Why the request may not come in or go on, in the order in which a client may learn it; None where it may."""
-        refusal = resolved.refusal
+    def _refusal(self, line: ResolvedLine, meaning: Meaning) -> tuple[str, Problem] | None:
+        """In the order in which a client may learn it."""
+        refusal, fields = meaning.refusal, meaning.fields
         if line.authority is not None:
-            fields = resolved.fields
             refusal = self.guard.refusal(h1.host_name(line.authority) or b"", line.authority, fields.values)
-        if refusal is None and line.problem is not None:
-            reason = "allow" if isinstance(line.problem, ForbiddenByPolicyError) else ""
-            refusal = reason, line.problem
-        return refusal
+        if refusal is not None:
+            return refusal
+        if line.problem is not None:
+            return "allow" if isinstance(line.problem, ForbiddenByPolicyError) else "", line.problem
+        assert line.route is not None
+        limit = line.route.settings.max_body
+        if limit is not None and (fields.content_length or 0) > limit:
+            return "", line.route.too_large()
+        return None

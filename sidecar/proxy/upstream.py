@@ -5,34 +5,28 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, cast
 
-import msgspec
-
 from sidecar.errors import Problem, UpstreamProtocolError
-from sidecar.proxy import h1, transport
+from sidecar.proxy import transport
 from sidecar.proxy.chunked import ChunkedDecoder, ChunkedError
-from sidecar.proxy.memo import Memo
-from sidecar.proxy.table import CompiledRoute, ResponseStart
+from sidecar.proxy.table import CHUNKED, EMPTY, LENGTH, Answer, CompiledRoute
 
 _MAX_INFORMATIONAL = 32
-_NO_BODY = frozenset({204, 304})
-_SWITCHING, _OK, _NO_CONTENT = 101, 200, 204
-
-_status_lines = Memo(h1.status_line)
+_SWITCHING, _OK = 101, 200
 
 
 class Listener(Protocol):
     """The exchange, as its upstream connection sees it."""
 
-    def informational(self, status: int, reason: bytes, start: ResponseStart) -> None:
+    def informational(self, answer: Answer) -> None:
         """A 1xx answer other than 101."""
         ...
 
-    def switched(self, start: ResponseStart, data: bytes) -> None:
+    def switched(self, answer: Answer, data: bytes) -> None:
         """101, as asked; `data` came right behind it."""
         ...
 
     def answered(self, answer: Answer, pieces: list[bytes | memoryview], *, done: bool) -> None:
-        """The final head, and what of its body came with it."""
+        """The final head, and what of its body came with it; a chunked body is taken apart."""
         ...
 
     def received(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
@@ -58,20 +52,6 @@ class Listener(Protocol):
     def tunnel_ended(self) -> None:
         """The upstream sends nothing more through the tunnel."""
         ...
-
-
-class Answer:
-    """A final response's head."""
-
-    __slots__ = ("chunked", "has_length", "minor", "reason", "reusable", "start", "status")
-
-    def __init__(self, status: int, reason: bytes, start: ResponseStart) -> None:
-        self.status = status
-        self.reason = reason
-        self.start = start
-        self.has_length = True
-        """Whether its end is known from the head alone; else it is chunked, or ends with the connection."""
-        self.reusable = True
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -227,67 +207,50 @@ class UpstreamConnection(asyncio.Protocol):
                 raise UpstreamProtocolError("The head of the upstream's answer is too large.")
             self._buffer = data
             return
-        line_end = data.find(b"\r\n")
-        minor, status, reason = _status_lines[data[:line_end]]
-        start = self._route.response_starts[data[line_end + 2 : end + 2]]
-        rest = data[end + 4 :]
-        if status < _OK:
-            self._read_informational(status, reason, start, rest)
+        end += 4
+        answer = self._route.answers[data[:end]]
+        self._answering = True
+        if answer.status < _OK:
+            self._read_informational(answer, data[end:])
         else:
-            self._read_answer(minor, Answer(status, reason, start), rest)
+            self._read_answer(answer, data[end:])
 
-    def _read_informational(self, status: int, reason: bytes, start: ResponseStart, rest: bytes) -> None:
+    def _read_informational(self, answer: Answer, rest: bytes) -> None:
         listener = self.listener
         assert listener is not None
-        self._answering = True
-        if start.fields.chunked or start.fields.content_length is not None:
-            raise UpstreamProtocolError("The upstream sent a 1xx answer with a body.")
-        if status == _SWITCHING:
-            if not self.upgrade or start.fields.upgrade != b"websocket":
+        if answer.status == _SWITCHING:
+            if not self.upgrade or answer.fields.upgrade != b"websocket":
                 raise UpstreamProtocolError("The upstream switched protocols unasked.")
             self._read = self._read_tunnel
-            listener.switched(start, rest)
+            listener.switched(answer, rest)
             return
         self._informational += 1
         if self._informational > _MAX_INFORMATIONAL:
             raise UpstreamProtocolError("The upstream sends 1xx answers without end.")
-        listener.informational(status, reason, start)
+        listener.informational(answer)
         if rest and self.listener is listener:
             self._read_head(rest)
 
-    def _read_answer(self, minor: int, answer: Answer, rest: bytes) -> None:
+    def _read_answer(self, answer: Answer, rest: bytes) -> None:
         listener = self.listener
         assert listener is not None
-        self._answering = True
-        fields = answer.start.fields
-        if fields.chunked and minor == 0:
-            raise UpstreamProtocolError("The upstream answered with a transfer coding in HTTP/1.0.")
-        if fields.close or (minor == 0 and not fields.keep_alive):
-            answer.reusable = False
-        if self._head_only or answer.status in _NO_BODY:
-            if answer.status == _NO_CONTENT and (fields.chunked or fields.content_length):
-                raise UpstreamProtocolError("The upstream's 204 answer announces a body.")
-            if answer.status == _NO_CONTENT and fields.content_length == 0:
-                # A 204 has no length (RFC 9110, 8.6); the line is always the last.
-                lines = answer.start.lines.removesuffix(b"Content-Length: 0\r\n")
-                answer.start = msgspec.structs.replace(answer.start, lines=lines)
-            self._no_more(rest)
-            listener.answered(answer, [], done=True)
-        elif fields.chunked:
-            answer.has_length = False
-            self._decoder = ChunkedDecoder()
-            self._read = self._read_chunked
-            pieces, done = self._decode(rest)
-            listener.answered(answer, pieces, done=done)
-        elif fields.content_length is not None:
-            left = fields.content_length - len(rest)
+        ends = EMPTY if self._head_only else answer.ends
+        if ends == LENGTH:
+            left = (answer.fields.content_length or 0) - len(rest)
             if left < 0:
                 self._no_more(b"!")
             self._left = left
             self._read = self._read_length
             listener.answered(answer, [rest] if rest else [], done=not left)
+        elif ends == EMPTY:
+            self._no_more(rest)
+            listener.answered(answer, [], done=True)
+        elif ends == CHUNKED:
+            self._decoder = ChunkedDecoder()
+            self._read = self._read_chunked
+            pieces, done = self._decode(rest)
+            listener.answered(answer, pieces, done=done)
         else:
-            answer.has_length = answer.reusable = False
             self._read = self._read_until_end
             listener.answered(answer, [rest] if rest else [], done=False)
 

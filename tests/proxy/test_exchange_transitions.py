@@ -123,7 +123,7 @@ async def client_goes_while_waiting_for_the_credential() -> None:
 # --- waiting for a connection ----------------------------------------------------------------------------------------
 
 
-@reaches("connection", "connected")
+@reaches("connection", "sent")
 async def connects_and_sends() -> None:
     """The plainest way."""
     async with lab(echo) as it:
@@ -180,8 +180,26 @@ async def client_goes_while_connecting() -> None:
 # --- waiting for the answer ------------------------------------------------------------------------------------------
 
 
+@reaches("credential", "sent")
+async def everything_is_at_hand() -> None:
+    """A kept credential and a kept connection: the second request waits for nothing."""
+    async with lab(echo) as it, await it.client() as client:
+        for _ in range(2):
+            await client.send([request()])
+            assert required(await client.final()).body == b"/x "
+        assert len(it.origin.connections) == 1
+
+
 @reaches("answer", "answered")
-async def answers() -> None:
+async def answers_in_pieces() -> None:
+    """The head is passed on before the body is whole."""
+    answer = response(b"201 Created", body=b"made")
+    async with lab(says(answer[:-2], answer[-2:])) as it:
+        assert (await it.ask(request(b"POST", body=b"x"))).body == b"made"
+
+
+@reaches("answer", "complete")
+async def answers_at_once() -> None:
     """Head and body."""
     async with lab(says(response(b"201 Created", body=b"made"))) as it:
         answer = await it.ask(request(b"POST", body=b"x"))

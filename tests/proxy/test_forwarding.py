@@ -81,7 +81,7 @@ async def test_hop_by_hop_fields_end_here() -> None:
         answer = await it.ask(request(b"POST", b"/app/x", *lines, body=b"hello"))
         (seen,) = it.origin.requests
         assert answer.body == b"/x hello"
-        assert names(seen) == [b"Host", b"X-Stays", b"X-Request-ID", b"Content-Length", b"Authorization"]
+        assert names(seen) == [b"Host", b"X-Stays", b"Content-Length", b"X-Request-ID", b"Authorization"]
         assert OUR_ID.fullmatch(seen.value(b"x-request-id") or b"")
 
 

@@ -7,8 +7,8 @@ import tracemalloc
 
 import pytest
 
-from sidecar.proxy import h1
 from sidecar.proxy.memo import Memo
+from tests.proxy.heads import request_fields, response_fields
 
 
 def test_short_arguments_are_remembered() -> None:
@@ -77,8 +77,8 @@ def test_long_header_lines_do_not_pile_up(block: bytes) -> None:
     tracemalloc.start()
     try:
         for n in range(100):
-            h1.request_fields(b"Host: a\r\n" + block % n)
-            h1.response_fields(block % n)
+            request_fields(b"Host: a\r\n" + block % n)
+            response_fields(block % n)
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

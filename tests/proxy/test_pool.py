@@ -123,7 +123,7 @@ async def test_a_connection_is_dialled_kept_and_reused() -> None:
     await unused(network)
     assert (waiter.got, waiter.reused) == (network.made[0], False)
     assert network.counts == (0, 1, 0)
-    pool.release(network.made[0])
+    pool.release(network.made[0], network.clock.monotonic())
     assert network.counts == (0, 0, 1)
     assert pool.acquire(FakeWaiter()) is network.made[0]
     assert network.counts == (0, 1, 0)
@@ -136,7 +136,7 @@ async def test_last_in_first_out() -> None:
     pool = network.pool()
     first, second, third = [await connected(network, pool) for _ in range(3)]
     for connection in (first, third, second):
-        pool.release(connection)
+        pool.release(connection, network.clock.monotonic())
     assert [pool.acquire(FakeWaiter()) for _ in range(3)] == [second, third, first]
 
 
@@ -145,8 +145,8 @@ async def test_a_dead_idle_connection_is_passed_over() -> None:
     network = Network()
     pool = network.pool()
     dead, alive = [await connected(network, pool) for _ in range(2)]
-    pool.release(alive)
-    pool.release(dead)
+    pool.release(alive, network.clock.monotonic())
+    pool.release(dead, network.clock.monotonic())
     dead.usable = False
     assert pool.acquire(FakeWaiter()) is alive
     assert dead.closed
@@ -159,7 +159,7 @@ async def test_an_unusable_connection_is_not_kept() -> None:
     pool = network.pool()
     connection = await connected(network, pool)
     connection.usable = False
-    pool.release(connection)
+    pool.release(connection, network.clock.monotonic())
     assert connection.closed
     assert network.counts == (0, 0, 0)
 
@@ -169,7 +169,7 @@ async def test_a_lost_idle_connection_is_forgotten() -> None:
     network = Network()
     pool = network.pool()
     connection, busy = [await connected(network, pool) for _ in range(2)]
-    pool.release(connection)
+    pool.release(connection, network.clock.monotonic())
     pool.lost(connection)
     pool.lost(connection)
     pool.lost(busy)
@@ -185,7 +185,7 @@ async def test_a_released_connection_goes_to_who_waits() -> None:
     first, second = FakeWaiter(), FakeWaiter()
     pool.acquire(first)
     pool.acquire(second)
-    pool.release(connection)
+    pool.release(connection, network.clock.monotonic())
     assert (first.got, first.reused, second.heard) == (connection, True, False)
     network.gate.set()
     await until(lambda: second.heard)
@@ -202,7 +202,7 @@ async def test_fresh_passes_over_idle_ones() -> None:
     network = Network()
     pool = network.pool()
     idle = await connected(network, pool)
-    pool.release(idle)
+    pool.release(idle, network.clock.monotonic())
     waiter = FakeWaiter()
     assert pool.acquire(waiter, fresh=True) is None
     await until(lambda: waiter.heard)
@@ -218,7 +218,7 @@ async def test_fresh_is_not_served_by_a_release() -> None:
     network.gate.clear()
     waiter = FakeWaiter()
     pool.acquire(waiter, fresh=True)
-    pool.release(used)
+    pool.release(used, network.clock.monotonic())
     assert not waiter.heard
     network.gate.set()
     await until(lambda: waiter.heard)
@@ -234,7 +234,7 @@ async def test_fresh_and_others_wait_side_by_side() -> None:
     fresh, any_will_do = FakeWaiter(), FakeWaiter()
     pool.acquire(fresh, fresh=True)
     pool.acquire(any_will_do)
-    pool.release(used)
+    pool.release(used, network.clock.monotonic())
     assert any_will_do.got is used
     network.gate.set()
     await until(lambda: fresh.heard)
@@ -259,7 +259,7 @@ async def test_dialling_is_bounded() -> None:
             if waiter.got is not None:
                 connection, waiter.got = waiter.got, None
                 waiter.error = Problem("served")
-                pool.release(connection)
+                pool.release(connection, network.clock.monotonic())
         return all(waiter.heard for waiter in waiters)
 
     network.gate.set()
@@ -280,7 +280,7 @@ async def test_the_pool_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     pool.acquire(third)
     pool.acquire(fourth)
     assert network.counts == (0, 2, 0)
-    pool.release(first)
+    pool.release(first, network.clock.monotonic())
     assert third.got is first
     pool.discard(second)
     await until(lambda: fourth.heard)
@@ -411,9 +411,9 @@ async def test_idle_connections_are_reaped() -> None:
     network = Network()
     pool = network.pool()
     old, young = [await connected(network, pool) for _ in range(2)]
-    pool.release(old)
+    pool.release(old, network.clock.monotonic())
     network.clock.now += MAX_IDLE_SECONDS - 1
-    pool.release(young)
+    pool.release(young, network.clock.monotonic())
     pool.reap()
     assert (old.closed, young.closed) == (False, False)
     network.clock.now += 1
@@ -429,10 +429,10 @@ async def test_connections_have_a_maximum_age() -> None:
     pool = network.pool()
     connection = await connected(network, pool)
     network.clock.now += MAX_AGE_SECONDS
-    pool.release(connection)
+    pool.release(connection, network.clock.monotonic())
     assert pool.acquire(FakeWaiter()) is connection
     network.clock.now += 1
-    pool.release(connection)
+    pool.release(connection, network.clock.monotonic())
     assert connection.closed
     assert network.counts == (0, 0, 0)
 
@@ -445,7 +445,7 @@ async def test_an_old_connection_is_not_handed_to_who_waits() -> None:
     network.clock.now += MAX_AGE_SECONDS + 1
     waiter = FakeWaiter()
     pool.acquire(waiter)
-    pool.release(old)
+    pool.release(old, network.clock.monotonic())
     await until(lambda: waiter.heard)
     assert (waiter.got is old, waiter.reused) == (False, False)
 
@@ -458,7 +458,7 @@ async def test_a_retired_pool_serves_who_is_there() -> None:
     network = Network()
     pool = network.pool()
     idle, busy = [await connected(network, pool) for _ in range(2)]
-    pool.release(idle)
+    pool.release(idle, network.clock.monotonic())
     network.gate.clear()
     waiter = FakeWaiter()
     pool.acquire(waiter, fresh=True)
@@ -468,8 +468,8 @@ async def test_a_retired_pool_serves_who_is_there() -> None:
     await until(lambda: waiter.heard)
     assert waiter.got is not None
     await unused(network)
-    pool.release(waiter.got)
-    pool.release(busy)
+    pool.release(waiter.got, network.clock.monotonic())
+    pool.release(busy, network.clock.monotonic())
     assert [connection.closed for connection in network.made] == [True, True, True]
     assert network.counts == (0, 0, 0)
 

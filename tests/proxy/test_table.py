@@ -11,11 +11,16 @@ from sidecar.config.settings import RequiredHeader, Route, Rule
 from sidecar.errors import BadRequestError, UnsupportedError, UpstreamProtocolError
 from sidecar.proxy.guard import Guard
 from sidecar.proxy.pool import Connection, Pool
-from sidecar.proxy.table import CompiledRoute, Table
+from sidecar.proxy.table import CHUNKED, EMPTY, LENGTH, UNTIL_CLOSE, CompiledRoute, Table
 from sidecar.telemetry.http import RouteStats
 from tests.proxy.support import FakeAuthorizer, route
 
 HOST = b"Host: localhost:8600\r\n"
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+def head(line: bytes, block: bytes = HOST) -> bytes:
+    return line + b"\r\n" + block + b"\r\n"
 
 
 async def nobody() -> Connection:
@@ -85,7 +90,7 @@ def test_methods(method: bytes, label: str, safe: bool, idempotent: bool) -> Non
 
 def test_path_for_logs_has_no_query() -> None:
     """A query may hold anything, and is left out of every log line."""
-    assert table(OPERATE).line(b"GET /operate/a?token=s3cr3t HTTP/1.1").path == "/operate/a"
+    assert table(OPERATE).line(b"GET /operate/a?token=s3cr3t HTTP/1.1").path == b"/operate/a"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +131,7 @@ def test_unsafe_lines_raise(line: bytes, error: type[Exception]) -> None:
 def test_refusal_by_line(line: bytes, code: str | None) -> None:
     """A route has to match and to allow the request; `public` is allowed without a rule of its own."""
     routes = table(OPERATE, CONSOLE, OPTIMIZE)
-    refusal = routes.refusal(routes.line(line), routes.fields(HOST))
+    refusal = routes.request(head(line)).refusal
     assert (refusal and refusal[1].code) == code
 
 
@@ -168,7 +173,7 @@ STRICT = Guard([], RequiredHeader("X-Sidecar"))
 def test_order_of_refusals(line: bytes, block: bytes, expected: tuple[str, str] | None) -> None:
     """The guard first, then the route, then its policy: each refusal says only what its reader may know."""
     routes = table(OPERATE, CONSOLE, guard=STRICT)
-    refusal = routes.refusal(routes.line(line), routes.fields(block))
+    refusal = routes.request(head(line, block)).refusal
     assert (refusal and (refusal[0], refusal[1].code)) == expected
 
 
@@ -181,33 +186,32 @@ def test_tables_do_not_share_memory() -> None:
     before = table(OPERATE)
     after = table(route("operate", "http://new.example", allow=()), guard=Guard(["sidecar.internal"]))
     for _ in range(2):
-        assert before.line(line).start.startswith(b"GET /base/a ")
-        assert before.line(line).problem is None
-        assert before.fields(block).refusal is not None
-        assert after.line(line).start.endswith(b"Host: new.example\r\n")
-        assert after.line(line).problem is not None
-        assert after.fields(block).refusal is None
+        first, second = (one.requests[head(line, block)] for one in (before, after))
+        assert first.head.startswith(b"GET /base/a ")
+        assert (first.refusal and first.refusal[0]) == "host"
+        assert second.head.endswith(b"Host: new.example\r\n")
+        assert (second.refusal and second.refusal[0]) == "allow"
 
 
 def test_routes_do_not_share_memory() -> None:
     """The same answer means something else on another route: its cookies and its Location."""
-    block = b"Location: https://up.example/base/a\r\nSet-Cookie: a=b\r\n"
+    answer = OK + b"Location: https://up.example/base/a\r\nSet-Cookie: a=b\r\n\r\n"
     drops = compiled(OPERATE)
     passes = compiled(route("other", "https://other.example/base", cookies="pass"))
     for _ in range(2):
-        assert drops.response_start(block).lines == b"Location: /operate/a\r\n"
-        assert passes.response_start(block).lines == (b"Location: https://up.example/base/a\r\nSet-Cookie: a=b\r\n")
+        assert drops.answers[answer].head == OK + b"Location: /operate/a\r\n"
+        assert passes.answers[answer].head == answer.removesuffix(b"\r\n")
 
 
 def test_memory_gives_the_same_answer() -> None:
-    """A remembered line or block is the one that was parsed."""
+    """A remembered head is the one that was parsed, and one that is too long to be remembered is parsed alike."""
     routes = table(OPERATE)
-    assert routes.lines[b"GET /operate/a HTTP/1.1"] is routes.lines[b"GET /operate/a HTTP/1.1"]
-    first = routes.blocks[HOST]
-    assert routes.blocks[HOST] is first
-    assert routes.fields(HOST).fields == first.fields
-    long = b"GET /operate/" + b"a" * 5000 + b" HTTP/1.1"
-    assert routes.lines[long] == routes.line(long)
+    known = head(b"GET /operate/a HTTP/1.1")
+    assert routes.requests[known] is routes.requests[known]
+    assert routes.requests[known].head == routes.request(known).head
+    long = head(b"GET /operate/" + b"a" * 5000 + b" HTTP/1.1")
+    assert routes.requests[long] is not routes.requests[long]
+    assert routes.requests[long].head == routes.request(long).head
 
 
 def test_refusals_are_found_again() -> None:
@@ -215,9 +219,71 @@ def test_refusals_are_found_again() -> None:
     routes = table(OPERATE)
     for _ in range(3):
         with pytest.raises(BadRequestError):
-            routes.line(b"GET /operate/.. HTTP/1.1")
+            routes.requests[head(b"GET /operate/.. HTTP/1.1")]
         with pytest.raises(BadRequestError):
-            routes.fields(b"")
+            routes.requests[head(b"GET /operate/a HTTP/1.1", b"")]
+
+
+@pytest.mark.parametrize(
+    ("line", "block", "expected"),
+    [
+        (b"GET /operate HTTP/1.1", b"", {"keep_alive": True, "length": 0, "upgrade": False, "needs_id": True}),
+        (b"GET /operate HTTP/1.1", b"Connection: close\r\n", {"keep_alive": False}),
+        (b"GET /operate HTTP/1.0", b"", {"keep_alive": False}),
+        (b"GET /operate HTTP/1.0", b"Connection: keep-alive\r\n", {"keep_alive": True}),
+        (b"GET /operate HTTP/1.0", b"Connection: keep-alive, close\r\n", {"keep_alive": False}),
+        (b"POST /operate HTTP/1.1", b"Content-Length: 5\r\n", {"length": 5}),
+        (b"POST /operate HTTP/1.1", b"Transfer-Encoding: chunked\r\n", {"length": 0}),
+        (b"GET /operate HTTP/1.1", b"Connection: upgrade\r\nUpgrade: websocket\r\n", {"upgrade": True}),
+        (b"GET /operate HTTP/1.0", b"Connection: upgrade\r\nUpgrade: websocket\r\n", {"upgrade": False}),
+        (b"GET /operate HTTP/1.1", b"Connection: upgrade\r\nUpgrade: h2c\r\n", {"upgrade": False}),
+        (
+            b"POST /operate HTTP/1.1",
+            b"Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n",
+            {"upgrade": False},
+        ),
+        (b"GET /operate HTTP/1.1", b"X-Request-ID: 7\r\n", {"needs_id": False}),
+    ],
+)
+def test_what_a_head_says(line: bytes, block: bytes, expected: dict[str, object]) -> None:
+    """Line and fields together: how long the body is, whether the connection lives on, whether it may be a tunnel."""
+    request = table(OPERATE).request(head(line, HOST + block))
+    assert {name: getattr(request, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("block", "made"),
+    [
+        (b"Accept: a/b\r\n", b"Accept: a/b\r\n"),
+        (b"Content-Length: 007\r\nA: 1\r\n", b"A: 1\r\nContent-Length: 7\r\n"),
+        (b"Transfer-Encoding: CHUNKED\r\nA: 1\r\n", b"A: 1\r\nTransfer-Encoding: chunked\r\n"),
+        (b"Connection: a\r\nA: 1\r\nB: 2\r\n", b"B: 2\r\n"),
+        (
+            b"Connection: upgrade\r\nUpgrade: websocket\r\n",
+            b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+        ),
+    ],
+)
+def test_what_the_upstream_gets(block: bytes, made: bytes) -> None:
+    """The fields as they came, less what is hop-by-hop, and the framing made anew."""
+    start = b"GET /base HTTP/1.1\r\nHost: up.example\r\n"
+    assert table(OPERATE).request(head(b"GET /operate HTTP/1.1", HOST + block)).head == start + made
+
+
+def test_a_body_over_the_limit_is_known_by_its_head() -> None:
+    """It is refused before anything is sent."""
+    routes = table(route("operate", "http://up.example", max_body=10))
+    refusals = [
+        routes.request(head(b"POST /operate HTTP/1.1", HOST + b"Content-Length: %d\r\n" % length)).refusal
+        for length in (10, 11)
+    ]
+    assert [refusal and refusal[1].code for refusal in refusals] == [None, "body_too_large"]
+
+
+def test_chunked_does_not_exist_in_http_1_0() -> None:
+    """RFC 9112, 6.1."""
+    with pytest.raises(BadRequestError):
+        table(OPERATE).request(head(b"POST /operate HTTP/1.0", HOST + b"Transfer-Encoding: chunked\r\n"))
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
@@ -237,13 +303,55 @@ def test_refusals_are_found_again() -> None:
         ({}, b"Sidecar-Error: draining\r\nA: 1\r\n", b"A: 1\r\n", ()),
     ],
 )
-def test_response_start(changes: dict[str, Any], block: bytes, lines: bytes, set_cookie: tuple[bytes, ...]) -> None:
+def test_head_of_an_answer(changes: dict[str, Any], block: bytes, lines: bytes, set_cookie: tuple[bytes, ...]) -> None:
     """The lines that the client gets, all but the framing of a body without a length."""
-    start = compiled(route("operate", "https://up.example/base", **changes)).response_start(block)
-    assert (start.lines, start.set_cookie) == (lines, set_cookie)
+    answer = compiled(route("operate", "https://up.example/base", **changes)).answer(head(OK[:-2], block))
+    assert (answer.head, answer.fields.set_cookie) == (OK + lines, set_cookie)
 
 
-def test_ambiguous_answers_raise() -> None:
+@pytest.mark.parametrize(
+    ("line", "block", "expected"),
+    [
+        (b"HTTP/1.1 200 OK", b"Content-Length: 3\r\n", (200, LENGTH, True)),
+        (b"HTTP/1.1 200", b"Content-Length: 0\r\n", (200, LENGTH, True)),
+        (b"HTTP/1.1 200 OK", b"Transfer-Encoding: chunked\r\n", (200, CHUNKED, True)),
+        (b"HTTP/1.1 200 OK", b"", (200, UNTIL_CLOSE, True)),
+        (b"HTTP/1.0 200 OK", b"Content-Length: 3\r\n", (200, LENGTH, False)),
+        (b"HTTP/1.0 200 OK", b"Content-Length: 3\r\nConnection: keep-alive\r\n", (200, LENGTH, True)),
+        (b"HTTP/1.1 200 OK", b"Content-Length: 3\r\nConnection: close\r\n", (200, LENGTH, False)),
+        (b"HTTP/1.1 204 No Content", b"", (204, EMPTY, True)),
+        (b"HTTP/1.1 304 Not Modified", b"Content-Length: 3\r\n", (304, EMPTY, True)),
+        (b"HTTP/1.1 304 Not Modified", b"Transfer-Encoding: chunked\r\n", (304, EMPTY, True)),
+        (b"HTTP/1.1 103 Early Hints", b"Link: x\r\n", (103, EMPTY, True)),
+    ],
+)
+def test_how_an_answer_ends(line: bytes, block: bytes, expected: tuple[int, int, bool]) -> None:
+    """RFC 9112, 6.3, and whether the upstream's connection lives on."""
+    answer = compiled(OPERATE).answer(head(line, block))
+    assert (answer.status, answer.ends, answer.reusable) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "block"),
+    [
+        (b"HTTP/1.1 200 OK", b"Content-Length: 1\r\nContent-Length: 1\r\n"),
+        (b"HTTP/1.1 200 OK", b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"),
+        (b"HTTP/1.0 200 OK", b"Transfer-Encoding: chunked\r\n"),
+        (b"HTTP/1.1 204 No Content", b"Content-Length: 1\r\n"),
+        (b"HTTP/1.1 204 No Content", b"Transfer-Encoding: chunked\r\n"),
+        (b"HTTP/1.1 100 Continue", b"Content-Length: 0\r\n"),
+        (b"HTTP/2 200 OK", b""),
+        (b"HTTP/1.1 200 OK", b"A : 1\r\n"),
+    ],
+)
+def test_ambiguous_answers_raise(line: bytes, block: bytes) -> None:
     """Answers are held to the same grammar as requests."""
     with pytest.raises(UpstreamProtocolError):
-        compiled(OPERATE).response_start(b"Content-Length: 1\r\nContent-Length: 1\r\n")
+        compiled(OPERATE).answer(head(line, block))
+
+
+def test_a_204_passes_without_a_length() -> None:
+    """RFC 9110, 8.6."""
+    assert compiled(OPERATE).answer(head(b"HTTP/1.1 204 No Content", b"A: 1\r\nContent-Length: 0\r\n")).head == (
+        b"HTTP/1.1 204 No Content\r\nA: 1\r\n"
+    )
