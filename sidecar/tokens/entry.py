@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import deque
 from collections.abc import Coroutine, Sequence
@@ -32,6 +33,8 @@ from sidecar.tokens.events import (
     Replayed,
     Rotated,
     Save,
+    Saved,
+    SaveFirst,
     Serve,
     Wake,
     Wanted,
@@ -49,6 +52,9 @@ from sidecar.tokens.slot import Rules, Slot, quarantined, quiet_until, usable
 from sidecar.tokens.waiters import Waiters
 
 log = structlog.get_logger(__name__)
+
+SAVE_PATIENCE: Final = 1.0
+"""Seconds for which an answer waits until it is on the store: much for a disk or a network, little for a client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,17 +259,38 @@ class Entry:
                 try:
                     await self._flight.run()
                 except Exception as error:  # noqa: BLE001 (whatever it is, those who wait are answered)
-                    self.unexpected(error)
+                    await self.unexpected(error)
                 if not self._again:
                     return
         finally:
             self._flying = None
 
-    def unexpected(self, error: Exception) -> None:
+    async def unexpected(self, error: Exception) -> None:
         """A fault that nobody foresaw ends the flight as any other fault does."""
         log.error("obtaining a token failed unexpectedly", error=type(error).__name__, **self.names, exc_info=error)
         if self.slot.flight is not FlightState.NONE:
-            self.dispatch(FetchFailed(Failure.TRANSIENT))
+            await self.conclude(FetchFailed(Failure.TRANSIENT))
+
+    async def conclude(self, event: Fetched | FetchFailed) -> None:
+        """An attempt's end: what others rely on goes to the store first, then who waits is answered."""
+        commands = self.dispatch(event)
+        while first := next((command for command in commands if isinstance(command, SaveFirst)), None):
+            self._changes.append(first.outcome)
+            await self.patiently(self.flush())
+            commands = self.dispatch(Saved(first.outcome, first.retry_after))
+
+    async def patiently(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for work on the store, but not for a store that hangs; the work goes on.
+
+        For `SAVE_PATIENCE` at most, and half of what is left to the client that has waited longest.
+        """
+        deadline = self._waiters.next_deadline()
+        left = math.inf if deadline is None else deadline - self._now()
+        patience = asyncio.ensure_future(self.around.clock.sleep(min(SAVE_PATIENCE, left / 2)))
+        try:
+            await asyncio.wait({self._spawn(work), patience}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            patience.cancel()
 
     async def _answered(self, event: Wanted | Rejected) -> Held:
         began = self._now()
@@ -371,10 +398,11 @@ class Entry:
     def _now(self) -> float:
         return self.around.clock.boottime()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -383,7 +411,7 @@ class Entry:
             log.exception("a token's bookkeeping failed", error=type(error).__name__, **self.names)
 
 
-_SOURCES: Final[dict[type, Source]] = {Loaded: "store", Fetched: "issuer"}
+_SOURCES: Final[dict[type, Source]] = {Loaded: "store", Saved: "issuer"}
 """Where a token came from, by the event that brought it."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from sidecar.tokens.shared import Change, Shared, Token
+from sidecar.tokens.shared import Change, PutFailing, PutQuarantine, PutToken, Shared, Token
 
 # --- events ------------------------------------------------------------------------------------------------------
 
@@ -52,6 +52,19 @@ class FetchFailed:
     detail: str = ""
 
 
+Outcome = PutToken | PutQuarantine | PutFailing
+"""What an attempt changes for every process on the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """An attempt's outcome is on the store, or the store was waited for long enough: it may be heard of."""
+
+    outcome: Outcome
+    retry_after: float = 0.0
+    """As in `FetchFailed`."""
+
+
 @dataclass(frozen=True, slots=True)
 class PatienceOver:
     """A client has waited for as long as it may; the flight goes on."""
@@ -90,7 +103,19 @@ class Woke:
     """The moment that `Wake` named has come."""
 
 
-Event = Wanted | Loaded | Fetched | FetchFailed | PatienceOver | Rejected | Replayed | Rotated | QuarantineEnded | Woke
+Event = (
+    Wanted
+    | Loaded
+    | Fetched
+    | FetchFailed
+    | Saved
+    | PatienceOver
+    | Rejected
+    | Replayed
+    | Rotated
+    | QuarantineEnded
+    | Woke
+)
 
 
 # --- commands ----------------------------------------------------------------------------------------------------
@@ -146,8 +171,16 @@ class Fetch:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveFirst:
+    """Put this on the store and go on as `Saved` says: what other processes rely on is there before a client knows."""
+
+    outcome: Outcome
+    retry_after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Save:
-    """Put this change on the store."""
+    """Put this change on the store; nobody waits for it."""
 
     change: Change
 
@@ -159,4 +192,4 @@ class Wake:
     at: float
 
 
-Command = Serve | Wait | Refuse | PassOn | Look | Lock | Hold | Fetch | Save | Wake
+Command = Serve | Wait | Refuse | PassOn | Look | Lock | Hold | Fetch | SaveFirst | Save | Wake

@@ -17,6 +17,7 @@ import structlog
 
 from sidecar.clock import Clock
 from sidecar.errors import GrantError, GrantRefusedError, GrantThrottledError, TokenUnavailableError
+from sidecar.tokens.budget import COOLDOWN_FIRST
 from sidecar.tokens.events import Command, Failure, Fetch, Fetched, FetchFailed, Hold, Loaded, Lock
 from sidecar.tokens.gate import Gate, NoSlotError, SupersededError
 from sidecar.tokens.grant import Grant
@@ -104,7 +105,7 @@ class Flight:
             gate.ended("failed")  # if that has not been said yet
         if event is None:
             return
-        entry.dispatch(event)
+        await entry.conclude(event)
         if isinstance(event, Fetched):
             await entry.budget.granted()
         elif event.failure is Failure.REFUSED:
@@ -163,8 +164,10 @@ class Flight:
     async def _throttled(self, gate: Gate, error: GrantThrottledError) -> FetchFailed:
         entry = self._entry
         gate.ended("throttled")
-        until = await entry.budget.throttled(error.retry_after)
-        pause = max(0.0, until - self._now())
+        await entry.patiently(entry.budget.throttled(error.retry_after))
+        pause = entry.budget.known.cooldown_until - self._now()
+        if pause <= 0:  # the store hangs, and what it knows of earlier ones is not known
+            pause = error.retry_after or COOLDOWN_FIRST
         log.warning(
             "the issuer throttles: nobody on this store asks it for a while",
             **entry.names,

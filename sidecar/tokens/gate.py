@@ -90,11 +90,10 @@ class IssuerBudget:
         if self.interval > 0:
             await self._update(lambda budget, _now: rules.sent(budget, at, self.interval))
 
-    async def throttled(self, retry_after: float | None) -> float:
-        """See `budget.throttled`; the end of the cool-down."""
+    async def throttled(self, retry_after: float | None) -> None:
+        """See `budget.throttled`; `known` has the end of the cool-down then."""
         jitter = self._rng.uniform(-1, 1)
         await self._update(lambda budget, now: rules.throttled(budget, now, retry_after, jitter))
-        return self.known.cooldown_until
 
     async def granted(self) -> None:
         """See `budget.granted`."""

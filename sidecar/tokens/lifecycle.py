@@ -29,8 +29,10 @@ An issuer that has failed three attempts in a row is left alone for a part of `m
 `max_wait`; a flight that comes meanwhile is held where that ends within a client's patience, and refused where not.
 
 `decide` gives the new slot and the commands that the shell is to carry out, in that order. What is shared on the store
-(`Shared`) changes only by a `Change`, which `apply` puts into this process's copy at once and the shell, by a `Save`,
-into the store's, so that two processes' changes merge and none overwrites the other's.
+(`Shared`) changes only by a `Change`, which `apply` puts into this process's copy and the shell into the store's, so
+that two processes' changes merge and none overwrites the other's. What an attempt brought is put on the store first
+(`SaveFirst`), and into this process's copy when it is there (`Saved`): a process that is killed the moment a client has
+its answer leaves to the next what that client was told. Any other change is here at once and saved after (`Save`).
 """
 
 from __future__ import annotations
@@ -59,6 +61,8 @@ from sidecar.tokens.events import (
     Replayed,
     Rotated,
     Save,
+    Saved,
+    SaveFirst,
     Serve,
     Wait,
     Wake,
@@ -200,15 +204,9 @@ def _loaded(slot: Slot, event: Loaded, now: float, jitter: float) -> Decision:
 
 
 def _fetched(slot: Slot, event: Fetched, now: float, jitter: float) -> Decision:
-    change = PutToken(event.token)
-    waited_for = slot.flight in WITH_CLIENTS
-    slot = _adopt(slot, apply(slot.shared, change), now, jitter)
-    if not usable(slot, now):  # this process was stopped while the answer grew old
+    if now >= schedule(event.token, slot.rules, 0.0).last_use:  # this process was stopped while the answer grew old
         return _fetch_failed(slot, FetchFailed(Failure.TRANSIENT), now, jitter)
-    slot = replace(slot, failures=0, retry_at=NEVER, used=slot.used or waited_for)
-    if freshness(slot, now) is not Freshness.FRESH:  # an issuer that hands out its cached token again
-        slot = replace(slot, failures=1, retry_at=now + background_delay(slot.token, 1, jitter))
-    return _landed(slot, now, Serve(), Save(change))
+    return slot, (SaveFirst(PutToken(event.token)),)
 
 
 def _fetch_failed(slot: Slot, event: FetchFailed, now: float, jitter: float) -> Decision:
@@ -230,18 +228,35 @@ def _failed(slot: Slot, event: FetchFailed, now: float, jitter: float) -> Decisi
         return _landed(slot, now, *_serve_or(slot, now, Refuse(event.failure, event.retry_after)))
     count = slot.shared.failing.count + 1
     hold = doubled(HOLD_FIRST * slot.rules.max_wait, HOLD_MOST * slot.rules.max_wait, count)
-    change = PutFailing(Backoff(count, now + hold))
-    slot = replace(slot, shared=apply(slot.shared, change), looked_at=now)
-    refusal = Refuse(event.failure, max(hold, event.retry_after))
-    return _landed(slot, now, *_serve_or(slot, now, refusal), Save(change))
+    return slot, (SaveFirst(PutFailing(Backoff(count, now + hold)), event.retry_after),)
 
 
 def _refused(slot: Slot, event: FetchFailed, now: float) -> Decision:
     count = (slot.shared.quarantine.count if slot.shared.quarantine else 0) + 1
     until = now + doubled(QUARANTINE_FIRST, QUARANTINE_MOST, count)
-    change = PutQuarantine(Quarantine(count, until, event.oauth_error, event.detail))
-    slot = replace(slot, shared=apply(slot.shared, change), looked_at=now)
-    return _landed(slot, now, *_serve_or(slot, now, _refusal(slot, now)), Save(change))
+    return slot, (SaveFirst(PutQuarantine(Quarantine(count, until, event.oauth_error, event.detail))),)
+
+
+def _saved(slot: Slot, event: Saved, now: float, jitter: float) -> Decision:
+    shared = apply(slot.shared, event.outcome)
+    if isinstance(event.outcome, PutToken):
+        return _obtained(slot, shared, now, jitter)
+    slot = replace(slot, shared=shared, looked_at=now)
+    refusal = _refusal(slot, now)
+    return _landed(
+        slot, now, *_serve_or(slot, now, replace(refusal, retry_after=max(refusal.retry_after, event.retry_after)))
+    )
+
+
+def _obtained(slot: Slot, shared: Shared, now: float, jitter: float) -> Decision:
+    waited_for = slot.flight in WITH_CLIENTS
+    slot = _adopt(slot, shared, now, jitter)
+    if not usable(slot, now):  # this process was stopped while it was saved
+        return _fetch_failed(slot, FetchFailed(Failure.TRANSIENT), now, jitter)
+    slot = replace(slot, failures=0, retry_at=NEVER, used=slot.used or waited_for)
+    if freshness(slot, now) is not Freshness.FRESH:  # an issuer that hands out its cached token again
+        slot = replace(slot, failures=1, retry_at=now + background_delay(slot.token, 1, jitter))
+    return _landed(slot, now, Serve())
 
 
 def _patience_over(slot: Slot, _event: PatienceOver, now: float, jitter: float) -> Decision:
@@ -382,6 +397,7 @@ _RULES: Final[dict[type, Callable[..., Decision]]] = {
     Loaded: _loaded,
     Fetched: _fetched,
     FetchFailed: _fetch_failed,
+    Saved: _saved,
     PatienceOver: _patience_over,
     Rejected: _rejected,
     Replayed: _replayed,

@@ -24,6 +24,8 @@ from sidecar.tokens.events import (
     Rejected,
     Replayed,
     Save,
+    Saved,
+    SaveFirst,
     Serve,
     Wait,
     Wake,
@@ -278,7 +280,7 @@ class Entry:
             except NoSlotError as error:
                 cooling = Failure.COOLING if error.refused.cooling else Failure.NO_SLOT
                 cooling = Failure.TRANSIENT if attempt else cooling
-                self.dispatch(FetchFailed(cooling, error.refused.retry_after))
+                yield from self._conclude(FetchFailed(cooling, error.refused.retry_after))
                 return
             yield host.rng.uniform(0.01, 0.2)  # name, connection, TLS
             sent = host.now()
@@ -290,10 +292,10 @@ class Entry:
                     version = f"{host.rng.getrandbits(64):x}"
                     if self.process.budget.throttled:
                         self._update_budget(lambda budget, _now: budgets.granted(budget))
-                    self.dispatch(Fetched(Token(version, Grant(HEADER, LIFETIME), sent)))
+                    yield from self._conclude(Fetched(Token(version, Grant(HEADER, LIFETIME), sent)))
                     return
                 case "refused":
-                    self.dispatch(FetchFailed(Failure.REFUSED, oauth_error="access_denied"))
+                    yield from self._conclude(FetchFailed(Failure.REFUSED, oauth_error="access_denied"))
                     return
                 case "throttled":
                     jitter = host.rng.uniform(-1, 1)
@@ -303,9 +305,18 @@ class Entry:
                         )
                     )
                     pause = self.process.budget.cooldown_until - host.now()
-                    self.dispatch(FetchFailed(Failure.THROTTLED, pause))
+                    yield from self._conclude(FetchFailed(Failure.THROTTLED, pause))
                     return
-        self.dispatch(failure)
+        yield from self._conclude(failure)
+
+    def _conclude(self, event: Event) -> Work:
+        """As `entry.Entry.conclude`: the store knows it before the clients do."""
+        commands = self.dispatch(event)
+        while first := next((command for command in commands if isinstance(command, SaveFirst)), None):
+            yield 0.002
+            self._flush()
+            self.host.save(self.identity, first.outcome)
+            commands = self.dispatch(Saved(first.outcome, first.retry_after))
 
     # --- `gate.Gate` -------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from blockbuster import blockbuster_ctx
 from sidecar.clock import SystemClock
 from sidecar.config import settings
 from sidecar.config.settings import TokenRequests
-from sidecar.errors import GrantInterruptedError, Problem
+from sidecar.errors import GrantInterruptedError, GrantRefusedError, GrantThrottledError, Problem
 from sidecar.secret import Secret
 from sidecar.tokens import ledger, sealing
 from sidecar.tokens.grant import AttemptGate, Grant
@@ -37,8 +37,8 @@ from sidecar.tokens.observer import NoObserver
 from sidecar.tokens.stores import build_store, records
 
 ROOT = Path(__file__).parents[2]
-STEPS = ("locked", "reserved", "sent", "answered", "half-written", "saved")
-"""Of a fetch: with the identity's lock; with a slot; asked; answered; in the middle of saving; saved."""
+STEPS = ("locked", "reserved", "sent", "answered", "half-written", "saved", "served")
+"""Of a fetch: with the identity's lock; with a slot; asked; answered; half through saving; saved; a client knows."""
 
 
 @dataclass
@@ -59,6 +59,9 @@ class Plan:
     powerless: bool = False
     """Without root's rights to write where nobody may."""
 
+
+REFUSED, THROTTLED = b"refused\n", b"throttled\n"
+"""What the issuer can say that is no token."""
 
 # --- the program -------------------------------------------------------------------------------------------------
 
@@ -93,6 +96,10 @@ class LineIssuer:
             answer = await reader.readline()
             writer.close()
             here(self._plan, "answered")
+            if answer == REFUSED:
+                raise GrantRefusedError("refused", oauth_error="invalid_client")
+            if answer == THROTTLED:
+                raise GrantThrottledError("throttled", retry_after=60.0)
             if answer:
                 return Grant(b"Authorization: Bearer " + answer.strip() + b"\r\n", 3600.0)
         raise GrantInterruptedError("no answer")
@@ -164,6 +171,7 @@ async def obtain_all(plan: Plan) -> list[dict[str, object]]:
             got = (await authorizer.obtain()).header.decode().split()[-1]
         except Problem as problem:
             got = problem.code
+        here(plan, "served")
         return {"token": got, "seconds": time.monotonic() - began}
 
     with blockbuster_ctx("sidecar"):
@@ -210,7 +218,8 @@ class Issuer:
     port: int = 0
     arrivals: list[tuple[float, str]] = field(default_factory=list)
     answers_after: float = 0.05
-    silent: bool = False
+    says: bytes = b""
+    """Instead of a token."""
 
     @asynccontextmanager
     async def running(self):
@@ -226,7 +235,7 @@ class Issuer:
             if audience:
                 self.arrivals.append((time.monotonic(), audience))
                 await asyncio.sleep(self.answers_after)
-                writer.write(f"{audience}-{len(self.arrivals)}\n".encode())
+                writer.write(self.says or f"{audience}-{len(self.arrivals)}\n".encode())
                 await writer.drain()
         except ConnectionError:
             pass  # it was killed

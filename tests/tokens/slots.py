@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sidecar.tokens.events import Command, Fetched, FetchFailed, Saved, SaveFirst
 from sidecar.tokens.grant import Grant
 from sidecar.tokens.lifecycle import decide
 from sidecar.tokens.shared import NEVER, Quarantine, Shared, Token
@@ -39,6 +40,16 @@ def quarantine(until: float, count: int = 1) -> Quarantine:
 def with_quarantine(slot: Slot, until: float, *, looked_at: float = NEVER, count: int = 1) -> Slot:
     """The same slot, its credential refused."""
     return replace(slot, shared=replace(slot.shared, quarantine=quarantine(until, count)), looked_at=looked_at)
+
+
+def concluded(slot: Slot, event: Fetched | FetchFailed, now: float) -> tuple[Slot, tuple[Command, ...]]:
+    """An attempt's end with a store that saves at once; all commands on the way."""
+    slot, commands = decide(slot, event, now, 0.0)
+    given = commands
+    while saves := [command for command in commands if isinstance(command, SaveFirst)]:
+        slot, commands = decide(slot, Saved(saves[0].outcome, saves[0].retry_after), now, 0.0)
+        given += commands
+    return slot, given
 
 
 __all__ = ["Flight", "decide"]

@@ -23,6 +23,8 @@ from sidecar.tokens.events import (
     Replayed,
     Rotated,
     Save,
+    Saved,
+    SaveFirst,
     Serve,
     Wait,
     Wake,
@@ -49,6 +51,7 @@ from tests.tokens.slots import (
     GONE,
     LAST,
     STALE,
+    concluded,
     empty,
     holding,
     quarantine,
@@ -216,17 +219,18 @@ def test_a_look_without_a_flight_begins_none() -> None:
 @pytest.mark.parametrize(
     ("flight", "commands"),
     [
-        (Flight.WAITED, (Serve(), Save(PutToken(NEW)), Wake(NEW.born + 2880))),
-        (Flight.JOINED, (Serve(), Save(PutToken(NEW)), Wake(NEW.born + 2880))),
+        (Flight.WAITED, (Serve(), Wake(NEW.born + 2880))),
+        (Flight.JOINED, (Serve(), Wake(NEW.born + 2880))),
         # Nobody has wanted it yet: it is refreshed only if somebody does (DESIGN 5.2).
-        (Flight.BACKGROUND, (Serve(), Save(PutToken(NEW)))),
-        (Flight.NONE, (Serve(), Save(PutToken(NEW)))),
+        (Flight.BACKGROUND, (Serve(),)),
+        (Flight.NONE, (Serve(),)),
     ],
 )
-def test_a_new_token_answers_all_and_is_saved(flight, commands) -> None:
-    """In this order: who waits does not wait for the store."""
+def test_a_new_token_is_saved_and_answers_all(flight, commands) -> None:
+    """In this order: who is killed right after its first answer leaves the token to the next process."""
     slot = with_quarantine(holding(flight=flight, failures=3, retry_at=STALE + 9), STALE - 1)
-    after, given = decide(slot, Fetched(NEW), STALE, 0.0)
+    assert decide(slot, Fetched(NEW), STALE, 0.0) == (slot, (SaveFirst(PutToken(NEW)),))
+    after, given = decide(slot, Saved(PutToken(NEW)), STALE, 0.0)
     assert given == commands
     assert (after.token, after.flight, after.failures, after.retry_at) == (NEW, Flight.NONE, 0, NEVER)
     assert after.shared.quarantine is None
@@ -234,16 +238,46 @@ def test_a_new_token_answers_all_and_is_saved(flight, commands) -> None:
 
 def test_a_token_that_grew_old_on_its_way_is_a_failed_fetch() -> None:
     """The process was stopped for an hour between asking and hearing: nothing expired is handed out."""
-    after, commands = decide(empty(flight=Flight.WAITED), Fetched(token("v2")), GONE, 0.0)
-    failing = PutFailing(Backoff(1, GONE + 1.25))
-    assert (after.flight, commands) == (Flight.NONE, (Refuse(Failure.TRANSIENT, 1.25), Save(failing)))
+    after, commands = concluded(empty(flight=Flight.WAITED), Fetched(token("v2")), GONE)
+    failing = SaveFirst(PutFailing(Backoff(1, GONE + 1.25)))
+    assert (after.flight, commands) == (Flight.NONE, (failing, Refuse(Failure.TRANSIENT, 1.25)))
+
+
+def test_a_token_that_grew_old_while_it_was_saved_is_a_failed_fetch() -> None:
+    """As above, with the process stopped a moment later."""
+    slot = empty(flight=Flight.WAITED)
+    assert decide(slot, Fetched(token("v2")), STALE, 0.0) == (slot, (SaveFirst(PutToken(token("v2"))),))
+    after, commands = decide(slot, Saved(PutToken(token("v2"))), GONE, 0.0)
+    assert (after.flight, commands) == (Flight.WAITED, (SaveFirst(PutFailing(Backoff(1, GONE + 1.25))),))
+
+
+@pytest.mark.parametrize(
+    ("flight", "commands", "after"),
+    [(Flight.NONE, (Wait(), Look()), Flight.WAITED), (Flight.BACKGROUND, (Wait(),), Flight.JOINED)],
+)
+def test_who_comes_while_a_token_is_saved_waits_for_it(flight, commands, after) -> None:
+    """And gets it with the others."""
+    slot, given = decide(decide(empty(flight=flight), Fetched(NEW), STALE, 0.0)[0], Wanted(), STALE, 0.0)
+    assert (given, slot.flight) == (commands, after)
+    slot, given = decide(slot, Saved(PutToken(NEW)), STALE, 0.0)
+    assert given == (Serve(), Wake(NEW.born + 2880))
+
+
+def test_what_the_store_says_of_an_outcome_before_it_is_known_to_be_saved_counts_once() -> None:
+    """A look into the store in between finds it there already: a quarantine is not doubled by that."""
+    event = FetchFailed(Failure.REFUSED, oauth_error="access_denied")
+    slot, (first,) = decide(empty(flight=Flight.WAITED), event, FRESH, 0.0)
+    slot, commands = decide(slot, Loaded(Shared(quarantine=first.outcome.quarantine)), FRESH, 0.0)
+    assert commands == (Refuse(Failure.REFUSED, 30.0, "access_denied"),)
+    slot, _ = decide(slot, Saved(first.outcome), FRESH, 0.0)
+    assert slot.shared.quarantine == Quarantine(1, FRESH + 30, "access_denied")
 
 
 def test_an_issuer_that_hands_out_its_cached_token_again_is_not_asked_in_a_loop() -> None:
     """What comes is stale already: the next background refresh waits."""
     again = token("v2")
-    after, commands = decide(holding(flight=Flight.BACKGROUND), Fetched(again), STALE, 0.0)
-    assert commands == (Serve(), Save(PutToken(again)))
+    after, commands = concluded(holding(flight=Flight.BACKGROUND), Fetched(again), STALE)
+    assert commands == (SaveFirst(PutToken(again)), Serve())
     assert after.retry_at == STALE + 30
 
 
@@ -263,7 +297,7 @@ COOLING = FetchFailed(Failure.COOLING, retry_after=40.0)
             empty(flight=Flight.WAITED),
             FRESH,
             TRANSIENT,
-            (Refuse(Failure.TRANSIENT, 1.25), Save(PutFailing(Backoff(1, FRESH + 1.25)))),
+            (SaveFirst(PutFailing(Backoff(1, FRESH + 1.25)), 1.25), Refuse(Failure.TRANSIENT, 1.25)),
             Flight.NONE,
             FRESH + 1,
         ),
@@ -301,7 +335,7 @@ COOLING = FetchFailed(Failure.COOLING, retry_after=40.0)
             holding(flight=Flight.WAITED),
             LAST,
             TRANSIENT,
-            (Serve(), Save(PutFailing(Backoff(1, LAST + 1.25))), Wake(LAST + 30)),
+            (SaveFirst(PutFailing(Backoff(1, LAST + 1.25)), 1.25), Serve(), Wake(LAST + 30)),
             Flight.NONE,
             LAST + 30,
         ),
@@ -315,7 +349,7 @@ COOLING = FetchFailed(Failure.COOLING, retry_after=40.0)
 )
 def test_a_failed_fetch(*, slot, now, event, commands, flight, retry_at) -> None:
     """DESIGN 5.3: a failed refresh goes on serving the old token for as long as it may be used."""
-    after, given = decide(slot, event, now, 0.0)
+    after, given = concluded(slot, event, now)
     assert (given, after.flight, after.retry_at) == (commands, flight, retry_at)
 
 
@@ -331,10 +365,10 @@ def failing(slot: Slot, until: float, count: int = 5, looked_at: float = NEVER) 
 def test_an_issuer_that_fails_is_left_alone_for_longer_each_time(before, seconds) -> None:
     """An outage is not hammered; and at most three times `max_wait` after it, service is back."""
     slot = failing(empty(flight=Flight.WAITED), FRESH - 1, before)
-    after, commands = decide(slot, TRANSIENT, FRESH, 0.0)
+    after, commands = concluded(slot, TRANSIENT, FRESH)
     change = PutFailing(Backoff(before + 1, FRESH + seconds))
-    assert commands == (Refuse(Failure.TRANSIENT, seconds), Save(change))
-    assert decide(after, Fetched(token("v2", born=FRESH)), FRESH, 0.0)[0].shared.failing == Backoff()
+    assert commands == (SaveFirst(change, 1.25), Refuse(Failure.TRANSIENT, seconds))
+    assert concluded(after, Fetched(token("v2", born=FRESH)), FRESH)[0].shared.failing == Backoff()
 
 
 @pytest.mark.parametrize(
@@ -369,9 +403,9 @@ def test_a_refused_credential_is_left_alone_for_longer_each_time(before, seconds
     """DESIGN 5.7: 30 s doubling to 15 min, and everybody on the store is told."""
     slot = with_quarantine(empty(flight=Flight.WAITED), FRESH - 1, count=before) if before else empty()
     event = FetchFailed(Failure.REFUSED, oauth_error="access_denied", detail="No.")
-    after, commands = decide(slot, event, FRESH, 0.0)
+    after, commands = concluded(slot, event, FRESH)
     record = Quarantine(before + 1, FRESH + seconds, "access_denied", "No.")
-    assert commands == (Refuse(Failure.REFUSED, float(seconds), "access_denied"), Save(PutQuarantine(record)))
+    assert commands == (SaveFirst(PutQuarantine(record)), Refuse(Failure.REFUSED, float(seconds), "access_denied"))
     assert (after.flight, after.looked_at, quarantined(after, FRESH)) == (Flight.NONE, FRESH, record)
 
 
@@ -379,9 +413,9 @@ def test_a_refused_credential_is_left_alone_for_longer_each_time(before, seconds
 def test_a_token_outlives_the_refusal_of_the_next(flight) -> None:
     """The old one is still good; and it is not asked for again before the quarantine's end."""
     event = FetchFailed(Failure.REFUSED, oauth_error="invalid_client", detail="No.")
-    after, commands = decide(holding(flight=flight), event, LAST, 0.0)
+    after, commands = concluded(holding(flight=flight), event, LAST)
     record = Quarantine(1, LAST + 30, "invalid_client", "No.")
-    assert commands == (Serve(), Save(PutQuarantine(record)), Wake(LAST + 30))
+    assert commands == (SaveFirst(PutQuarantine(record)), Serve(), Wake(LAST + 30))
     assert after.token == token()
 
 
@@ -447,7 +481,7 @@ def test_one_path_that_always_says_401_costs_seven_tokens_an_hour() -> None:
         version = f"v{tokens - 1}"
         slot, commands = decide(slot, Rejected(version), float(second), 0.0)
         if Look() in commands:
-            slot, _ = decide(slot, Fetched(token(f"v{tokens}", born=second, lifetime=86400.0)), float(second), 0.0)
+            slot, _ = concluded(slot, Fetched(token(f"v{tokens}", born=second, lifetime=86400.0)), float(second))
             slot, _ = decide(slot, Replayed(accepted=False), float(second), 0.0)
             tokens += 1
             refreshed.append(second)

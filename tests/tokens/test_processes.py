@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tokens.processes import STEPS, Group, Issuer, Plan
+from tests.tokens.processes import REFUSED, STEPS, THROTTLED, Group, Issuer, Plan
 
 INTERVAL = 0.2
 MAX_WAIT = 3.0
@@ -79,8 +79,23 @@ async def test_one_killed_at_each_step_of_a_fetch_delays_nobody_and_loses_nothin
     assert len(got) == 1
     assert got != {"token_unavailable"}
     assert max(process[0]["seconds"] for process in results) < 2 * INTERVAL + SLACK
-    assert len(issuer.arrivals) == {"locked": 1, "reserved": 1, "saved": 1}.get(step, 2)
+    assert len(issuer.arrivals) == {"locked": 1, "reserved": 1, "saved": 1, "served": 1}.get(step, 2)
     assert issuer.closest > 0.8 * INTERVAL
+
+
+@pytest.mark.parametrize(
+    ("says", "told"), [(b"", "audience-0-1"), (REFUSED, "credential_rejected"), (THROTTLED, "token_unavailable")]
+)
+async def test_what_a_client_was_told_outlives_kill_9_in_that_moment(tmp_path, says, told) -> None:
+    """A token, a quarantine, a cool-down: the next process knows it, and asks nothing of the issuer."""
+    async with Issuer(says=says).running() as issuer:
+        plan = Plan(str(tmp_path / "store"), issuer.port, max_wait=MAX_WAIT, min_interval=INTERVAL)
+        victim = await Group.of(Plan(**{**plan.__dict__, "step": "served", "action": "kill"}))
+        victim.go()
+        assert await victim.results() == []
+        results = await together(plan)
+    assert tokens(results) == [{told}]
+    assert len(issuer.arrivals) == 1
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -100,7 +115,7 @@ async def test_one_stopped_at_each_step_of_a_fetch_delays_the_others_by_their_pa
         assert len(got) == 1
         assert got != {"token_unavailable"}
         assert max(process[0]["seconds"] for process in results) < 0.5 * MAX_WAIT + 2 * INTERVAL + SLACK
-        assert len(issuer.arrivals) == {"locked": 1, "reserved": 1, "saved": 1}.get(step, 2)
+        assert len(issuer.arrivals) == {"locked": 1, "reserved": 1, "saved": 1, "served": 1}.get(step, 2)
         assert issuer.closest > 0.8 * INTERVAL
         victim.go_on()
         ((served,),) = await victim.results()
