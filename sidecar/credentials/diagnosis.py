@@ -104,7 +104,7 @@ def unexpected_status(status: int, headers: Mapping[str, str]) -> str:
         return "Nothing answers token requests at this URL: correct token_url (on Keycloak, the realm's name)."
     if status in {413, 415}:
         return "It does not understand this form of request: try the other request_format."
-    if status in {400, 401}:
+    if status == HTTPStatus.BAD_REQUEST:
         return "It said nothing that explains why: check token_url and the client at the issuer."
     return "Check token_url."
 

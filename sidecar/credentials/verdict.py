@@ -4,10 +4,11 @@
 | --- | --- | --- |
 | 2xx | a usable bearer token | the grant |
 | 429 | anything | throttled, with `Retry-After` |
-| any but 5xx and 404 | a page for people | throttled: a firewall, a gateway, a portal answers, not the issuer |
+| any but 401, 404 and 5xx | a page for people | throttled: a firewall, a gateway, a portal answers, not the issuer |
 | 400, 401, 403 | an OAuth error that asks for patience (`slow_down`, `too_many_attempts`, …) | throttled |
 | 400, 401, 403 | an OAuth error that is the server's own fault (`temporarily_unavailable`, …) | interrupted |
 | 400, 401, 403 | any other OAuth error: asking the same again gets the same | refused |
+| 401 | no OAuth error, whatever else: RFC 6749, 5.2 has 401 for `invalid_client` alone | refused |
 | 403 | no OAuth error | throttled: a firewall |
 | 5xx | anything | interrupted, may be tried again at once |
 | 2xx | anything else | interrupted |
@@ -92,6 +93,8 @@ def failure(answer: Answer, asked: Asked, now: float) -> GrantError:
     said = token_response.oauth_error(answer.body) if status in {400, 401, 403} else None
     if said is not None:
         return _oauth(answer, asked, now, *said)
+    if status == HTTPStatus.UNAUTHORIZED:
+        return _bare_401(asked)
     if status == HTTPStatus.FORBIDDEN or (
         status != HTTPStatus.NOT_FOUND and token_response.is_page(answer.headers, answer.body)
     ):
@@ -112,6 +115,13 @@ def _oauth(answer: Answer, asked: Asked, now: float, code: str, description: str
     if code in SERVERS_FAULT:
         return GrantInterruptedError(said)
     refusal = diagnosis.Refusal(answer.status, code, description, asked.issuer, asked.audience, asked.client)
+    return GrantRefusedError(f"{said} {diagnosis.refusal_cure(refusal)}", oauth_error=code)
+
+
+def _bare_401(asked: Asked) -> GrantRefusedError:
+    code = "invalid_client"
+    refusal = diagnosis.Refusal(HTTPStatus.UNAUTHORIZED, code, "", asked.issuer, asked.audience, asked.client)
+    said = f"{asked} answered 401 with no OAuth error, which stands for {code} (RFC 6749, 5.2)."
     return GrantRefusedError(f"{said} {diagnosis.refusal_cure(refusal)}", oauth_error=code)
 
 

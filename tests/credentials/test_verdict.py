@@ -46,10 +46,14 @@ def verdict(status: int, body: bytes = b"", **headers: str) -> GrantError:
         (400, b'{"error":"slow_down"}', GrantThrottledError),
         (400, b'{"error":"temporarily_unavailable"}', GrantInterruptedError),
         (400, HTML, GrantThrottledError),
-        (401, b"", GrantFailedError),
+        (401, b"", GrantRefusedError),
+        (401, b'{"message":"Unauthorized"}', GrantRefusedError),
+        (401, b'{"error":{"code":401}}', GrantRefusedError),
+        (401, b'{"error":"slow_down"}', GrantThrottledError),
+        (401, b'{"error":"temporarily_unavailable"}', GrantInterruptedError),
         (401, b'{"error":"invalid_client"}', GrantRefusedError),
         (401, SAAS_401, GrantRefusedError),
-        (401, HTML, GrantThrottledError),
+        (401, HTML, GrantRefusedError),
         (403, b"", GrantThrottledError),
         (403, b'{"message":"Forbidden"}', GrantThrottledError),
         (403, HTML, GrantThrottledError),
@@ -115,6 +119,19 @@ def test_a_wrong_audience_and_a_deleted_key_read_differently() -> None:
         "Credential cluster for audience optimize.camunda.io: the issuer https://login.cloud.camunda.io/oauth/token"
         ' answered 401 access_denied ("Unauthorized"). The client id or its secret is wrong, or the client was deleted:'
         " check both at the issuer."
+    )
+
+
+@pytest.mark.parametrize("body", [b"", HTML, b'{"message":"Unauthorized"}'])
+def test_a_401_without_an_oauth_error_is_the_clients_all_the_same(body: bytes) -> None:
+    """RFC 6749, 5.2: 401 is `invalid_client`; said as what it is, with nothing of the body."""
+    error = verdict(401, body)
+    assert isinstance(error, GrantRefusedError)
+    assert error.oauth_error == "invalid_client"
+    assert error.detail == (
+        "Credential cluster for audience optimize.camunda.io: the issuer https://login.cloud.camunda.io/oauth/token"
+        " answered 401 with no OAuth error, which stands for invalid_client (RFC 6749, 5.2). The client id or its"
+        " secret is wrong, or the client was deleted: check both at the issuer."
     )
 
 
