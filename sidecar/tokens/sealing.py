@@ -19,6 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sidecar.secret import Secret
+from sidecar.tokens.allocator import keep_little
 from sidecar.tokens.identity import canonical
 
 SALT_BYTES: Final = 16
@@ -84,7 +85,7 @@ class KeyRing:
     def __init__(self) -> None:
         self._derived: dict[tuple[Secret, bytes], asyncio.Future[Keys]] = {}
         # One at a time: each takes 16 MiB.
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scrypt")
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scrypt", initializer=keep_little)
 
     async def keys(self, secret: Secret, salt: bytes) -> Keys:
         """Of a secret on a store with this salt."""
