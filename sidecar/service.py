@@ -55,13 +55,7 @@ class Service:
         self._metrics.tokens.read_memory_lookups(self._tokens.memory_lookups)
         self._credentials = build(settings, clock)
         self.proxy = ProxyServer(stats=self._http, clock=clock, explain=_explain)
-        self.admin = AdminServer(
-            settings.admin_listen,
-            registry=self._metrics.registry,
-            readiness=self._readiness,
-            status=self._status,
-            guard=_admin_guard(settings),
-        )
+        self.admin = self._admin_server()
         self.listen: Address = settings.listen
         self._stop = asyncio.Event()
         self._reloads = asyncio.Lock()
@@ -93,12 +87,18 @@ class Service:
         _raise_file_limit()
         await self._tokens.start()
         self._put_in_force(self.settings, self._credentials)
-        await self._bind("admin.listen", self.settings.admin_listen, self.admin.start())
-        self.listen = await self._bind("listen", self.settings.listen, self.proxy.start(self.settings.listen))
+        await self._listen()
         self._spawn(self._watch_secrets())
         self._readiness.done(_LISTENERS)
         self._metrics.config.loaded()
         gc.freeze()  # what is here stays for good: the collector need not look at it again and again
+        self._announce()
+
+    async def _listen(self) -> None:
+        await self._bind("admin.listen", self.settings.admin_listen, self.admin.start())
+        self.listen = await self._bind("listen", self.settings.listen, self.proxy.start(self.settings.listen))
+
+    def _announce(self) -> None:
         _log.info(
             "ready",
             version=__version__,
@@ -199,8 +199,19 @@ class Service:
         try:
             return await binding or address
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise ListenError(f"{key}: {address} cannot be listened on: {reason}.") from None
+            raise not_bound(key, address, error) from None
+
+    def _admin_server(self) -> AdminServer:
+        return self._build_admin(AdminServer, self.settings.admin_listen)
+
+    def _build_admin(self, make: Callable[..., AdminServer], listen: Address) -> AdminServer:
+        return make(
+            listen,
+            registry=self._metrics.registry,
+            readiness=self._readiness,
+            status=self._status,
+            guard=_admin_guard(self.settings),
+        )
 
     def _status(self) -> Status:
         wall = self.clock.wall()
@@ -215,6 +226,11 @@ class Service:
             store_up=self._metrics.tokens.store_is_up,
         )
         return describe(self.settings, self._http, self._tokens.snapshot(), facts)
+
+
+def not_bound(key: str, address: Address, error: OSError) -> ListenError:
+    """The error that says which listener, where, and why."""
+    return ListenError(f"{key}: {address} cannot be listened on: {error.strerror or str(error)}.")
 
 
 def _log_warnings(settings: Settings) -> None:

@@ -46,7 +46,7 @@ async def bind(factory: EvictingFactory, address: Address) -> tuple[asyncio.Serv
     """
     loop = asyncio.get_running_loop()
     if isinstance(address, UnixAddress):
-        bound = _bind_unix(address.path)
+        bound = bind_unix(address.path)
         return await loop.create_unix_server(factory, sock=bound, backlog=BACKLOG), address
     server = await loop.create_server(factory, address.host, address.port, backlog=BACKLOG)
     port: int = server.sockets[0].getsockname()[1]
@@ -60,7 +60,12 @@ def unlink_socket(path: Path) -> None:
             path.unlink()
 
 
-def _bind_unix(path: Path) -> socket.socket:
+def bind_unix(path: Path) -> socket.socket:
+    """A socket with permissions 0660 from its first moment; one that nobody listens on any more is replaced.
+
+    Raises:
+        OSError: the path is in use, or not permitted.
+    """
     if _is_served(path):
         raise OSError(errno.EADDRINUSE, f"another process is listening on {path}")
     unlink_socket(path)  # left behind by one that was killed

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
 
 from sidecar.admin.access import Guard, decide
-from sidecar.admin.listener import EvictingFactory, bind, unlink_socket
+from sidecar.admin.listener import BACKLOG, EvictingFactory, bind, unlink_socket
 from sidecar.admin.page import load_page
 from sidecar.admin.problem import problem_response
 from sidecar.admin.readiness import Readiness
@@ -35,7 +37,7 @@ HARDENING = {
     "X-Content-Type-Options": "nosniff",
 }
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
 
 class AdminServer:
@@ -45,7 +47,7 @@ class AdminServer:
         self,
         listen: Address,
         *,
-        registry: CollectorRegistry,
+        registry: Collector,
         readiness: Readiness,
         status: Callable[[], Status],
         guard: Guard,
@@ -58,14 +60,15 @@ class AdminServer:
         self.guard = guard
         """May be replaced while running: a reload brings another list of hosts."""
         self._page, self._policy = load_page()
-        self._handlers: dict[str, Callable[[web.BaseRequest], web.Response]] = {
+        self._handlers: dict[str, Handler] = {
             "/": self._get_page,
             "/livez": self._livez,
             "/metrics": self._metrics,
             "/readyz": self._readyz,
             "/status": self._get_status,
         }
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
+        self._socket_file: Path | None = None
         self._http: web.Server | None = None
         self._address = listen
 
@@ -74,29 +77,38 @@ class AdminServer:
         """Where it listens: after `start`, with the real port."""
         return self._address
 
-    async def start(self) -> None:
-        """Bind and serve.
+    async def start(self, sockets: Sequence[socket.socket] = ()) -> None:
+        """Bind and serve; with `sockets`, which somebody has bound already, serve on those.
 
         Raises:
             OSError: the address cannot be bound.
         """
         self._http = web.Server(self._handle, access_log=None, keepalive_timeout=KEEPALIVE, lingering_time=1.0)
-        self._server, self._address = await bind(EvictingFactory(self._http, CONNECTIONS), self._listen)
+        factory = EvictingFactory(self._http, CONNECTIONS)
+        if sockets:
+            loop = asyncio.get_running_loop()
+            self._servers = [await loop.create_server(factory, sock=sock, backlog=BACKLOG) for sock in sockets]
+            return
+        server, self._address = await bind(factory, self._listen)
+        self._servers = [server]
+        self._socket_file = self._listen.path if isinstance(self._listen, UnixAddress) else None
 
     async def close(self) -> None:
         """Stop listening, let answers that are being sent finish, and remove a Unix socket's file."""
-        server, http, self._server, self._http = self._server, self._http, None, None
-        if server is None or http is None:
+        servers, http, self._servers, self._http = self._servers, self._http, [], None
+        if http is None:
             return
-        server.close()
-        if isinstance(self._listen, UnixAddress):
-            unlink_socket(self._listen.path)
+        for server in servers:
+            server.close()
+        if self._socket_file is not None:
+            unlink_socket(self._socket_file)
         await http.shutdown(1.0)
-        await server.wait_closed()
+        for server in servers:
+            await server.wait_closed()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
-            response = self._answer(request)
+            response = await self._answer(request)
         except Problem as problem:
             response = problem_response(problem)
             if problem.status == 405:  # noqa: PLR2004 (RFC 9110, 15.5.6)
@@ -105,7 +117,7 @@ class AdminServer:
             response.headers.setdefault(name, value)
         return response
 
-    def _answer(self, request: web.BaseRequest) -> web.Response:
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
         path = request.path
         given = request.headers.get("Host")  # without one, request.host would ask the DNS for a name
         if given is not None and given != request.host:
@@ -118,23 +130,23 @@ class AdminServer:
             raise NoRouteError("There is /metrics, /livez, /readyz, /status, and the status page at /.")
         if request.method not in READ_METHODS:
             raise MethodNotAllowedError("Nothing here is changed by a request: use GET.")
-        return handler(request)
+        return await handler(request)
 
-    def _livez(self, _request: web.BaseRequest) -> web.Response:
+    async def _livez(self, _request: web.BaseRequest) -> web.Response:
         return web.Response(text="ok\n")
 
-    def _readyz(self, _request: web.BaseRequest) -> web.Response:
+    async def _readyz(self, _request: web.BaseRequest) -> web.Response:
         reason = self._readiness.reason
         return web.Response(text="ok\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
 
-    def _metrics(self, request: web.BaseRequest) -> web.Response:
+    async def _metrics(self, request: web.BaseRequest) -> web.Response:
         body, content_type = expose(self._registry, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
-    def _get_status(self, _request: web.BaseRequest) -> web.Response:
+    async def _get_status(self, _request: web.BaseRequest) -> web.Response:
         return web.Response(body=msgspec.json.encode(self._status()), content_type="application/json")
 
-    def _get_page(self, _request: web.BaseRequest) -> web.Response:
+    async def _get_page(self, _request: web.BaseRequest) -> web.Response:
         headers = {"Content-Security-Policy": self._policy, "Content-Type": "text/html; charset=utf-8"}
         return web.Response(body=self._page, headers=headers)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry
 from prometheus_client import exposition as text
 from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
 
 
-def expose(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+def expose(registry: Collector, accept: str) -> tuple[bytes, str]:
     """The metrics and their content type: OpenMetrics where `accept` (RFC 9110, 12.5.1) names it, else the text form.
 
     Prometheus names OpenMetrics first; everything else, a browser and curl included, reads the plain text.
