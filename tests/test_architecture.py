@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sidecar"
 
-# A room may import from itself, from the foundation, and from these. `service` composes, `cli` starts it; the two of
-# them, and the stand-in for whoever shows the product, are imported by nobody else.
+# A room may import from itself, from the foundation, and from these. `service` composes, `cli` starts it, `workers` as
+# several processes; these, and the stand-in for whoever shows the product, are imported by nobody else.
 FOUNDATION = {"errors", "clock", "secret"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
@@ -29,7 +29,8 @@ ROOMS: dict[str, set[str]] = {
     "demo": {"config"},
     "status": {"config", "tokens", "credentials", "telemetry", "proxy", "admin"},
     "service": {"status", "config", "tokens", "credentials", "telemetry", "proxy", "admin"},
-    "cli": {"config", "tokens", "credentials", "telemetry", "proxy", "admin", "demo", "service"},
+    "workers": {"service", "config", "telemetry", "admin"},
+    "cli": {"config", "tokens", "credentials", "telemetry", "proxy", "admin", "demo", "service", "workers"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -5,16 +5,28 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
 from sidecar.cli.support import config_option, load_settings
 
+MAX_WORKERS = 64
+
 
 @click.command
 @config_option
-def command(config: Path | None) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, MAX_WORKERS),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help=f"Processes that serve together, on one core each; at most {MAX_WORKERS}. They share tokens through the token "
+    "store, so it must be file or redis.",
+)
+def command(config: Path | None, workers: int) -> None:
     """Serve: forward requests, with credentials attached, until SIGTERM.
 
     SIGTERM and SIGINT drain: readiness fails, requests under way finish within drain_timeout, the exit code is 0; a
@@ -30,6 +42,12 @@ def command(config: Path | None) -> None:
     settings = load_settings(config, show_warnings=False)
     configure_logging(settings.logging)
     install_hooks()
+
+    if workers > 1:
+        from sidecar.workers.supervisor import Supervisor  # noqa: PLC0415 (nothing of it for one process)
+
+        load = partial(load_settings, config, show_warnings=False)
+        sys.exit(Supervisor(settings, load, workers, SystemClock(), loop_factory()).run())
 
     async def serve() -> None:
         service = Service(settings, lambda: load_settings(config, show_warnings=False), SystemClock())
