@@ -75,6 +75,7 @@ class _Builder:
         self._passwords: dict[str, Watched[Secret]] = {}
         self._lines: dict[str, Line] = {}
         self._static: dict[str, Authorizer] = {}
+        self._contexts = tls.Contexts(clock)
         for credential in settings.credentials.values():
             self._prepare(credential)
 
@@ -127,7 +128,7 @@ class _Builder:
         return Line(url, self._settings.token_requests.timeout, context, credential.proxy)
 
     def _context(self, name: str, settings: configured.Tls) -> Watched[ssl.SSLContext]:
-        return self._watch(tls.watched_context(name, settings, self._clock))
+        return self._watch(self._contexts.watched(name, settings))
 
     def _watch(self, watched: Watched[T]) -> Watched[T]:
         self.watched.append(watched)

@@ -40,9 +40,26 @@ def client_context(tls: Tls, now: float) -> ssl.SSLContext:
     return context
 
 
-def watched_context(name: str, tls: Tls, clock: Clock) -> Watched[ssl.SSLContext]:
-    """The context in force, made again when one of its files changes; `name` is the setting's path."""
-    return Watched(name, tls_files(tls), lambda: client_context(tls, clock.wall()))
+class Contexts:
+    """The contexts of one configuration; all that need nothing of their own are one, for the system's roots are many.
+
+    Loading them takes about 20 ms and 1 MB each time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._usual: ssl.SSLContext | None = None
+
+    def watched(self, name: str, tls: Tls) -> Watched[ssl.SSLContext]:
+        """The context in force, made again when one of its files changes; `name` is the setting's path."""
+        return Watched(name, tls_files(tls), lambda: self._load(tls))
+
+    def _load(self, tls: Tls) -> ssl.SSLContext:
+        if tls != Tls():
+            return client_context(tls, self._clock.wall())
+        if self._usual is None:
+            self._usual = client_context(tls, self._clock.wall())
+        return self._usual
 
 
 def tls_files(tls: Tls) -> tuple[Path | None, ...]:

@@ -179,7 +179,7 @@ def source(
     settings: ClientCredentials, audience: str | None = "operate.camunda.io", *, timeout: float = 5.0
 ) -> ClientCredentialsSource:
     secure = settings.token_url.startswith("https:")
-    context = tls.watched_context("tls", settings.tls, SystemClock()) if secure else None
+    context = tls.Contexts(SystemClock()).watched("tls", settings.tls) if secure else None
     return ClientCredentialsSource(
         settings,
         audience,

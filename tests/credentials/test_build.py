@@ -175,3 +175,22 @@ def test_a_renewed_certificate_with_its_old_key_is_a_new_secret(tmp_path: Path) 
     after = [built.sources[name].secret() for name in "ab"]
     assert before[0] != after[0]
     assert before[1] != after[1]
+
+
+def test_the_systems_roots_are_loaded_once(tmp_path: Path) -> None:
+    """Every route and issuer that has no files of its own connects with one context: each costs 20 ms and 1 MB."""
+    ca_file = pki.write(tmp_path / "ca.pem", pki.pem(pki.certificate(pki.new_key())))
+    built = build(
+        settings(
+            [client(token_url="https://i/t")],
+            [
+                route("operate", "cluster", "operate", upstream=SECURE),
+                route("console", "cluster", "api", upstream=SECURE),
+                route("own", "cluster", "own", upstream=SECURE, tls=Tls(ca_file=ca_file)),
+            ],
+        ),
+        SystemClock(),
+    )
+    contexts = {name: watched.value for name, watched in built.upstream_tls.items()}
+    assert contexts["operate"] is contexts["console"] is not contexts["own"]
+    assert len(built.watcher.names()) == 5  # each is still told of by its own name: the secret's, and four contexts'
