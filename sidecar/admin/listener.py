@@ -9,8 +9,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from aiohttp import web
-
+from sidecar.admin import web
 from sidecar.config.settings import Address, UnixAddress
 
 SOCKET_MODE = 0o660

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 
-from aiohttp import web
-
+from sidecar.admin import web
 from sidecar.errors import Problem
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 import structlog
-from aiohttp import web
 from prometheus_client.registry import Collector
 
+from sidecar.admin import web
 from sidecar.admin.access import Guard, decide
 from sidecar.admin.listener import BACKLOG, EvictingFactory, bind, unlink_socket
 from sidecar.admin.page import load_page

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
+from sidecar.admin import web
 from sidecar.admin.server import AdminServer
 from sidecar.telemetry.exposition import expose
 from sidecar.workers.merge import Merged, merge
