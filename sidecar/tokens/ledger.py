@@ -10,7 +10,7 @@ from sidecar.tokens.identity import Identity
 from sidecar.tokens.record import RecordError, seal_shared, unseal_shared
 from sidecar.tokens.sealing import KeyRing, Keys
 from sidecar.tokens.shared import Change, Shared, apply
-from sidecar.tokens.stores.base import Lease, Record, Store
+from sidecar.tokens.stores.base import SALTED, Lease, Move, Record, Store
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +30,7 @@ class Ledger:
             StoreError: the store cannot be used.
         """
         keys, digest = await self._keys()
-        return self._open(await self._store.load(f"token-{digest}"), keys, digest)
+        return self._open(await self._store.load(f"{SALTED}{digest}"), keys, digest)
 
     async def change(self, changes: Sequence[Change]) -> Shared:
         """Make changes, whatever others did meanwhile; as it is then.
@@ -48,7 +48,7 @@ class Ledger:
                 result = apply(result, change)
             return None if result == found else seal_shared(result, keys, digest, now)
 
-        await self._store.update(f"token-{digest}", update)
+        await self._store.update(f"{SALTED}{digest}", update)
         return result
 
     async def acquire(self, rank: int) -> Lease | None:
@@ -58,11 +58,29 @@ class Ledger:
             StoreError: the store cannot be used.
         """
         _, digest = await self._keys()
-        return await self._store.acquire(f"token-{digest}-{rank}")
+        return await self._store.acquire(f"{SALTED}{digest}-{rank}")
+
+    async def move(self, before: bytes, after: bytes) -> tuple[str, Move]:
+        """The record's key on a store with one salt, and what becomes of it on a store with another."""
+        old = await self._keyring.keys(self._identity.secret, before)
+        new = await self._keyring.keys(self._identity.secret, after)
+        digest, moved = self._identity.digest(old.fingerprint), self._identity.digest(new.fingerprint)
+
+        def reseal(record: Record) -> bytes | None:
+            try:
+                shared = unseal_shared(record.data, old, digest, record.written)
+            except RecordError:
+                return None
+            return seal_shared(shared, new, moved, record.written)
+
+        return f"{SALTED}{digest}", (f"{SALTED}{moved}", reseal)
 
     async def _keys(self) -> tuple[Keys, str]:
-        keys = await self._keyring.keys(self._identity.secret, self._store.salt)
-        return keys, self._identity.digest(keys.fingerprint)
+        while True:
+            salt = self._store.salt
+            keys = await self._keyring.keys(self._identity.secret, salt)
+            if salt == self._store.salt:  # or the store was opened while the keys were derived
+                return keys, self._identity.digest(keys.fingerprint)
 
     def _open(self, record: Record | None, keys: Keys, digest: str) -> Shared:
         if record is None or record.damaged:

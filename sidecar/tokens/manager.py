@@ -22,7 +22,8 @@ from sidecar.tokens.observer import NoObserver, TokenObserver
 from sidecar.tokens.sealing import KeyRing
 from sidecar.tokens.slot import Rules
 from sidecar.tokens.snapshot import Snapshot, describe
-from sidecar.tokens.stores.base import Store
+from sidecar.tokens.stores.base import Move, Store
+from sidecar.tokens.stores.degrading import DegradingStore
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,8 @@ class TokenManager:
     ) -> None:
         """`rng` is for jitter alone; tests seed it."""
         self._store = store
+        if isinstance(store, DegradingStore):
+            store.reseal = self._reseal
         self._clock = clock
         self._observer = observer or NoObserver()
         self._rng = rng or random.Random()  # noqa: S311 (jitter)
@@ -111,6 +114,9 @@ class TokenManager:
         """Identities, budgets and quarantines, for people; never a token."""
         self._forget_unused()
         return describe(self._entries.values(), self._budgets.values(), self._clock)
+
+    async def _reseal(self, before: bytes, after: bytes) -> dict[str, Move]:
+        return dict([await entry.ledger.move(before, after) for entry in list(self._entries.values())])
 
     def _entry(self, source: GrantSource, names: _Names) -> Entry:
         identity = Identity.of(source)

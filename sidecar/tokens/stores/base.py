@@ -6,9 +6,9 @@ holds seconds relative to its writing, and the store knows how long ago that was
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class StoreError(Exception):
@@ -39,6 +39,15 @@ Update = Callable[[Record | None, float], bytes | None]
 Pure: it may run several times, in a thread. `now` is the boot clock's, and it is the moment that counts as the new
 record's writing, however long that takes.
 """
+
+
+SALTED: Final = "token-"
+"""So begin the keys of records that are sealed, under names that follow from the store's salt."""
+
+Move = tuple[str, Callable[[Record], bytes | None]]
+"""A sealed record's key on a store with another salt, and its content there; None where it cannot be opened."""
+Reseal = Callable[[bytes, bytes], Awaitable[Mapping[str, Move]]]
+"""By the keys on a store with the first salt, what becomes of their records on one with the second."""
 
 
 class Lease(Protocol):

@@ -1,14 +1,16 @@
 """A store that cannot fail: where the configured one does, this process goes on with its own memory.
 
 What the store said last is kept in memory, so that budgets, cool-downs, quarantines and tokens go on. The store is
-tried again after a while, whether anybody asks for it or not; what was written meanwhile is brought to it where it
-holds nothing younger.
+tried again after a while, whether anybody asks for it or not, and nobody waits for that. What memory holds by then is
+brought to it where it holds nothing younger: whether it went away, was made anew, or could not be opened until now. A
+salt that is known only then, or has become another one, gives sealed records other names and keys (`reseal`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 import structlog
@@ -17,7 +19,7 @@ from sidecar.clock import Clock
 from sidecar.tokens.alarm import Alarm
 from sidecar.tokens.observer import StoreOperation, TokenObserver
 from sidecar.tokens.shared import NEVER
-from sidecar.tokens.stores.base import Lease, Record, Store, StoreError, Update
+from sidecar.tokens.stores.base import SALTED, Lease, Record, Reseal, Store, StoreError, Update
 from sidecar.tokens.stores.memory import MemoryStore
 
 log = structlog.get_logger(__name__)
@@ -43,18 +45,20 @@ class DegradingStore:
         self._failures = 0
         self._retry_at = NEVER
         self._unsaved: set[str] = set()
+        self.reseal: Reseal | None = None
+        """Of whoever seals the records."""
         self._opening = asyncio.Lock()
         self._again = Alarm(clock, self._try_again)
-        self._trying: asyncio.Task[bool] | None = None
+        self._trying: asyncio.Task[None] | None = None
 
     async def open(self, salt: bytes | None = None) -> None:
         """Opens the store, or says why it is not used."""
         self.salt = salt or self.salt
-        await self._usable()
+        await self._reopen()
 
     async def load(self, key: str) -> Record | None:
         """See `Store`."""
-        if await self._usable():
+        if self._usable():
             try:
                 record = await self._try("load", lambda: self._store.load(key))
             except StoreError:
@@ -65,7 +69,7 @@ class DegradingStore:
 
     async def update(self, key: str, change: Update, *, written: float | None = None) -> Record | None:
         """See `Store`."""
-        if await self._usable():
+        if self._usable():
             operation: StoreOperation = "reserve" if key.startswith("budget-") else "save"
             try:
                 record = await self._try(operation, lambda: self._store.update(key, change, written=written))
@@ -79,7 +83,7 @@ class DegradingStore:
 
     async def acquire(self, key: str) -> Lease | None:
         """See `Store`."""
-        if await self._usable():
+        if self._usable():
             try:
                 lease = await self._try("lock", lambda: self._store.acquire(key))
             except StoreError:
@@ -98,27 +102,29 @@ class DegradingStore:
 
     # --- up and down -------------------------------------------------------------------------------------------------
 
-    async def _usable(self) -> bool:
-        if self.up:
-            return True
-        if self._opening.locked() or self._clock.boottime() < self._retry_at:
-            return False
-        async with self._opening:
-            try:
-                await self._try("open", lambda: self._store.open(self.salt))
-                await self._recover()
-            except StoreError:
-                return False
-            return True
+    def _usable(self) -> bool:
+        """Whether it is up; if it is not and it is time, it is tried again, for those who come later."""
+        if not self.up and self._clock.boottime() >= self._retry_at:
+            self._try_again()
+        return self.up
 
     def _try_again(self) -> None:
         """By itself: who has its tokens asks nothing of a store for an hour, and all that time nobody would share."""
-        self._trying = asyncio.get_running_loop().create_task(self._usable())
+        if self._trying is None or self._trying.done():
+            self._trying = asyncio.get_running_loop().create_task(self._reopen())
+
+    async def _reopen(self) -> None:
+        async with self._opening:
+            if self.up:
+                return
+            with suppress(StoreError):
+                await self._try("open", lambda: self._store.open(self.salt))
+                await self._recover()
 
     async def _recover(self) -> None:
         if self._store.salt != self.salt:
-            self._memory.clear()  # sealed for the old salt, under names that follow from it
-            self.salt = self._store.salt
+            await self._move(self._store.salt)
+        self._unsaved.update(self._memory.names())
         while self._unsaved:
             await self._bring(min(self._unsaved))
         was_down = self._failures > 0
@@ -126,6 +132,19 @@ class DegradingStore:
         self._observer.store_up(up=True)
         if was_down:
             log.info("the token store is in use again")
+
+    async def _move(self, salt: bytes) -> None:
+        moves = await self.reseal(self.salt, salt) if self.reseal is not None else {}
+        # From here on nothing is awaited, so that nobody meets records of both.
+        for key in [key for key in self._memory.names() if key.startswith(SALTED)]:
+            record = self._memory.take(key)
+            self._unsaved.discard(key)
+            if record is not None and key in moves:
+                name, resealed = moves[key]
+                data = resealed(record)
+                if data is not None:
+                    self._memory.put(name, data, record.written)
+        self.salt = salt
 
     async def _bring(self, key: str) -> None:
         mine = self._memory.peek(key)

@@ -54,9 +54,15 @@ class MemoryStore:
         """Takes over a record."""
         self._records[key] = data, written
 
-    def clear(self) -> None:
-        """Forgets all records."""
-        self._records.clear()
+    def take(self, key: str) -> Record | None:
+        """`peek`, and forget it."""
+        record = self.peek(key)
+        self._records.pop(key, None)
+        return record
+
+    def names(self) -> list[str]:
+        """The keys of all records."""
+        return list(self._records)
 
 
 class _MemoryLease:

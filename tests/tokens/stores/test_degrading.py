@@ -10,14 +10,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from sidecar.config import settings
-from sidecar.errors import GrantRefusedError, GrantThrottledError
+from sidecar.errors import GrantInterruptedError, GrantRefusedError, GrantThrottledError
+from sidecar.secret import Secret
 from sidecar.tokens.observer import NoObserver
 from sidecar.tokens.stores import build_store, degrading
 from sidecar.tokens.stores.base import Lease, Record, Store, StoreError, Update
 from sidecar.tokens.stores.degrading import DegradingStore
 from sidecar.tokens.stores.file import FileStore
 from sidecar.tokens.stores.memory import MemoryStore
-from tests.tokens.support import Events, FakeIssuer, ManualClock, bearer, rig
+from tests.tokens.support import Events, FakeIssuer, ManualClock, bearer, ignored, rig, settle
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
 
@@ -104,7 +105,7 @@ async def test_what_is_brought_keeps_its_age() -> None:
     moment = clock.boottime()
     clock.suspend(900)
     beneath.broken = False
-    await store.load("token-y")
+    await store.open()
     assert beneath.peek("token-x") == Record(b"mine", moment, moment)
 
 
@@ -119,6 +120,7 @@ async def test_what_others_wrote_meanwhile_is_not_buried() -> None:
     clock.suspend(100)
     beneath.put("token-x", b"theirs", clock.boottime())
     beneath.broken = False
+    await store.open()
     assert (await store.load("token-x")).data == b"theirs"
 
 
@@ -154,11 +156,129 @@ async def test_a_store_that_was_never_there_is_no_reason_not_to_serve() -> None:
     assert events.of("store_up") == [(False,)]
     assert await one.ask(0.1) == bearer("token-1")
     beneath.broken = False
-    await one.clock.advance(2900)
+    await one.clock.advance(30)
     assert events.of("store_up") == [(False,), (True,)]
     assert one.store.salt == beneath.salt
     again = await rig(store=DegradingStore(beneath, clock, events), issuer=one.issuer)
+    assert await again.ask(0.1) == one.now_attached() == bearer("token-1")
+    await one.clock.advance(2900)
     assert await again.ask(0.1) == one.now_attached() == bearer("token-2")
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["never there", "went away"])
+async def test_all_that_memory_holds_is_brought(later) -> None:
+    """Tokens, quarantines, back-offs, cool-downs and slots, as old as they are; the next process asks for nothing."""
+    clock = ManualClock()
+    beneath = Fragile(clock)
+    beneath.broken = not later
+    one = await rig(store=DegradingStore(beneath, clock, NoObserver()), issuer=FakeIssuer(clock))
+    beneath.broken = True
+    refused = FakeIssuer(
+        clock,
+        parameters=(("audience", "refused"),),
+        otherwise=lambda _: GrantRefusedError("no", oauth_error="access_denied"),
+    )
+    throttled = FakeIssuer(
+        clock, issuer="https://other.example/token", otherwise=lambda _: GrantThrottledError("429", retry_after=600.0)
+    )
+    failing = FakeIssuer(clock, issuer="https://third.example/token", otherwise=lambda _: GrantInterruptedError("503"))
+    sources = [one.issuer, refused, throttled, failing]
+    asking = [ignored(one.manager.authorizer(source, credential="c", audience="a").obtain()) for source in sources]
+    await clock.advance(5)
+    assert all(each.done() for each in asking)
+    mine = [entry.slot.shared for entry in one.manager._entries.values()]
+    beneath.broken = False
+    await clock.advance(4)
+    again = await rig(store=DegradingStore(beneath, clock, NoObserver()), issuer=one.issuer)
+    others = [again.manager.authorizer(source, credential="c", audience="a") for source in sources]
+    await settle()
+    theirs = [entry.slot.shared for entry in again.manager._entries.values()]
+    assert theirs == mine
+    answers = [ignored(other.obtain()) for other in others[:3]]
+    await clock.advance(0.1)
+    assert (answers[0].result().header, answers[1].exception().code) == (bearer("token-1"), "credential_rejected")
+    assert answers[2].exception().retry_after == pytest.approx(600 - 9.1, abs=1)
+    assert [len(source.requests) for source in sources] == [1, 1, 1, 3]
+
+
+async def test_what_the_store_has_lost_is_brought_too() -> None:
+    """It was there before; the store comes back empty."""
+    one, beneath, _ = await on_fragile()
+    await one.ask()
+    beneath.broken = True
+    assert await one.store.load("anything") is None
+    for key in beneath.names():
+        beneath.take(key)
+    beneath.broken = False
+    await one.clock.advance(3)
+    again = await rig(store=DegradingStore(beneath, one.clock, NoObserver()), issuer=one.issuer)
+    assert await again.ask(0.1) == bearer("token-1")
+    assert len(one.issuer.requests) == 1
+
+
+async def test_a_directory_that_could_not_be_opened_at_the_start(tmp_path) -> None:
+    """Something else stood in its place; then it is there, with others' salt: they find the token."""
+    clock = ManualClock()
+    others = FileStore(tmp_path / "mounted later", None, clock)
+    await others.open()
+    await others.close()
+    (tmp_path / "store").write_bytes(b"")
+    stores = [DegradingStore(FileStore(tmp_path / "store", None, clock), clock, NoObserver()) for _ in range(2)]
+    one = await rig(store=stores[0], issuer=FakeIssuer(clock))
+    assert await one.ask(0.1) == bearer("token-1")
+    assert not stores[0].up
+    (tmp_path / "store").unlink()
+    (tmp_path / "mounted later").rename(tmp_path / "store")
+    await stores[0].open()
+    again = await rig(store=stores[1], issuer=one.issuer)
+    assert (await again.authorizer.obtain()).header == bearer("token-1")
+    assert len(one.issuer.requests) == 1
+
+
+async def test_a_record_of_a_secret_that_is_not_in_force_any_more_is_not_brought() -> None:
+    """Nobody could open it there."""
+    clock = ManualClock()
+    beneath = Fragile(clock)
+    beneath.broken = True
+    one = await rig(store=DegradingStore(beneath, clock, NoObserver()), issuer=FakeIssuer(clock))
+    await one.ask(0.1)
+    one.issuer.password = Secret("another")
+    await one.manager.secrets_changed()
+    beneath.broken = False
+    await clock.advance(30)
+    assert one.store.up
+    assert [key.partition("-")[0] for key in beneath.names()] == ["budget"]
+
+
+async def test_nobody_waits_for_a_store_that_is_tried_again() -> None:
+    """It hangs: who needs a token meanwhile goes on with memory."""
+    one, beneath, _ = await on_fragile()
+    beneath.broken = True
+    await one.ask()
+    beneath.hangs = True
+    await one.clock.advance(10)
+    assert one.store._trying is not None
+    assert not one.store._trying.done()
+    other = one.manager.authorizer(FakeIssuer(one.clock, parameters=(("a", "b"),)), credential="c", audience="a")
+    asking = ignored(other.obtain())
+    await settle()
+    assert asking.result().header == bearer("token-1")
+    beneath.hangs = False
+
+
+async def test_who_comes_first_when_it_is_time_has_it_tried_again() -> None:
+    """A machine that was suspended has timers that are late; asking for anything is as good."""
+    clock = ManualClock()
+    beneath = Fragile(clock)
+    beneath.broken = True
+    store = DegradingStore(beneath, clock, NoObserver())
+    await store.open()
+    beneath.broken = False
+    clock.suspend(3600)
+    assert await store.load("key") is None
+    await settle()
+    assert store.up
+    await store.close()
 
 
 async def test_a_store_that_hangs_is_given_up_after_a_while(monkeypatch) -> None:
@@ -184,8 +304,9 @@ async def test_a_store_that_stays_away_is_tried_less_and_less() -> None:
     with capture_logs() as logs:
         for _ in range(300):
             await store.load("key")
-            clock.suspend(1)
+            await clock.advance(1)
     assert 10 < len(events.of("store_failed")) < 16
+    await store.close()
     assert len(logs) == 1
 
 
@@ -220,7 +341,7 @@ async def test_a_directory_that_is_taken_away_and_given_back(tmp_path) -> None:
     (tmp_path / "store").rmdir()
     assert (await store.update("key", lambda record, _now: record.data + b"2")).data == b"12"
     assert events.of("store_up") == [(True,), (False,)]
-    clock.suspend(3)
+    await store.open()
     assert (await store.load("key")).data == b"12"
     assert events.of("store_up") == [(True,), (False,), (True,)]
     await store.close()

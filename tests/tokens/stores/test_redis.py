@@ -181,7 +181,7 @@ async def test_a_server_that_goes_and_comes(tmp_path) -> None:
     assert events.of("store_up")[-1] == (False,)
     with redis_server(tmp_path, port=port):
         clock.suspend(60)
-        await one.store.load("anything")
+        await one.store.open()
         assert events.of("store_up")[-1] == (True,)
         again = await rig(store=DegradingStore(redis_store(port, clock), clock, Events()), issuer=one.issuer)
         assert (await again.authorizer.obtain()).header == bearer("token-2")
