@@ -76,16 +76,16 @@ def _explain(settings: Settings, method: str, path: str, lines: dict[str, str]) 
     Raises:
         Problem: where it comes no further.
     """
-    request = h1.request_line(f"{method} {path} HTTP/1.1".encode(errors="surrogateescape"))
-    target = parse(request.target)
+    verb, asked, *_ = h1.request_line(f"{method} {path} HTTP/1.1".encode(errors="surrogateescape"))
+    target = parse(asked)
     found = match_prefix(target.path, _prefixes(settings.routes))
     if found is None:
         known = ", ".join(route.prefix for route in settings.routes)
         raise NoRouteError(f"No route has a prefix of this path; there are: {known}.")
     rest, route = found
     lines["route"] = f"{route.name} (prefix {route.prefix})"
-    public = _first(route.public, request.method, rest)
-    allowed = _first(route.allow or (), request.method, rest)
+    public = _first(route.public, verb, rest)
+    allowed = _first(route.allow or (), verb, rest)
     if route.allow is not None and public is None and allowed is None:
         lines["allow"] = ", ".join(map(str, route.allow)) or "nothing"
         raise ForbiddenByPolicyError(f"Route {route.name} does not allow this method and path.")

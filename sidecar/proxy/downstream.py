@@ -206,7 +206,7 @@ class Downstream(asyncio.Protocol):
         self.server.count_refusal(error, line)
         bodyless = not (fields.content_length or fields.chunked)
         self.keep_alive = bodyless and line.minor == 1 and not fields.close and not isinstance(error, _INTRUSIONS)
-        self.refuse(error, close=not self.keep_alive, head_only=line.method == b"HEAD")
+        self.refuse(error, close=not self.keep_alive, head_only=line.method.is_head)
         if self.keep_alive:
             self._buffer = rest
             self._next(self.server.monotonic())
@@ -288,8 +288,8 @@ class Downstream(asyncio.Protocol):
 
     def send(self, pieces: list[bytes | memoryview]) -> None:
         """Write to the client; a client that is gone is told of by `connection_lost`, not here."""
-        if pieces:
-            transport.write(self.transport, b"".join(pieces) if len(pieces) > 1 else pieces[0])
+        if pieces and not self.transport.is_closing():
+            self.transport.write(b"".join(pieces) if len(pieces) > 1 else pieces[0])
 
     def tunnel(self) -> None:
         """From here on the client's bytes are the upstream's."""
@@ -348,7 +348,7 @@ class Downstream(asyncio.Protocol):
     def fail(self, error: Problem, line: ResolvedLine) -> None:
         """The exchange's answer is `error`."""
         close = not self.keep_alive or self._reading_body or not line.minor
-        self.refuse(error, close=close, head_only=line.method == b"HEAD")
+        self.refuse(error, close=close, head_only=line.method.is_head)
 
     def _fault(self, error: Problem) -> None:
         """What the client sends is no request."""

@@ -206,24 +206,19 @@ class Exchange:
                 self._run(self._obtain())
                 return
             lines.append(attachment.header)
-            if not line.safe:
+            if not line.method.safe:
                 lines.append(attachment.unsafe_header)
         lines.append(b"\r\n")
         if self._body:
             lines += self._body  # type: ignore[arg-type]  # join takes any buffer
-        if not connection.begin(self, lines, head_only=line.method == b"HEAD", upgrade=self.request.upgrade):
-            self.route.pool.discard(connection)
-            if reused:
-                self._connect(fresh=True)
-            else:
-                self._fail(UpstreamUnreachableError("The upstream closed a new connection at once."))
-            return
+        connection.begin(self, lines, head_only=line.method.is_head, upgrade=self.request.upgrade)
         self._go("sent")
         self._connection = connection
         self._reused = reused
         self._sent = True
         self._client.deadline = now + self.route.timeouts.response
-        self._shed_body()
+        if self._body_bytes:
+            self._shed_body()
         if not self._body_done:
             self._client.update_reading()
 
@@ -271,7 +266,7 @@ class Exchange:
         attachment = self._attachment
         if attachment is not None:
             authorizer = self.route.authorizer
-            refused = answer.status in _REFUSALS and authorizer.refuses(answer.status, safe=self.line.safe)
+            refused = answer.status in _REFUSALS and authorizer.refuses(answer.status, safe=self.line.method.safe)
             if self._replayed:
                 authorizer.replayed(attachment, accepted=not refused)
             elif refused and self._body is not None:
@@ -279,8 +274,8 @@ class Exchange:
                 return
             elif refused:
                 authorizer.invalidate(attachment)
-            if answer.fields.set_cookie and not refused:
-                authorizer.received_cookies(attachment, answer.fields.set_cookie)
+            if answer.meaning.fields.set_cookie and not refused:
+                authorizer.received_cookies(attachment, answer.meaning.fields.set_cookie)
         if not done:
             self._go("answered")
         self._pass_on(answer, pieces, done=done)
@@ -294,7 +289,7 @@ class Exchange:
         if not self._body_done:
             client.keep_alive = False  # an early answer: what is left of the request cannot be told from the next one
         head = [answer.head]
-        if answer.ends >= CHUNKED and self.line.method != b"HEAD":
+        if answer.meaning.ends >= CHUNKED and not self.line.method.is_head:
             if minor:
                 self._coded = True
                 head.append(b"Transfer-Encoding: chunked\r\n")
@@ -328,7 +323,7 @@ class Exchange:
     def _complete(self, answer: Answer) -> None:
         now = self._client.server.monotonic()
         self._go("complete")
-        self._let_go(now, reusable=answer.reusable)
+        self._let_go(now, reusable=answer.meaning.reusable)
         self._finish("upstream", now)
 
     def _let_go(self, now: float, *, reusable: bool) -> None:
@@ -358,7 +353,7 @@ class Exchange:
             self._connection.pause(paused=True)
         else:
             # It ends here for the upstream, who may close now: that is no fault of the answer's.
-            self._let_go(self._client.server.monotonic(), reusable=answer.reusable)
+            self._let_go(self._client.server.monotonic(), reusable=answer.meaning.reusable)
         self._run(self._replace(attachment))
 
     def _hold_more(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
@@ -367,7 +362,7 @@ class Exchange:
         answer, before, _ = self._held
         self._held = answer, before + pieces, done
         if done:
-            self._let_go(self._client.server.monotonic(), reusable=answer.reusable)
+            self._let_go(self._client.server.monotonic(), reusable=answer.meaning.reusable)
 
     async def _replace(self, refused: Attachment) -> None:
         replacement: Attachment | None = None
@@ -381,7 +376,7 @@ class Exchange:
         if replacement is None or self._body is None:
             self._keep(held)
             return
-        reusable = held is not None and held[2] and held[0].reusable
+        reusable = held is not None and held[2] and held[0].meaning.reusable
         self._let_go(self._client.server.monotonic(), reusable=reusable)
         self._attachment = replacement
         self._replayed = True
@@ -444,7 +439,7 @@ class Exchange:
 
     def upstream_lost(self) -> None:
         """See `upstream.Listener`. A reused connection may have been closed in the same moment (RFC 9112, 9.3.1)."""
-        if self._reused and not self._retried and self.line.idempotent and self._body is not None:
+        if self._reused and not self._retried and self.line.method.idempotent and self._body is not None:
             self._retried = True
             self._drop_connection()
             self.route.stats.retries["connection_lost"] += 1
@@ -555,7 +550,7 @@ class Exchange:
         stats = self.route.stats
         stats.in_flight -= 1
         seconds = now - self.started
-        stats.finished(self.line.label, self.status, source, seconds)
+        stats.finished(self.line.method.label, self.status, source, seconds)
         server = self._client.server
         if self.status >= server.logs_from or source != "upstream":
             server.log_access(self, source, seconds)

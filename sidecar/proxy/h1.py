@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 import msgspec
 
 from sidecar.errors import BadRequestError, UnsupportedError, UpstreamProtocolError
 from sidecar.proxy.memo import Memo
+from sidecar.proxy.target import PLAIN_PATH, host_name
 
 _TCHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _NAME = re.compile(_TCHAR + rb"++")
@@ -22,9 +22,10 @@ _NAME = re.compile(_TCHAR + rb"++")
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]"
 _VALUE_BYTES = bytes(byte for byte in range(256) if re.match(_VALUE, bytes((byte,))))
 
-_REQUEST_LINE = re.compile(rb"(" + _TCHAR + rb"++) ([!-~]++) HTTP/1\.([01])")
+# Nearly every target is a plain path; one pattern says so in passing.
+_TARGET = rb"(?:(?=/)(" + PLAIN_PATH + rb")(\?[!\"$-~]*+)?+|[!-~]++)"
+_REQUEST_LINE = re.compile(rb"(" + _TCHAR + rb"++) (" + _TARGET + rb") HTTP/1\.([01])")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + _VALUE + rb"*+))?")
-_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9]{0,5}))?")
 _BARE_LINE_ENDING = re.compile(rb"(?<!\r)\n|\r[^\n]")
 _MAX_LENGTH_DIGITS = 18  # what every upstream's signed 64 bits can hold
 
@@ -87,12 +88,8 @@ _READ_OF_RESPONSES = frozenset(
 _REQUEST_ID = b"x-request-id"
 
 
-class RequestLine(NamedTuple):
-    """RFC 9112, 3."""
-
-    method: bytes
-    target: bytes
-    minor: int
+RequestLine = tuple[bytes, bytes, int, bytes | None, bytes]
+"""RFC 9112, 3: method, target, minor version; and where the target is a plain path, that and its query with its `?`."""
 
 
 class RequestFields(msgspec.Struct, frozen=True, gc=False):
@@ -137,10 +134,10 @@ def request_line(line: bytes) -> RequestLine:
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         raise BadRequestError(_why_request_line(line))
-    method, target, minor = match.groups()
+    method, target, path, query, minor = match.groups()
     if method in {b"CONNECT", b"TRACE"}:
         raise UnsupportedError(f"The method {method.decode()} is not served: this sidecar forwards to fixed upstreams.")
-    return RequestLine(method, target, minor[0] - 0x30)
+    return method, target, minor[0] - 0x30, path, query or b""
 
 
 class FieldReader:
@@ -248,12 +245,6 @@ def request_fields(read: bytes) -> RequestFields:
         has_request_id=_REQUEST_ID in values and _REQUEST_ID not in connection,
         hop_by_hop=connection - _PERSISTENCE,
     )
-
-
-def host_name(authority: bytes) -> bytes | None:
-    """The host of `host[:port]` (RFC 3986, 3.2), in lower case; None where it is none, userinfo included."""
-    match = _HOST.fullmatch(authority)
-    return match[1].lower() if match else None
 
 
 def status_line(line: bytes) -> tuple[int, int, bytes]:

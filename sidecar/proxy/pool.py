@@ -88,11 +88,9 @@ class Pool:
         self._open()
         return None
 
-    def _next_for_used(self) -> Waiter | None:
-        return self._waiting.popleft() if self._waiting else None
-
     def _next_for_fresh(self) -> Waiter | None:
-        return self._waiting_for_fresh.popleft() if self._waiting_for_fresh else self._next_for_used()
+        waiting = self._waiting_for_fresh or self._waiting
+        return waiting.popleft() if waiting else None
 
     def _waiters(self) -> int:
         return len(self._waiting) + len(self._waiting_for_fresh)
@@ -101,8 +99,8 @@ class Pool:
         """A whole exchange is done on `connection`, and it can bear another; `now` is in monotonic seconds."""
         if self._closed or now - connection.opened_at > MAX_AGE_SECONDS or not connection.is_usable():
             self.discard(connection)
-        elif (waiter := self._next_for_used()) is not None:
-            waiter.connected(connection, reused=True)
+        elif self._waiting:
+            self._waiting.popleft().connected(connection, reused=True)
         else:
             self._busy -= 1
             self._stats.connections_active -= 1
@@ -189,11 +187,17 @@ class Pool:
         else:
             self._busy += 1
             self._stats.connections_active += 1
-            waiter = self._next_for_fresh()
-            if waiter is not None:
-                waiter.connected(connection, reused=False)
-            else:
-                self.release(connection, self._clock.monotonic())
+            self._give_out(connection)
+
+    def _give_out(self, connection: Connection) -> None:
+        waiter = self._next_for_fresh()
+        if waiter is None:
+            self.release(connection, self._clock.monotonic())
+        elif connection.is_usable():
+            waiter.connected(connection, reused=False)
+        else:
+            self.discard(connection)
+            waiter.unconnected(UpstreamUnreachableError("The upstream closed a new connection at once."))
 
     async def _dial_patiently(self) -> Connection:
         for delay in RETRY_DELAYS:

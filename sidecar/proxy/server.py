@@ -185,7 +185,7 @@ class ProxyServer:
     def count_refusal(self, error: Problem, line: ResolvedLine | None = None) -> None:
         """A request that was answered without an exchange."""
         name = line.route.name if line is not None and line.route is not None else UNROUTED
-        label = line.label if line is not None else "other"
+        label = line.method.label if line is not None else "other"
         self.stats.route(name).finished(label, error.status, "sidecar", 0.0)
         if self._access != "none":
             path = line.path.decode("ascii") if line is not None else None
@@ -199,7 +199,7 @@ class ProxyServer:
         _log.info(
             "request",
             route=exchange.route.name,
-            method=line.label,
+            method=line.method.label,
             path=line.path.decode("ascii"),
             status=exchange.status,
             source=source,

@@ -26,12 +26,10 @@ from sidecar.proxy.guard import Guard
 from sidecar.proxy.memo import Memo
 from sidecar.proxy.policy import RuleSet
 from sidecar.proxy.pool import Pool
-from sidecar.proxy.target import localize, match_prefix, parse
+from sidecar.proxy.target import host_name, localize, match_prefix, parse
 from sidecar.telemetry.http import RouteStats
 
-_status_lines = Memo(h1.status_line)
-_NO_LENGTH = b"Content-Length: 0\r\n"
-_KNOWN_METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
+_KNOWN_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 # Of whole heads; their lines have memories of their own.
@@ -44,17 +42,28 @@ _OK, _NO_CONTENT = 200, 204
 _NO_BODY = frozenset({204, 304})
 
 
+class AnswerMeaning(msgspec.Struct, frozen=True, gc=False):
+    """What an answer's head means to the proxy: the same for all that differ in fields that it does not read."""
+
+    status: int
+    line: bytes
+    """The status line, for the client."""
+    lines: bytes
+    """Field lines for the client, made anew from what was understood."""
+    fields: h1.ResponseFields
+    ends: int
+    """EMPTY, LENGTH, CHUNKED or UNTIL_CLOSE; to HEAD every answer is empty."""
+    reusable: bool
+    """Whether the upstream keeps its connection open."""
+
+
 class Answer(msgspec.Struct, frozen=True, gc=False):
     """An answer's head, and all that follows from it and its route alone."""
 
     status: int
     head: bytes
     """The client's: the status line and complete field lines, but for the framing of a body without a length."""
-    fields: h1.ResponseFields
-    ends: int
-    """EMPTY, LENGTH, CHUNKED or UNTIL_CLOSE; to HEAD every answer is empty."""
-    reusable: bool
-    """Whether the upstream keeps its connection open."""
+    meaning: AnswerMeaning
 
 
 class CompiledRoute:
@@ -95,7 +104,7 @@ class CompiledRoute:
         spellings = {upstream.origin, f"{upstream.scheme}://{host}:{upstream.port}"}
         self._origins = frozenset(origin.lower().encode() for origin in spellings)
         self._reader = h1.response_reader()
-        self._meanings = Memo(self._answer_meaning)
+        self._meanings = Memo(self._meaning)
         self.answers = Memo(self.answer, entries=_HEADS, size=_HEAD_BYTES)
 
     def too_large(self) -> BodyTooLargeError:
@@ -112,39 +121,38 @@ class CompiledRoute:
         Raises:
             UpstreamProtocolError: it is none, or leaves the answer's end in doubt.
         """
-        line_end = head.find(b"\r\n")
-        minor, status, reason = _status_lines[head[:line_end]]
-        block = head[line_end + 2 : -2]
+        line_end = head.find(b"\r\n") + 2
+        block = head[line_end:-2]
         kept, read = self._reader.read(block)
-        fields, lines = self._meanings[read]
-        if fields.hop_by_hop:
-            kept = self._reader.without(block, fields.hop_by_hop)
+        meaning = self._meanings[head[:line_end] + read]
+        if meaning.fields.hop_by_hop:
+            kept = self._reader.without(block, meaning.fields.hop_by_hop)
+        return Answer(meaning.status, meaning.line + kept + meaning.lines, meaning)
+
+    def _meaning(self, lines: bytes) -> AnswerMeaning:
+        """What follows from the status line and the fields that are read."""
+        line, _, read = lines.partition(b"\r\n")
+        minor, status, reason = h1.status_line(line)
+        fields = h1.response_fields(read)
         if fields.chunked and not minor:
             raise UpstreamProtocolError("The upstream answered with a transfer coding in HTTP/1.0.")
-        ends = _ends(status, fields)
-        if status == _NO_CONTENT and fields.content_length == 0:
-            # A 204 has no length (RFC 9110, 8.6); the line is always the last.
-            lines = lines.removesuffix(_NO_LENGTH)
-        return Answer(
-            status=status,
-            head=b"HTTP/1.1 %d %b\r\n%b%b" % (status, reason, kept, lines),
-            fields=fields,
-            ends=ends,
-            reusable=not fields.close and (minor == 1 or fields.keep_alive),
-        )
-
-    def _answer_meaning(self, read: bytes) -> tuple[h1.ResponseFields, bytes]:
-        """What the fields mean, and the lines that are made anew from that."""
-        fields = h1.response_fields(read)
-        lines = b""
+        made = b""
         if fields.location is not None:
             local = localize(fields.location, origins=self._origins, base_path=self._base, prefix=self.prefix)
-            lines += b"Location: " + local + b"\r\n"
+            made += b"Location: " + local + b"\r\n"
         if self.settings.cookies == "pass":
-            lines += b"".join(b"Set-Cookie: " + value + b"\r\n" for value in fields.set_cookie)
-        if fields.content_length is not None:
-            lines += b"Content-Length: %d\r\n" % fields.content_length
-        return fields, lines
+            made += b"".join(b"Set-Cookie: " + value + b"\r\n" for value in fields.set_cookie)
+        # A 204 has no length (RFC 9110, 8.6).
+        if fields.content_length is not None and status != _NO_CONTENT:
+            made += b"Content-Length: %d\r\n" % fields.content_length
+        return AnswerMeaning(
+            status=status,
+            line=b"HTTP/1.1 %d %b\r\n" % (status, reason),
+            lines=made,
+            fields=fields,
+            ends=_ends(status, fields),
+            reusable=not fields.close and (minor == 1 or fields.keep_alive),
+        )
 
 
 def _ends(status: int, fields: h1.ResponseFields) -> int:
@@ -166,12 +174,35 @@ def _ends(status: int, fields: h1.ResponseFields) -> int:
     return UNTIL_CLOSE if fields.content_length is None else LENGTH
 
 
+class Method(msgspec.Struct, frozen=True, gc=False):
+    """RFC 9110, 9.2."""
+
+    name: bytes
+    label: str
+    """The method, where it is a known one, else `other`: a metric's label takes no value that a client invents."""
+    safe: bool
+    idempotent: bool
+    is_head: bool
+
+
+def _method(name: bytes) -> Method:
+    label = name.decode("ascii")
+    return Method(
+        name=name,
+        label=label if label in _KNOWN_METHODS else "other",
+        safe=name in h1.SAFE_METHODS,
+        idempotent=name in h1.IDEMPOTENT_METHODS,
+        is_head=name == b"HEAD",
+    )
+
+
+_methods = Memo(_method)
+
+
 class ResolvedLine(msgspec.Struct, frozen=True):
     """A request line, and all that follows from it alone."""
 
-    method: bytes
-    label: str
-    """The method, where it is a known one, else `other`: a metric's label takes no value that a client invents."""
+    method: Method
     minor: int
     path: bytes
     """Without the query."""
@@ -179,8 +210,6 @@ class ResolvedLine(msgspec.Struct, frozen=True):
     route: CompiledRoute | None
     start: bytes
     public: bool
-    safe: bool
-    idempotent: bool
     problem: Problem | None
     """Why it is refused, once the guard has let the request in."""
 
@@ -260,35 +289,25 @@ class Table:
         Raises:
             BadRequestError, UnsupportedError: it is none that is served.
         """
-        request = h1.request_line(line)
-        target = parse(request.target)
+        method, target, minor, path, query = h1.request_line(line)
+        authority: bytes | None = None
+        if path is None:
+            path, query, authority = parse(target)
+            if path == b"*" and method != b"OPTIONS":
+                raise BadRequestError("The target `*` goes with OPTIONS alone.")
         route: CompiledRoute | None = None
         problem: Problem | None = None
         start, public = b"", False
-        if target.path == b"*" and request.method != b"OPTIONS":
-            raise BadRequestError("The target `*` goes with OPTIONS alone.")
-        found = match_prefix(target.path, self._prefixes)
+        found = match_prefix(path, self._prefixes)
         if found is None:
             problem = NoRouteError("No route has a prefix of this path; `camunda-sidecar check` lists the routes.")
         else:
             rest, route = found
-            start = route.upstream_start(request.method, rest, target.query)
-            public = route.public.matches(request.method, rest)
-            if route.allow is not None and not public and not route.allow.matches(request.method, rest):
+            start = route.upstream_start(method, rest, query)
+            public = route.public.matches(method, rest)
+            if route.allow is not None and not public and not route.allow.matches(method, rest):
                 problem = ForbiddenByPolicyError(f"Route {route.name} does not allow this method and path (`allow`).")
-        return ResolvedLine(
-            method=request.method,
-            label=_KNOWN_METHODS.get(request.method, "other"),
-            minor=request.minor,
-            path=target.path,
-            authority=target.authority,
-            route=route,
-            start=start,
-            public=public,
-            safe=request.method in h1.SAFE_METHODS,
-            idempotent=request.method in h1.IDEMPOTENT_METHODS,
-            problem=problem,
-        )
+        return ResolvedLine(_methods[method], minor, path, authority, route, start, public, problem)
 
     def _fields(self, block: bytes) -> tuple[bytes, Meaning]:
         """The lines to forward, and what all of them mean."""
@@ -306,7 +325,7 @@ class Table:
         """In the order in which a client may learn it."""
         refusal, fields = meaning.refusal, meaning.fields
         if line.authority is not None:
-            refusal = self.guard.refusal(h1.host_name(line.authority) or b"", line.authority, fields.values)
+            refusal = self.guard.refusal(host_name(line.authority) or b"", line.authority, fields.values)
         if refusal is not None:
             return refusal
         if line.problem is not None:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 from sidecar.errors import BadRequestError
-from sidecar.proxy.h1 import host_name
 
 _SLASH = 0x2F
 _MAX_ROUNDS = 8
@@ -22,7 +21,10 @@ _CONTROL_OR_BACKSLASH = re.compile(rb"[\x00-\x1f\x7f\\]")
 _OVERLONG = re.compile(rb"[\xc0\xc1\xf5-\xff]|\xe0[\x80-\x9f]|\xf0[\x80-\x8f]")
 _PARAMETERS = re.compile(rb";[^/]*")
 _DOT_SEGMENT = re.compile(rb"(?:^|/)\.\.?(?:/|$)")
-_PLAIN = re.compile(rb"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~!$&'()*+,=:@.-]*+)*+/?+")
+# RFC 3986's characters without an escape, and no segment that begins with a dot: nothing to look at twice.
+PLAIN_PATH = rb"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~!$&'()*+,=:@.-]*+)*+/?+"
+_PLAIN = re.compile(PLAIN_PATH)
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9]{0,5}))?")
 
 
 class Target(NamedTuple):
@@ -60,6 +62,12 @@ def _absolute(target: bytes) -> tuple[bytes, bytes]:
     if host_name(authority) is None:
         raise BadRequestError("The request target's authority is not a name or address with an optional port.")
     return authority, path if path.startswith(b"/") else b"/" + path
+
+
+def host_name(authority: bytes) -> bytes | None:
+    """The host of `host[:port]` (RFC 3986, 3.2), in lower case; None where it is none, userinfo included."""
+    match = _HOST.fullmatch(authority)
+    return match[1].lower() if match else None
 
 
 def check_path(path: bytes) -> None:
@@ -112,8 +120,10 @@ def match_prefix(path: bytes, prefixes: Sequence[tuple[bytes, _T]]) -> tuple[byt
         prefixes: longest first; without a trailing slash, so that the root is empty.
     """
     for prefix, bound in prefixes:
-        if path.startswith(prefix) and (len(path) == len(prefix) or path[len(prefix)] == _SLASH):
-            return path[len(prefix) :], bound
+        if path.startswith(prefix):
+            rest = path[len(prefix) :]
+            if not rest or rest[0] == _SLASH:
+                return rest, bound
     return None
 
 

@@ -100,10 +100,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     # --- the exchange's side -------------------------------------------------------------------------------------
 
-    def begin(self, listener: Listener, request: list[bytes], *, head_only: bool, upgrade: bool) -> bool:
-        """Send a request; False where the connection was found closed and nothing of it was sent."""
-        if self.transport.is_closing():
-            return False
+    def begin(self, listener: Listener, request: list[bytes], *, head_only: bool, upgrade: bool) -> None:
+        """Send a request; the pool gives out only what is usable."""
         self.listener = listener
         self.upgrade = upgrade
         self._head_only = head_only
@@ -111,7 +109,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._informational = 0
         self._read = self._read_head
         self.transport.write(b"".join(request))
-        return True
 
     def end(self) -> None:
         """The exchange is over; whatever comes now is unasked."""
@@ -219,7 +216,7 @@ class UpstreamConnection(asyncio.Protocol):
         listener = self.listener
         assert listener is not None
         if answer.status == _SWITCHING:
-            if not self.upgrade or answer.fields.upgrade != b"websocket":
+            if not self.upgrade or answer.meaning.fields.upgrade != b"websocket":
                 raise UpstreamProtocolError("The upstream switched protocols unasked.")
             self._read = self._read_tunnel
             listener.switched(answer, rest)
@@ -234,9 +231,9 @@ class UpstreamConnection(asyncio.Protocol):
     def _read_answer(self, answer: Answer, rest: bytes) -> None:
         listener = self.listener
         assert listener is not None
-        ends = EMPTY if self._head_only else answer.ends
+        ends = EMPTY if self._head_only else answer.meaning.ends
         if ends == LENGTH:
-            left = (answer.fields.content_length or 0) - len(rest)
+            left = (answer.meaning.fields.content_length or 0) - len(rest)
             if left < 0:
                 self._no_more(b"!")
             self._left = left

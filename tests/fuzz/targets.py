@@ -28,16 +28,16 @@ def request_head(data: bytes) -> None:
     if not data.endswith(b"\r\n"):
         return  # the caller's part: a head is found by its end
     try:
-        parsed = h1.request_line(line)
+        method, asked, minor, *_ = h1.request_line(line)
         kept, fields = request_fields(block)
     except (BadRequestError, UnsupportedError):
         return
-    if fields.chunked and not parsed.minor:
+    if fields.chunked and not minor:
         return  # refused where both are known
     reader = Reader(requests=True)
     reader.feed(data + b"\r\n")
     message = reader.current or reader.done[0]
-    assert (message.method, message.target) == (parsed.method, parsed.target)
+    assert (message.method, message.target) == (method, asked)
     assert len(message.values(b"host")) == 1
     assert fields.chunked == (message.framing == "chunked")
     for name, _ in parse_lines(kept[:-2]):

@@ -8,6 +8,7 @@ import pytest
 
 from sidecar.errors import BadRequestError, Problem, UnsupportedError, UpstreamProtocolError
 from sidecar.proxy import h1
+from sidecar.proxy.target import host_name
 from tests.proxy.heads import request_fields, response_fields
 
 HOST = b"Host: localhost\r\n"
@@ -31,7 +32,7 @@ HOST = b"Host: localhost\r\n"
 )
 def test_request_line(line: bytes, expected: tuple[bytes, bytes, int]) -> None:
     """Method, target and minor version, byte for byte; what the target means is judged elsewhere."""
-    assert h1.request_line(line) == expected
+    assert h1.request_line(line)[:3] == expected
 
 
 @pytest.mark.parametrize(
@@ -320,7 +321,7 @@ def test_refusing_is_linear(block: bytes) -> None:
 )
 def test_host_name(authority: bytes, host: bytes | None) -> None:
     """The host without its port in lower case, and nothing that could be more than a host."""
-    assert h1.host_name(authority) == host
+    assert host_name(authority) == host
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ class Network:
 
     clock: ManualClock = field(default_factory=ManualClock)
     outcomes: list[BaseException] = field(default_factory=list)
+    stillborn: bool = False
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     dialled: int = 0
     under_way: int = 0
@@ -73,7 +74,7 @@ class Network:
             self.under_way -= 1
         if self.outcomes:
             raise self.outcomes.pop(0)
-        connection = FakeConnection(opened_at=self.clock.monotonic())
+        connection = FakeConnection(opened_at=self.clock.monotonic(), usable=not self.stillborn)
         self.made.append(connection)
         return connection
 
@@ -192,6 +193,21 @@ async def test_a_released_connection_goes_to_who_waits() -> None:
     assert (second.got, second.reused) == (network.made[1], False)
     await unused(network)
     assert network.counts == (0, 2, 1), "the dial for whom the released one sufficed is kept idle"
+
+
+async def test_a_connection_that_is_closed_before_its_use_is_nobodys() -> None:
+    """Its waiter hears so, it is not counted as active any more, and the next one is served."""
+    network = Network(stillborn=True)
+    pool = network.pool()
+    waiter = FakeWaiter()
+    pool.acquire(waiter)
+    await until(lambda: waiter.heard)
+    await unused(network)
+    assert (waiter.error and waiter.error.code) == "upstream_unreachable"
+    assert network.made[0].closed
+    assert network.counts == (0, 0, 0)
+    network.stillborn = False
+    assert await connected(network, pool) is network.made[1]
 
 
 # --- a fresh one -----------------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def test_upstream_start(line: bytes, start: bytes) -> None:
 def test_methods(method: bytes, label: str, safe: bool, idempotent: bool) -> None:
     """RFC 9110, 9.2; a metric's label takes no value that a client invents."""
     line = table(OPERATE).line(method + b" /operate HTTP/1.1")
-    assert (line.label, line.safe, line.idempotent) == (label, safe, idempotent)
+    assert (line.method.label, line.method.safe, line.method.idempotent) == (label, safe, idempotent)
 
 
 def test_path_for_logs_has_no_query() -> None:
@@ -306,7 +306,7 @@ def test_chunked_does_not_exist_in_http_1_0() -> None:
 def test_head_of_an_answer(changes: dict[str, Any], block: bytes, lines: bytes, set_cookie: tuple[bytes, ...]) -> None:
     """The lines that the client gets, all but the framing of a body without a length."""
     answer = compiled(route("operate", "https://up.example/base", **changes)).answer(head(OK[:-2], block))
-    assert (answer.head, answer.fields.set_cookie) == (OK + lines, set_cookie)
+    assert (answer.head, answer.meaning.fields.set_cookie) == (OK + lines, set_cookie)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_head_of_an_answer(changes: dict[str, Any], block: bytes, lines: bytes, 
 def test_how_an_answer_ends(line: bytes, block: bytes, expected: tuple[int, int, bool]) -> None:
     """RFC 9112, 6.3, and whether the upstream's connection lives on."""
     answer = compiled(OPERATE).answer(head(line, block))
-    assert (answer.status, answer.ends, answer.reusable) == expected
+    assert (answer.status, answer.meaning.ends, answer.meaning.reusable) == expected
 
 
 @pytest.mark.parametrize(
