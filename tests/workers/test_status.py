@@ -1,0 +1,58 @@
+"""What several workers' `/status` is together."""
+
+from sidecar.admin.status import IssuerStatus, RouteStatus, StoreStatus, TokenStatus
+from sidecar.workers.status import merge_status
+from tests.admin.support import status
+
+
+def route(name="operate", **counts) -> RouteStatus:
+    return RouteStatus(name=name, prefix=f"/{name}", upstream="http://u", credential="cluster", **counts)
+
+
+def token(state, **more) -> TokenStatus:
+    return TokenStatus(credential="cluster", audience="a", issuer="https://issuer", state=state, **more)
+
+
+def issuer(**more) -> IssuerStatus:
+    return IssuerStatus(issuer="https://issuer", min_interval=1.25, **more)
+
+
+def test_routes_add_up_and_the_first_speaks_for_the_process():
+    """Requests, errors and those in flight; a route that one has only just got is kept."""
+    first = status(pid=1, routes=(route(requests=2, errors=1, in_flight=1),))
+    other = status(pid=2, routes=(route(requests=3, errors=1, in_flight=4), route("new", requests=1)))
+    merged = merge_status(first, {1: other})
+    assert merged.pid == 1
+    assert merged.routes == (route(requests=5, errors=2, in_flight=5), route("new", requests=1))
+
+
+def test_a_token_is_told_by_who_knows_most():
+    """A quarantine before a token, the later end before the earlier, a token before none."""
+    none, old, new = token("none"), token("stale", expires_at=10.0), token("fresh", expires_at=20.0)
+    refused = token("quarantined", quarantined_until=5.0)
+    for seen, told in (((none, new), new), ((old, new), new), ((new, old), new), ((new, refused), refused)):
+        first, other = (status(tokens=(one,)) for one in seen)
+        assert merge_status(first, {1: other}).tokens == (told,)
+
+
+def test_issuers_and_the_store():
+    """Requests add up, the latest moments count, the store is up where it is so for all."""
+    first = status(issuers=(issuer(requests=1, next_slot_at=5.0),), store=StoreStatus(type="file"))
+    other = status(issuers=(issuer(requests=2, cooldown_until=9.0),), store=StoreStatus(type="file", up=False))
+    merged = merge_status(first, {1: other})
+    assert merged.issuers == (issuer(requests=3, next_slot_at=5.0, cooldown_until=9.0),)
+    assert not merged.store.up
+
+
+def test_ready_is_all_of_them():
+    """Who is missing, or not ready, is told by its number; the first one's own reason comes first."""
+    bad = status(ready=False, reason="draining")
+    good = status()
+    reasons = [
+        merge_status(good, {1: good}).reason,
+        merge_status(good, {1: good, 2: None}).reason,
+        merge_status(good, {1: bad}).reason,
+        merge_status(bad, {1: None}).reason,
+    ]
+    assert reasons == [None, "waiting for: worker 2", "worker 1: draining", "draining"]
+    assert not merge_status(good, {1: None}).ready
