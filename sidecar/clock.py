@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from functools import partial
 from pathlib import Path
@@ -53,4 +52,13 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         """See `Clock`."""
+        import asyncio  # noqa: PLC0415 (who sleeps has it; commands without a loop start in half the time without it)
+
         await asyncio.sleep(max(0.0, seconds))
+
+
+class BlockingClock:
+    """For commands that run no event loop: time that never runs backwards, and a sleep that blocks; in seconds."""
+
+    monotonic = staticmethod(time.monotonic)
+    sleep = staticmethod(time.sleep)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ import click
 
 from sidecar.admin.client import get_status
 from sidecar.cli.support import config_option, find_running, seconds
+from sidecar.clock import BlockingClock
 from sidecar.errors import SidecarError
 
 
@@ -57,7 +57,7 @@ def end(pid: int, timeout: float) -> bool:
             f"There is no process {pid} here: the sidecar runs in another container, so end it from there."
         ) from None
     except (OSError, AttributeError):
-        return _end_by_number(pid, timeout)
+        return _end_by_number(pid, timeout, BlockingClock())
     try:
         _signalled(lambda: signal.pidfd_send_signal(handle, signal.SIGTERM), pid)
         return bool(select.select([handle], [], [], timeout)[0])
@@ -74,13 +74,13 @@ def _signalled(send: Callable[[], None], pid: int) -> None:
         raise ShutdownError(f"The sidecar (pid {pid}) is another user's: run this as that user.") from None
 
 
-def _end_by_number(pid: int, timeout: float) -> bool:
+def _end_by_number(pid: int, timeout: float, clock: BlockingClock) -> bool:
     """Where the system has no pidfd."""
     _signalled(lambda: os.kill(pid, signal.SIGTERM), pid)
-    deadline = time.monotonic() + timeout
+    deadline = clock.monotonic() + timeout
     with suppress(ProcessLookupError):
-        while time.monotonic() < deadline:
+        while clock.monotonic() < deadline:
             os.kill(pid, 0)
-            time.sleep(0.05)
+            clock.sleep(0.05)
         return False
     return True

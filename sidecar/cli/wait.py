@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import click
 
 from sidecar.cli.support import config_option, find_running, seconds
+from sidecar.clock import BlockingClock
 from sidecar.config.settings import Address
 from sidecar.errors import SidecarError
 
@@ -38,14 +38,15 @@ def command(config: Path | None, timeout: float) -> None:
         raise SystemExit(1)
 
 
-def until_ready(address: Address, timeout: float) -> str | None:
+def until_ready(address: Address, timeout: float, clock: BlockingClock | None = None) -> str | None:
     """None once it is ready; after `timeout` seconds, what the last answer was."""
-    deadline = time.monotonic() + timeout
-    while (reason := _missing(address, max(0.1, deadline - time.monotonic()))) is not None:
-        left = deadline - time.monotonic()
+    clock = clock or BlockingClock()
+    deadline = clock.monotonic() + timeout
+    while (reason := _missing(address, max(0.1, deadline - clock.monotonic()))) is not None:
+        left = deadline - clock.monotonic()
         if left <= 0:
             return reason
-        time.sleep(min(INTERVAL, left))
+        clock.sleep(min(INTERVAL, left))
     return None
 
 
