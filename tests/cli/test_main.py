@@ -10,6 +10,27 @@ from sidecar.errors import ConfigurationError, GrantFailedError, Mistake
 from tests.cli.support import camunda_sidecar, configuration
 
 HEAVY = ("aiohttp", "cryptography", "uvloop", "redis", "prometheus_client", "joserfc", "asyncio")
+NOT_FOR_RUN = (
+    "aiohttp.web",
+    "aiohttp.web_app",
+    "cryptography.hazmat.primitives.asymmetric",
+    "cryptography.hazmat.primitives.serialization",
+    "cryptography.x509",
+    "ctypes",
+    "joserfc",
+    "jsonschema",
+    "multiprocessing",
+    "redis",
+    "sidecar.cli.doctor",
+    "sidecar.config.schema",
+    "sidecar.credentials.assertion",
+    "sidecar.credentials.checkup",
+    "sidecar.demo",
+    "sidecar.tokens.stores.redis",
+    "sidecar.workers",
+    "unittest",
+)
+"""What only some configurations or moments need: other stores, a key of one's own, several workers."""
 
 
 def test_help_names_every_command():
@@ -87,6 +108,27 @@ def test_small_commands_start_without_the_data_plane(arguments, tmp_path):
     environ = {"CAMUNDA_SIDECAR_CONFIG": str(file)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=True)
     assert done.stderr == "[]\n"
+
+
+RUN_AND_LIST = f"""
+import sys
+from sidecar.service import Service
+
+async def ready(self):
+    loaded = [name for name in {NOT_FOR_RUN!r} if name in sys.modules]
+    print(loaded, "uvloop" in sys.modules, file=sys.stderr)
+
+Service.run = ready
+from sidecar.cli import main
+main(["run"])
+"""
+
+
+def test_run_imports_nothing_that_it_rarely_needs(tmp_path):
+    """Memory and time of the start go into what serves: the rest is imported when it is first wanted."""
+    environ = {"CAMUNDA_SIDECAR_CONFIG": str(configuration(tmp_path)), "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", RUN_AND_LIST], capture_output=True, text=True, env=environ, check=True)
+    assert done.stderr == f"[] {find_spec('uvloop') is not None}\n"
 
 
 def test_a_terminal_that_is_not_utf_8():
