@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Final, TypeVar
 
 import structlog
@@ -110,16 +109,20 @@ class DegradingStore:
 
     def _try_again(self) -> None:
         """By itself: who has its tokens asks nothing of a store for an hour, and all that time nobody would share."""
-        if self._trying is None or self._trying.done():
+        if not self._opening.locked() and (self._trying is None or self._trying.done()):
             self._trying = asyncio.get_running_loop().create_task(self._reopen())
 
     async def _reopen(self) -> None:
         async with self._opening:
             if self.up:
                 return
-            with suppress(StoreError):
+            try:
                 await self._try("open", lambda: self._store.open(self.salt))
                 await self._recover()
+            except StoreError:
+                return  # it was said, and is tried again
+            except Exception as error:  # noqa: BLE001 (nobody hears of it otherwise, and nobody would try again)
+                self._down("open", f"Unexpectedly: {type(error).__name__}.")
 
     async def _recover(self) -> None:
         if self._store.salt != self.salt:

@@ -14,7 +14,7 @@ from sidecar.errors import GrantInterruptedError, GrantRefusedError, GrantThrott
 from sidecar.secret import Secret
 from sidecar.tokens.observer import NoObserver
 from sidecar.tokens.stores import build_store, degrading
-from sidecar.tokens.stores.base import Lease, Record, Store, StoreError, Update
+from sidecar.tokens.stores.base import Lease, Move, Record, Store, StoreError, Update
 from sidecar.tokens.stores.degrading import DegradingStore
 from sidecar.tokens.stores.file import FileStore
 from sidecar.tokens.stores.memory import MemoryStore
@@ -264,6 +264,27 @@ async def test_nobody_waits_for_a_store_that_is_tried_again() -> None:
     await settle()
     assert asking.result().header == bearer("token-1")
     beneath.hangs = False
+
+
+async def test_a_recovery_that_fails_at_something_else_is_tried_again() -> None:
+    """Whatever it was; it does not end in silence."""
+    clock = ManualClock()
+    beneath, events = Fragile(clock), Events()
+    beneath.broken = True
+    store = DegradingStore(beneath, clock, events)
+    await store.open()
+
+    async def no_memory(_before: bytes, _after: bytes) -> dict[str, Move]:
+        store.reseal = None
+        raise MemoryError
+
+    store.reseal = no_memory
+    beneath.broken = False
+    await clock.advance(2)
+    assert (store.up, store.reseal) == (False, None)
+    await clock.advance(4)
+    assert store.up
+    await store.close()
 
 
 async def test_who_comes_first_when_it_is_time_has_it_tried_again() -> None:
