@@ -222,7 +222,7 @@ class Supervisor:
         """In the child: this worker, and nothing of the supervisor."""
         code = 1
         try:
-            signal.set_wakeup_fd(-1)
+            os.close(signal.set_wakeup_fd(-1))
             for number in _HEEDED:
                 signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)

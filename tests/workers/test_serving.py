@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.peers import grants, peer, says
-from tests.acceptance.support import ask, command, configuration, ending, spawn, until, write
+from tests.acceptance.support import ask, clean_environment, command, configuration, ending, spawn, until, write
 from tests.workers.support import MANY, ask_often, become_ready, children, plain, running, who_served
 
 
@@ -182,3 +184,23 @@ def test_a_memory_store_is_refused(tmp_path):
 def test_workers_is_a_number_from_1_to_64(number):
     """Anything else is wrong usage."""
     assert command("run", "--workers", number).returncode == 2
+
+
+IMPORTS = """\
+import sys
+from sidecar.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print([name for name in sys.modules if name.startswith("sidecar.workers")], "sidecar.service" in sys.modules)
+"""
+
+
+def test_one_process_has_nothing_of_this(tmp_path):
+    """Without `--workers` no code of this room is loaded."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        file = write(tmp_path / "config.yaml", plain(tmp_path, "http://127.0.0.1:9", listen=address))
+        run = [sys.executable, "-c", IMPORTS, "run", "--config", str(file)]
+        result = subprocess.run(run, env=clean_environment(), capture_output=True, text=True, check=False, timeout=60)
+    assert (result.returncode, result.stdout) == (1, "[] True\n"), result.stderr
