@@ -20,7 +20,7 @@ from sidecar.tokens.shared import NEVER, Backoff, Quarantine, Shared, Token
 KEYS = Keys(b"k" * 32, b"f" * 32)
 SHARED = Shared(
     token=Token("v1", Grant(b"Authorization: Bearer TOKENVALUE\r\n", 3600.0, b"X-CSRF-TOKEN: 1\r\n"), 900.0),
-    refused=("v0",),
+    refused=("refused-before",),
     forced=Backoff(2, 1100.0),
     failing=Backoff(1, 1001.0),
     quarantine=Quarantine(3, 1200.0, "access_denied", "No permission."),
@@ -112,7 +112,7 @@ def test_a_record_comes_back_shifted_to_the_readers_clock(by) -> None:
     found = unseal_shared(data, KEYS, "identity", 1000.0 + by)
     assert found == Shared(
         token=Token("v1", SHARED.token.grant, 900.0 + by),
-        refused=("v0",),
+        refused=("refused-before",),
         forced=Backoff(2, 1100.0 + by),
         failing=Backoff(1, 1001.0 + by),
         quarantine=Quarantine(3, 1200.0 + by, "access_denied", "No permission."),
@@ -127,7 +127,7 @@ def test_an_empty_record_comes_back_empty() -> None:
 def test_nothing_of_a_record_can_be_read() -> None:
     """But its version, which is random."""
     data = seal_shared(SHARED, KEYS, "identity", 1000.0)
-    for secret in (b"TOKENVALUE", b"CSRF", b"access_denied", b"permission", b"3600", b"v0"):
+    for secret in (b"TOKENVALUE", b"CSRF", b"access_denied", b"permission", b"lifetime", b"refused-before"):
         assert secret not in data
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,7 +14,7 @@ from sidecar.config import settings
 from sidecar.errors import GrantInterruptedError, GrantRefusedError, GrantThrottledError
 from sidecar.secret import Secret
 from sidecar.tokens.observer import NoObserver
-from sidecar.tokens.stores import build_store, degrading
+from sidecar.tokens.stores import build_store, degrading, file
 from sidecar.tokens.stores.base import Lease, Move, Record, Store, StoreError, Update
 from sidecar.tokens.stores.degrading import DegradingStore
 from sidecar.tokens.stores.file import FileStore
@@ -405,8 +406,8 @@ async def test_a_lock_that_is_won_for_nobody_is_given_back(tmp_path) -> None:
         await asyncio.sleep(0)
         winning.cancel()
         await asyncio.gather(winning, return_exceptions=True)
-        await one.load("key")  # the thread has come past it
-        await other.load("key")  # and its callback has been called
+        all_here = threading.Barrier(file.THREADS)  # each thread has come past what it did, its callback included
+        await asyncio.gather(*(asyncio.wrap_future(one._pool.submit(all_here.wait)) for _ in range(file.THREADS)))
         lease = await other.acquire("key")
         assert lease is not None
         await lease.release()
