@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import shutil
 import signal
 import socket
 from collections.abc import Callable
@@ -64,6 +64,7 @@ class WorkerService(Service):
         share = share_of(settings, seat.index, seat.count)
         super().__init__(share, lambda: share_of(load(), seat.index, seat.count), clock)
         self.listen = seat.listeners.listen
+        self.orphaned = False
 
     # --- instead of a lone process's ------------------------------------------------------------------------------
 
@@ -109,6 +110,7 @@ class WorkerService(Service):
             else:
                 self._terminate(signal.Signals(order))
         if not orders:
+            self.orphaned = True
             asyncio.get_running_loop().remove_reader(self._seat.control)
             if not self._stop.is_set():
                 _log.warning("the supervisor is gone; draining")
@@ -125,11 +127,12 @@ def serve(
     """
     structlog.contextvars.bind_contextvars(worker=seat.index)
 
-    async def run() -> None:
-        await WorkerService(settings, load, clock, seat).run()
+    async def run() -> bool:
+        service = WorkerService(settings, load, clock, seat)
+        await service.run()
+        return service.orphaned
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(run())
-    if os.getppid() != seat.supervisor:
-        with suppress(OSError):  # the last of them can
-            seat.directory.rmdir()
+        orphaned = runner.run(run())
+    if orphaned:
+        shutil.rmtree(seat.directory, ignore_errors=True)  # nobody else is left to do it
