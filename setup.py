@@ -9,17 +9,19 @@ from setuptools import setup
 
 # What a request passes through; the rest of the program gains nothing from it.
 HOT = (
-    "chunked",
-    "downstream",
-    "exchange",
-    "guard",
-    "h1",
-    "policy",
-    "pool",
-    "table",
-    "target",
-    "transport",
-    "upstream",
+    "proxy/chunked",
+    "proxy/downstream",
+    "proxy/exchange",
+    "proxy/guard",
+    "proxy/h1",
+    "proxy/policy",
+    "proxy/pool",
+    "proxy/server",
+    "proxy/table",
+    "proxy/target",
+    "proxy/transport",
+    "proxy/upstream",
+    "telemetry/http",
 )
 
 
@@ -29,7 +31,7 @@ def extensions() -> list:
         return []
     from mypyc.build import mypycify  # noqa: PLC0415 (needed for this alone)
 
-    return mypycify([f"sidecar/proxy/{name}.py" for name in HOT], opt_level="3", debug_level="0")
+    return mypycify([f"sidecar/{name}.py" for name in HOT], opt_level="3", debug_level="0")
 
 
 setup(ext_modules=extensions())

@@ -177,24 +177,26 @@ class Downstream(asyncio.Protocol):
             return
         if server.draining:
             raise DrainingError("This sidecar is shutting down.", retry_after=1.0)
-        self.keep_alive = request.keep_alive
+        meaning = request.meaning
+        length = meaning.length
+        self.keep_alive = meaning.keep_alive
         exchange = self._exchange = Exchange(self, request, server.monotonic())
-        if request.fields.chunked:
+        if meaning.fields.chunked:
             self._taken = 0
             self._decoder = ChunkedDecoder()
             self._reading_body = True
             self._read = self._read_chunked
             exchange.start(b"", more=True)
-        elif request.length > len(rest):
-            self._left = request.length
+        elif length > len(rest):
+            self._left = length
             self._reading_body = True
             self._read = self._read_length
             exchange.start(b"", more=True)
         else:
             # Nothing of it is to come: head and body go on as one.
             self._read = self._read_ahead
-            exchange.start(rest[: request.length], more=False)
-            rest = rest[request.length :]
+            exchange.start(rest[:length], more=False)
+            rest = rest[length:]
         if rest:
             self._read(rest)
 
@@ -202,7 +204,7 @@ class Downstream(asyncio.Protocol):
         """A well-formed request that may not come in or go on; where that is safe, the connection serves the next."""
         if reason:
             self.server.stats.guard_rejections[reason] += 1
-        line, fields = request.line, request.fields
+        line, fields = request.line, request.meaning.fields
         self.server.count_refusal(error, line)
         bodyless = not (fields.content_length or fields.chunked)
         self.keep_alive = bodyless and line.minor == 1 and not fields.close and not isinstance(error, _INTRUSIONS)

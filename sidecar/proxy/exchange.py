@@ -110,7 +110,7 @@ class Exchange:
         self.stage = CREDENTIAL
         self.status = 0
         self.started = now
-        self._id_line = client.server.request_id_line() if request.needs_id else _NOTHING
+        self._id_line = client.server.request_id_line() if request.meaning.needs_id else _NOTHING
         self._connection: UpstreamConnection | None = None
         self._waited = False
         self._reused = False
@@ -144,7 +144,7 @@ class Exchange:
     def start(self, body: bytes, *, more: bool) -> None:
         """Begin; `body` is what came with the head, and `more` says that it is not all."""
         self._body_done = not more
-        self._chunk_body = self.request.fields.chunked
+        self._chunk_body = self.request.meaning.fields.chunked
         if body:
             self._body = [body]
             self._body_bytes = len(body)
@@ -186,7 +186,7 @@ class Exchange:
         if self.stage == CREDENTIAL:
             self._go("credential")
         # Twice: the time to connect, and as much to have one's turn.
-        self._client.deadline = self._client.server.monotonic() + 2 * self.route.timeouts.connect
+        self._client.deadline = self._client.server.monotonic() + 2 * self.route.connect_timeout
 
     def connected(self, connection: pool.Connection, *, reused: bool) -> None:
         """See `pool.Waiter`: attach the credential and send."""
@@ -211,12 +211,12 @@ class Exchange:
         lines.append(b"\r\n")
         if self._body:
             lines += self._body  # type: ignore[arg-type]  # join takes any buffer
-        connection.begin(self, lines, head_only=line.method.is_head, upgrade=self.request.upgrade)
+        connection.begin(self, lines, head_only=line.method.is_head, upgrade=self.request.meaning.upgrade)
         self._go("sent")
         self._connection = connection
         self._reused = reused
         self._sent = True
-        self._client.deadline = now + self.route.timeouts.response
+        self._client.deadline = now + self.route.response_timeout
         if self._body_bytes:
             self._shed_body()
         if not self._body_done:
@@ -247,7 +247,7 @@ class Exchange:
         if pieces:
             transport.writelines(connection.transport, pieces)
         now = self._client.server.monotonic()
-        self._client.deadline = now + (self.route.timeouts.response if done else self.route.timeouts.idle)
+        self._client.deadline = now + (self.route.response_timeout if done else self.route.idle_timeout)
 
     def _shed_body(self) -> None:
         """What is too much to be replayed is kept no longer once it is sent."""
@@ -305,7 +305,7 @@ class Exchange:
         if done:
             self._complete(answer)
         else:
-            client.deadline = client.server.monotonic() + self.route.timeouts.idle
+            client.deadline = client.server.monotonic() + self.route.idle_timeout
 
     def received(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
         """See `upstream.Listener`."""
@@ -318,7 +318,7 @@ class Exchange:
         if done:
             self._complete(answer)
         else:
-            self._client.deadline = self._client.server.monotonic() + self.route.timeouts.idle
+            self._client.deadline = self._client.server.monotonic() + self.route.idle_timeout
 
     def _complete(self, answer: Answer) -> None:
         now = self._client.server.monotonic()
@@ -433,7 +433,7 @@ class Exchange:
         self._finish(source, self._client.server.monotonic())
 
     def _touch_tunnel(self) -> None:
-        self._client.deadline = self._client.server.monotonic() + self.route.timeouts.idle
+        self._client.deadline = self._client.server.monotonic() + self.route.idle_timeout
 
     # --- ends ----------------------------------------------------------------------------------------------------
 
@@ -488,7 +488,7 @@ class Exchange:
     def expired(self) -> None:
         """A time limit is over."""
         if self._moves():
-            self._client.deadline = self._client.server.monotonic() + self.route.timeouts.idle
+            self._client.deadline = self._client.server.monotonic() + self.route.idle_timeout
         elif self.stage == CONNECTION:
             if self.route.pool.is_full():
                 self._fail(pool.overloaded())

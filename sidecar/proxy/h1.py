@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-
-import msgspec
+from dataclasses import dataclass
 
 from sidecar.errors import BadRequestError, UnsupportedError, UpstreamProtocolError
 from sidecar.proxy.memo import Memo
@@ -92,7 +91,8 @@ RequestLine = tuple[bytes, bytes, int, bytes | None, bytes]
 """RFC 9112, 3: method, target, minor version; and where the target is a plain path, that and its query with its `?`."""
 
 
-class RequestFields(msgspec.Struct, frozen=True, gc=False):
+@dataclass(eq=False)
+class RequestFields:
     """What a request's fields mean to the proxy."""
 
     values: dict[bytes, bytes]
@@ -110,7 +110,8 @@ class RequestFields(msgspec.Struct, frozen=True, gc=False):
     """What `Connection` names besides persistence: not forwarded either (RFC 9110, 7.6.1)."""
 
 
-class ResponseFields(msgspec.Struct, frozen=True, gc=False):
+@dataclass(eq=False)
+class ResponseFields:
     """What a response's fields mean to the proxy."""
 
     location: bytes | None

@@ -8,8 +8,7 @@ and in the size of what they take.
 from __future__ import annotations
 
 from collections.abc import Iterable
-
-import msgspec
+from dataclasses import dataclass, replace
 
 from sidecar.config.settings import Route
 from sidecar.errors import (
@@ -30,7 +29,7 @@ from sidecar.proxy.target import host_name, localize, match_prefix, parse
 from sidecar.telemetry.http import RouteStats
 
 _KNOWN_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-
+_UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 
 # Of whole heads; their lines have memories of their own.
 _HEADS = 128
@@ -42,7 +41,8 @@ _OK, _NO_CONTENT = 200, 204
 _NO_BODY = frozenset({204, 304})
 
 
-class AnswerMeaning(msgspec.Struct, frozen=True, gc=False):
+@dataclass(eq=False)
+class AnswerMeaning:
     """What an answer's head means to the proxy: the same for all that differ in fields that it does not read."""
 
     status: int
@@ -57,7 +57,8 @@ class AnswerMeaning(msgspec.Struct, frozen=True, gc=False):
     """Whether the upstream keeps its connection open."""
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
+@dataclass(eq=False)
+class Answer:
     """An answer's head, and all that follows from it and its route alone."""
 
     status: int
@@ -78,13 +79,15 @@ class CompiledRoute:
         "allow",
         "answers",
         "authorizer",
+        "connect_timeout",
+        "idle_timeout",
         "name",
         "pool",
         "prefix",
         "public",
+        "response_timeout",
         "settings",
         "stats",
-        "timeouts",
     )
 
     def __init__(self, settings: Route, authorizer: Authorizer, pool: Pool, stats: RouteStats) -> None:
@@ -94,7 +97,9 @@ class CompiledRoute:
         self.authorizer = authorizer
         self.pool = pool
         self.stats = stats
-        self.timeouts = settings.timeouts
+        self.connect_timeout = settings.timeouts.connect
+        self.response_timeout = settings.timeouts.response
+        self.idle_timeout = settings.timeouts.idle
         self.prefix = settings.prefix.rstrip("/").encode()
         self.allow = RuleSet(settings.allow) if settings.allow is not None else None
         self.public = RuleSet(settings.public)
@@ -174,7 +179,8 @@ def _ends(status: int, fields: h1.ResponseFields) -> int:
     return UNTIL_CLOSE if fields.content_length is None else LENGTH
 
 
-class Method(msgspec.Struct, frozen=True, gc=False):
+@dataclass(eq=False)
+class Method:
     """RFC 9110, 9.2."""
 
     name: bytes
@@ -199,7 +205,8 @@ def _method(name: bytes) -> Method:
 _methods = Memo(_method)
 
 
-class ResolvedLine(msgspec.Struct, frozen=True):
+@dataclass(eq=False)
+class ResolvedLine:
     """A request line, and all that follows from it alone."""
 
     method: Method
@@ -214,27 +221,32 @@ class ResolvedLine(msgspec.Struct, frozen=True):
     """Why it is refused, once the guard has let the request in."""
 
 
-class Meaning(msgspec.Struct, frozen=True):
-    """What a request's fields mean, and what the guard says of them."""
+@dataclass(eq=False)
+class RequestMeaning:
+    """What a request's fields mean: the same for all that differ in fields that are not read."""
 
     fields: h1.RequestFields
     refusal: tuple[str, Problem] | None
-
-
-class Request(msgspec.Struct, frozen=True):
-    """A request's head, and all that follows from it and the table alone."""
-
-    line: ResolvedLine
-    fields: h1.RequestFields
-    refusal: tuple[str, Problem] | None
-    """Why it may not come in or go on: the metric's reason, or nothing, and the error."""
-    head: bytes
-    """The upstream's, less what is made for each request: an id, the credential's lines, the empty line."""
+    """What the guard says of them."""
+    lines: bytes
+    """Field lines for the upstream, made anew from what was understood."""
     needs_id: bool
     length: int
     """Of the body, in bytes; 0 for none, and for a chunked one."""
     keep_alive: bool
     upgrade: bool
+
+
+@dataclass(eq=False)
+class Request:
+    """A request's head, and all that follows from it and the table alone."""
+
+    line: ResolvedLine
+    meaning: RequestMeaning
+    head: bytes
+    """The upstream's, less what is made for each request: an id, the credential's lines, the empty line."""
+    refusal: tuple[str, Problem] | None
+    """Why it may not come in or go on: the metric's reason, or nothing, and the error."""
 
 
 class Table:
@@ -259,29 +271,12 @@ class Table:
         line_end = head.find(b"\r\n")
         line = self._lines[head[:line_end]]
         kept, meaning = self._blocks[head[line_end + 2 : -2]]
-        fields = meaning.fields
-        if fields.chunked and not line.minor:
-            raise BadRequestError("A transfer coding does not exist in HTTP/1.0.")
-        length = fields.content_length or 0
-        upgrade = fields.upgrade == b"websocket" and line.minor == 1 and not (length or fields.chunked)
-        if upgrade:
-            made = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
-        elif fields.chunked:
-            made = b"Transfer-Encoding: chunked\r\n"
-        elif fields.content_length is not None:
-            made = b"Content-Length: %d\r\n" % length
-        else:
-            made = b""
-        return Request(
-            line=line,
-            fields=fields,
-            refusal=self._refusal(line, meaning),
-            head=line.start + kept + made,
-            needs_id=not fields.has_request_id,
-            length=length,
-            keep_alive=not fields.close and (line.minor == 1 or fields.keep_alive),
-            upgrade=upgrade,
-        )
+        if not line.minor:
+            meaning = _in_http_1_0(meaning)
+        refusal = meaning.refusal
+        if line.problem is not None or line.authority is not None or meaning.length:
+            refusal = self._refusal(line, meaning)
+        return Request(line, meaning, line.start + kept + meaning.lines, refusal)
 
     def line(self, line: bytes) -> ResolvedLine:
         """Resolve a request line.
@@ -309,7 +304,7 @@ class Table:
                 problem = ForbiddenByPolicyError(f"Route {route.name} does not allow this method and path (`allow`).")
         return ResolvedLine(_methods[method], minor, path, authority, route, start, public, problem)
 
-    def _fields(self, block: bytes) -> tuple[bytes, Meaning]:
+    def _fields(self, block: bytes) -> tuple[bytes, RequestMeaning]:
         """The lines to forward, and what all of them mean."""
         kept, read = self._reader.read(block)
         meaning = self._meanings[read]
@@ -317,11 +312,22 @@ class Table:
             kept = self._reader.without(block, meaning.fields.hop_by_hop)
         return kept, meaning
 
-    def _meaning(self, read: bytes) -> Meaning:
+    def _meaning(self, read: bytes) -> RequestMeaning:
+        """In HTTP/1.1."""
         fields = h1.request_fields(read)
-        return Meaning(fields, self.guard.refusal(fields.host, fields.values[b"host"], fields.values))
+        length = fields.content_length or 0
+        upgrade = fields.upgrade == b"websocket" and not (length or fields.chunked)
+        return RequestMeaning(
+            fields=fields,
+            refusal=self.guard.refusal(fields.host, fields.values[b"host"], fields.values),
+            lines=_UPGRADE if upgrade else _framing(fields),
+            needs_id=not fields.has_request_id,
+            length=length,
+            keep_alive=not fields.close,
+            upgrade=upgrade,
+        )
 
-    def _refusal(self, line: ResolvedLine, meaning: Meaning) -> tuple[str, Problem] | None:
+    def _refusal(self, line: ResolvedLine, meaning: RequestMeaning) -> tuple[str, Problem] | None:
         """In the order in which a client may learn it."""
         refusal, fields = meaning.refusal, meaning.fields
         if line.authority is not None:
@@ -332,6 +338,25 @@ class Table:
             return "allow" if isinstance(line.problem, ForbiddenByPolicyError) else "", line.problem
         assert line.route is not None
         limit = line.route.settings.max_body
-        if limit is not None and (fields.content_length or 0) > limit:
+        if limit is not None and meaning.length > limit:
             return "", line.route.too_large()
         return None
+
+
+def _framing(fields: h1.RequestFields) -> bytes:
+    """The line that says where the body ends (RFC 9112, 6), where there is one."""
+    if fields.chunked:
+        return b"Transfer-Encoding: chunked\r\n"
+    return b"Content-Length: %d\r\n" % fields.content_length if fields.content_length is not None else b""
+
+
+def _in_http_1_0(meaning: RequestMeaning) -> RequestMeaning:
+    """What the same fields mean there (RFC 9112, 9.3; RFC 9110, 7.8).
+
+    Raises:
+        BadRequestError: a transfer coding, which does not exist there.
+    """
+    fields = meaning.fields
+    if fields.chunked:
+        raise BadRequestError("A transfer coding does not exist in HTTP/1.0.")
+    return replace(meaning, lines=_framing(fields), keep_alive=fields.keep_alive and not fields.close, upgrade=False)

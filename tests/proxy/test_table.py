@@ -247,8 +247,8 @@ def test_refusals_are_found_again() -> None:
 )
 def test_what_a_head_says(line: bytes, block: bytes, expected: dict[str, object]) -> None:
     """Line and fields together: how long the body is, whether the connection lives on, whether it may be a tunnel."""
-    request = table(OPERATE).request(head(line, HOST + block))
-    assert {name: getattr(request, name) for name in expected} == expected
+    meaning = table(OPERATE).request(head(line, HOST + block)).meaning
+    assert {name: getattr(meaning, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize(
