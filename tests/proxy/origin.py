@@ -16,6 +16,14 @@ from tests.proxy.strict import Message, NotStrictError, Reader
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
 
 
+def _bound(port: int) -> socket.socket:
+    """Has the port, and does not listen yet."""
+    bound = socket.socket(proto=socket.IPPROTO_TCP)  # else asyncio does not know that there is a Nagle to switch off
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", port))
+    return bound
+
+
 class Connection(asyncio.Protocol):
     """One connection that the origin accepted."""
 
@@ -160,6 +168,7 @@ class Origin:
         self.tls = tls
         self.continues = continues
         self.port = port
+        self._kept: socket.socket | None = None
         self.requests: list[Message] = []
         self.errors: list[NotStrictError] = []
         self.connections: list[Connection] = []
@@ -182,10 +191,13 @@ class Origin:
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, "127.0.0.1", self.port, ssl=self.tls)
-        self.port = self._server.sockets[0].getsockname()[1]
+        bound = self._kept or _bound(self.port)
+        self._kept = None
+        self.port = bound.getsockname()[1]
+        self._server = await loop.create_server(self._accept, sock=bound, ssl=self.tls)
 
     async def stop(self) -> None:
+        """Refuse connections; the port stays ours, or another test's client may have it when we start again."""
         self._server.close()
         for connection in self.connections:
             if not connection.lost.done():
@@ -193,6 +205,7 @@ class Origin:
         for connection in self.connections:
             await connection.lost
         await asyncio.sleep(0)
+        self._kept = self._kept or _bound(self.port)
 
     async def idle(self) -> None:
         """Wait until no connection is left."""
@@ -216,3 +229,5 @@ class Origin:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+        if self._kept is not None:
+            self._kept.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -401,7 +402,7 @@ async def test_a_connection_that_was_closed_while_idle_costs_nothing() -> None:
 
 async def test_an_upstream_restarts_under_load() -> None:
     """Every idle connection dies at once, and new ones are refused for a moment: no safe request fails."""
-    async with lab(echo) as it:
+    async with lab(echo) as it, AsyncExitStack() as stack:
         await asyncio.gather(*(it.ask(request(b"GET", b"/app/%d" % n)) for n in range(30)))
         listens_again = asyncio.Event()
 
@@ -409,6 +410,7 @@ async def test_an_upstream_restarts_under_load() -> None:
             await listens_again.wait()
 
         it.clock.sleep = sleep  # type: ignore[method-assign]
+        stack.callback(listens_again.set)
         await it.origin.stop()
         asking = [asyncio.ensure_future(it.ask(request(b"GET", b"/app/%d" % n))) for n in range(30)]
         await until(lambda: it.stats.retries["connect"])
