@@ -80,7 +80,8 @@ def _bind_tcp(address: TcpAddress, count: int, stack: ExitStack) -> tuple[Addres
 
 
 def _bound(family: int, where: tuple[Any, ...], *, reuse_port: bool) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio switches Nagle's algorithm off only where the socket says that it is TCP's.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
