@@ -11,6 +11,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -118,8 +119,9 @@ class ProxyServer:
             self._listeners = [await loop.create_unix_server(factory, sock=sock, backlog=_BACKLOG)]
             self._socket_path = listen.path
         else:
-            self._listeners = [await loop.create_server(factory, listen.host, listen.port, backlog=_BACKLOG)]
-            bound = TcpAddress(listen.host, self._listeners[0].sockets[0].getsockname()[1])
+            listener: Any = await loop.create_server(factory, listen.host, listen.port, backlog=_BACKLOG)
+            bound = TcpAddress(listen.host, listener.sockets[0].getsockname()[1])  # a tuple of them, or uvloop's list
+            self._listeners = [listener]
         self._sweep()
         return bound
 
