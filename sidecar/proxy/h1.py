@@ -182,8 +182,10 @@ class FieldReader:
         if known is None or not colon or value.translate(None, _VALUE_BYTES):
             raise self._refuse(_why_field(line))
         forwarded, key, by_value = known
-        read = key and key + (value.strip(b" \t") if by_value else b"") + b"\r\n"
-        return (line + b"\r\n" if forwarded else b""), read
+        kept = line + b"\r\n" if forwarded else b""
+        if not key:
+            return kept, b""
+        return kept, key + (value.strip(b" \t") if by_value else b"") + b"\r\n"
 
 
 Name = tuple[bool, bytes, bool]

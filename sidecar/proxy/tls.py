@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 _READ_BYTES = 256 << 10
+_RECORD_BYTES = 16 << 10
+"""A record's content (RFC 8446, 5.1), which is all that one read of OpenSSL's gives: room for more is only allocated."""
 
 
 class TlsTransport(asyncio.Transport):
@@ -211,7 +213,7 @@ class TlsLayer(asyncio.Protocol):
         end: ssl.SSLError | None = None
         try:
             while size < _READ_BYTES and (self._incoming.pending or self.tls.pending()):
-                piece = self.tls.read(_READ_BYTES)
+                piece = self.tls.read(_RECORD_BYTES)
                 if not piece:
                     raise ssl.SSLZeroReturnError
                 pieces.append(piece)
