@@ -16,7 +16,7 @@ from typing import Any, cast
 
 _READ_BYTES = 256 << 10
 _RECORD_BYTES = 16 << 10
-"""A record's content (RFC 8446, 5.1), which is all that one read of OpenSSL's gives: room for more is only allocated."""
+"""A record's content (RFC 8446, 5.1), which is all that one read of OpenSSL gives: more room is for nothing."""
 
 
 class TlsTransport(asyncio.Transport):
