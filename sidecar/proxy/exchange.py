@@ -83,12 +83,12 @@ class Exchange:
         "_connection",
         "_held",
         "_id_line",
+        "_queued",
         "_replayed",
         "_retried",
         "_reused",
         "_sent",
         "_task",
-        "_waited",
         "error",
         "line",
         "request",
@@ -112,7 +112,7 @@ class Exchange:
         self.started = now
         self._id_line = client.server.request_id_line() if request.meaning.needs_id else _NOTHING
         self._connection: UpstreamConnection | None = None
-        self._waited = False
+        self._queued = False
         self._reused = False
         self._retried = False
         self._replayed = False
@@ -166,7 +166,6 @@ class Exchange:
 
     def _run(self, coroutine: Coroutine[object, object, None]) -> None:
         """The slow paths alone have a task; its reference is kept, and it is cancelled with the client."""
-        self._waited = True
         self._client.deadline = float("inf")  # whoever gives out credentials keeps their own time limit
         self._task = asyncio.get_running_loop().create_task(coroutine)
         self._task.add_done_callback(self._task_done)
@@ -179,10 +178,10 @@ class Exchange:
 
     def _connect(self, *, fresh: bool = False) -> None:
         connection = self.route.pool.acquire(self, fresh=fresh)
+        self._queued = connection is None
         if connection is not None:
             self.connected(connection, reused=True)
             return
-        self._waited = True
         if self.stage == CREDENTIAL:
             self._go("credential")
         # Twice: the time to connect, and as much to have one's turn.
@@ -194,10 +193,10 @@ class Exchange:
         line = self.line
         now = self.started
         lines = [self.request.head, self._id_line]
-        if self._waited:
+        if self._queued or self._task is not None:
             now = self._client.server.monotonic()
-            if self._attachment is not None:
-                self._attachment = self.route.authorizer.renewed(self._attachment)
+        if self._queued and self._attachment is not None:
+            self._attachment = self.route.authorizer.renewed(self._attachment)
         if not line.public:
             attachment = self._attachment
             if attachment is None:

@@ -149,6 +149,18 @@ async def credential_expires_while_connecting() -> None:
         assert len(it.origin.connections) == 1
 
 
+async def test_a_credential_that_was_waited_for_is_sent_at_once() -> None:
+    """With a connection at hand nobody asks whether it has expired over the wait for one."""
+
+    class Fleeting(FakeAuthorizer):
+        def renewed(self, attachment: FakeAttachment) -> FakeAttachment | None:
+            return None
+
+    async with lab(echo, authorizer=Fleeting(ready=False)) as it:
+        assert [(await it.ask(request())).status for _ in range(2)] == [200, 200]
+        assert len(it.origin.connections) == 1
+
+
 @reaches("connection", "failed")
 async def upstream_refuses_connections() -> None:
     """After the retries, the client hears it."""
