@@ -1,12 +1,22 @@
-"""Where the results go: bench/results/ always; README.md and docs/ after a complete run."""
+"""Where the results go: bench/results/ always; README.md and docs/ after a complete run.
 
+`python -m bench.publish` writes README.md and docs/ anew from bench/results/results.json, when only the tables changed.
+"""
+
+import json
 from pathlib import Path
 
 from bench import picture, report
+from bench.peers.all import KINDS
 from bench.record import Notebook
 
 _ROOT = Path(__file__).parents[1]
-_CASE = "32 connections, varied"
+_PANELS = {
+    ("throughput", "32 connections, same"): "Plain HTTP upstream, one request over and over",
+    ("throughput", "32 connections, varied"): "Plain HTTP upstream, each request with its own path and ids",
+    ("tls", "32 connections, same"): "TLS upstream, one request over and over",
+    ("tls", "32 connections, varied"): "TLS upstream, each request with its own path and ids",
+}
 
 
 def write(notebook: Notebook, environment: dict[str, str], labels: dict[str, str], *, published: bool) -> list[Path]:
@@ -14,13 +24,9 @@ def write(notebook: Notebook, environment: dict[str, str], labels: dict[str, str
     folder = _ROOT / "bench" / "results"
     folder.mkdir(parents=True, exist_ok=True)
     tables = report.markdown(notebook, environment, labels)
-    panels = [
-        (title, rows)
-        for section, title in (("throughput", "Plain HTTP upstream"), ("tls", "TLS upstream"))
-        if (rows := picture.bars(notebook, section, _CASE))
-    ]
+    panels = [(title, rows) for case, title in _PANELS.items() if (rows := picture.bars(notebook, *case))]
     drawn = picture.draw(
-        panels, labels, f"{_CASE} requests, small answers; {environment['processor']}; median, whiskers: all rounds"
+        panels, labels, f"32 connections, small answers; {environment['processor']}; median, whiskers: all rounds"
     )
     files = {
         folder / "results.json": report.as_json(notebook, environment),
@@ -40,3 +46,17 @@ def write(notebook: Notebook, environment: dict[str, str], labels: dict[str, str
             if report.put(path, text):
                 written.append(path)
     return written
+
+
+def again() -> None:
+    """The last run's figures in today's tables."""
+    kept = json.loads((_ROOT / "bench" / "results" / "results.json").read_text(encoding="utf-8"))
+    notebook = Notebook.read(kept["records"])
+    measured = {record.peer for record in notebook.records}
+    labels = {kind.name: kind.label for kind in KINDS if kind.name in measured}
+    for path in write(notebook, kept["environment"], labels, published=True):
+        print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    again()

@@ -1,6 +1,7 @@
 """What the sections report: one flat list, so that one table maker serves them all."""
 
 from dataclasses import asdict, dataclass, field
+from typing import Any, Self
 
 from bench.stats import Figure, figure
 
@@ -31,6 +32,15 @@ class Notebook:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+
+    @classmethod
+    def read(cls, records: list[dict[str, Any]]) -> Self:
+        """What `Record.as_json` gave."""
+        notebook = cls()
+        for one in records:
+            known = {name: one[name] for name in ("section", "case", "metric", "peer", "rounds", "faults")}
+            notebook.records.append(Record(**known))
+        return notebook
 
     def record(self, section: str, case: str, metric: str, peer: str) -> Record:
         key = (section, case, metric, peer)
