@@ -5,7 +5,7 @@ from html import escape
 from bench.record import Notebook
 from bench.stats import Figure, human
 
-_WIDTH, _LEFT, _BAR, _GAP, _TOP = 800, 200, 20, 10, 82
+_WIDTH, _LEFT, _BAR, _GAP, _TOP = 800, 225, 20, 10, 82
 _STYLE = """
 text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #24292f }
 .title { font-size: 16px; font-weight: 600 }
