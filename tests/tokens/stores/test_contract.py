@@ -105,8 +105,9 @@ async def test_changes_by_many_at_once_are_all_there(another) -> None:
     def increment(record, _now):
         return str(int(record.data if record else b"0") + 1).encode()
 
-    await asyncio.gather(*(store.update("counter", increment) for store in stores for _ in range(25)))
-    assert (await stores[0].load("counter")).data == b"100"
+    # Whoever loses a round tries again, so rounds grow with the square; more would tell no more.
+    await asyncio.gather(*(store.update("counter", increment) for store in stores for _ in range(10)))
+    assert (await stores[0].load("counter")).data == b"40"
 
 
 async def test_a_record_may_count_as_written_earlier(another) -> None:
