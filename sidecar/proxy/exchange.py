@@ -77,7 +77,6 @@ class Exchange:
         "_body_bytes",
         "_body_done",
         "_broken",
-        "_chunk_body",
         "_client",
         "_coded",
         "_connection",
@@ -127,7 +126,6 @@ class Exchange:
         self._body_bytes = 0
         self._backlog = 0
         self._body_done = True
-        self._chunk_body = False
         self._sent = False
         route.stats.in_flight += 1
 
@@ -144,7 +142,6 @@ class Exchange:
     def start(self, body: bytes, *, more: bool) -> None:
         """Begin; `body` is what came with the head, and `more` says that it is not all."""
         self._body_done = not more
-        self._chunk_body = self.request.meaning.fields.chunked
         if body:
             self._body = [body]
             self._body_bytes = len(body)
@@ -234,7 +231,7 @@ class Exchange:
     def body(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
         """More of the request's body; the connection's to the upstream, or kept until there is one."""
         self._body_done = done
-        if self._chunk_body:
+        if self.request.meaning.fields.chunked:
             pieces = _chunks(pieces, done=done)
         if self._body is not None:
             self._body += pieces

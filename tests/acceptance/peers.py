@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -190,3 +191,19 @@ def standin(options: Options | None = None) -> Iterator[StandIn]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(PATIENCE)
         loop.close()
+
+
+@contextlib.contextmanager
+def request_under_way(start):
+    """A request that its upstream has not answered yet: sidecar, upstream's gate, the future answer.
+
+    `start` gives a sidecar whose route `api` leads to the URL that it is given.
+    """
+    hang = Hang(says(200, b"finished"))
+    with peer(hang) as upstream, start(upstream.url) as sidecar, ThreadPoolExecutor() as pool:
+        try:
+            future = pool.submit(sidecar.ask, "/api/slow")
+            hang.wait_for_one()
+            yield sidecar, hang, future
+        finally:
+            hang.release.set()

@@ -308,3 +308,9 @@ def configuration(
         "token_store": {"type": "file", "directory": str(directory / "store")},
         **more,
     }
+
+
+def plain(directory: Path, upstream_url: str, **more: Any) -> dict[str, Any]:
+    """One route called `api` with no credential; `more` as for `configuration`."""
+    routes = {"api": {"upstream": upstream_url, "credential": "open"}}
+    return configuration(directory, "http://127.0.0.1:1/t", routes, credentials={"open": {"type": "none"}}, **more)

@@ -5,39 +5,16 @@ from __future__ import annotations
 import signal
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 
-from tests.acceptance.peers import Hang, peer, says
-from tests.acceptance.support import ask, command, configuration, ending, running, spawn, until, write
+from tests.acceptance.peers import peer, request_under_way, says
+from tests.acceptance.support import ask, command, ending, plain, running, spawn, until, write
 
 
-def plain(tmp_path, upstream_url, **more):
-    """One route called `api` with no credential."""
-    written = configuration(
-        tmp_path, "http://127.0.0.1:1/t", {"api": {"upstream": upstream_url, "credential": "open"}}, **more
-    )
-    written["credentials"] = {"open": {"type": "none"}}
-    return written
-
-
-@contextmanager
 def one_request_under_way(tmp_path, **more):
-    """A sidecar with a request that its upstream has not answered yet: sidecar, upstream's gate, the future answer."""
-    hang = Hang(says(200, b"finished"))
-    with (
-        peer(hang) as upstream,
-        running(tmp_path, plain(tmp_path, upstream.url, **more)) as sidecar,
-        ThreadPoolExecutor() as pool,
-    ):
-        try:
-            future = pool.submit(sidecar.ask, "/api/slow")
-            hang.wait_for_one()
-            yield sidecar, hang, future
-        finally:
-            hang.release.set()
+    """With a sidecar of one process."""
+    return request_under_way(lambda url: running(tmp_path, plain(tmp_path, url, **more)))
 
 
 def is_cut_off(future) -> bool:

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.acceptance.support import PATIENCE, Sidecar, configuration, ending, spawn, until, write
+from tests.acceptance import support
+from tests.acceptance.support import PATIENCE, Sidecar, ending, spawn, until, write
 
 MANY = 48
 """Connections; that the kernel gives all of them to one of two workers happens once in 2^47 times."""
@@ -15,15 +16,7 @@ MANY = 48
 
 def plain(tmp_path: Path, upstream_url: str, **more):
     """One route called `api` with no credential; every request is logged."""
-    written = configuration(
-        tmp_path,
-        "http://127.0.0.1:1/t",
-        {"api": {"upstream": upstream_url, "credential": "open"}},
-        logging={"access": "all"},
-        **more,
-    )
-    written["credentials"] = {"open": {"type": "none"}}
-    return written
+    return support.plain(tmp_path, upstream_url, logging={"access": "all"}, **more)
 
 
 @contextmanager

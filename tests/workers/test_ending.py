@@ -7,32 +7,18 @@ import signal
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.peers import Hang, peer, says
+from tests.acceptance.peers import request_under_way
 from tests.acceptance.support import clean_environment, until, write
 from tests.workers.support import children, plain, running
 
 
-@contextmanager
-def one_request_under_way(tmp_path, **more):
-    """A sidecar with a request that its upstream has not answered yet: sidecar, upstream's gate, the future answer."""
-    hang = Hang(says(200, b"finished"))
-    with (
-        peer(hang) as upstream,
-        running(tmp_path, plain(tmp_path, upstream.url), **more) as sidecar,
-        ThreadPoolExecutor() as pool,
-    ):
-        try:
-            future = pool.submit(sidecar.ask, "/api/slow")
-            hang.wait_for_one()
-            yield sidecar, hang, future
-        finally:
-            hang.release.set()
+def one_request_under_way(tmp_path, **env):
+    """With a sidecar of two workers."""
+    return request_under_way(lambda url: running(tmp_path, plain(tmp_path, url), **env))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

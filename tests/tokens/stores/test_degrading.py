@@ -95,14 +95,20 @@ async def test_it_recovers_by_itself_and_brings_what_it_has() -> None:
     assert len(one.issuer.requests) == 2
 
 
-async def test_what_is_brought_keeps_its_age() -> None:
-    """A token that is a quarter of an hour old when the store comes back has three quarters left."""
+async def written_while_away() -> tuple[ManualClock, Fragile, DegradingStore]:
+    """A store that broke after it was opened, and `token-x`, which was written to memory meanwhile."""
     clock = ManualClock()
     beneath = Fragile(clock)
     store = DegradingStore(beneath, clock, NoObserver())
     await store.open()
     beneath.broken = True
     await store.update("token-x", lambda _record, _now: b"mine")
+    return clock, beneath, store
+
+
+async def test_what_is_brought_keeps_its_age() -> None:
+    """A token that is a quarter of an hour old when the store comes back has three quarters left."""
+    clock, beneath, store = await written_while_away()
     moment = clock.boottime()
     clock.suspend(900)
     beneath.broken = False
@@ -112,12 +118,7 @@ async def test_what_is_brought_keeps_its_age() -> None:
 
 async def test_what_others_wrote_meanwhile_is_not_buried() -> None:
     """The younger record counts."""
-    clock = ManualClock()
-    beneath = Fragile(clock)
-    store = DegradingStore(beneath, clock, NoObserver())
-    await store.open()
-    beneath.broken = True
-    await store.update("token-x", lambda _record, _now: b"mine")
+    clock, beneath, store = await written_while_away()
     clock.suspend(100)
     beneath.put("token-x", b"theirs", clock.boottime())
     beneath.broken = False
