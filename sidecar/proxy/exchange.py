@@ -323,11 +323,12 @@ class Exchange:
         self._finish("upstream", now)
 
     def _let_go(self, now: float, *, reusable: bool) -> None:
-        """The connection's part in this exchange is over."""
+        """The connection's part in this exchange is over; one to an upstream that does not read is not used again."""
+        reusable = reusable and self._body_done and not self._client.upstream_is_full
         connection = self._detach()
         if connection is None:
             return
-        if reusable and self._body_done:
+        if reusable:
             self.route.pool.release(connection, now)
         else:
             self.route.pool.discard(connection)

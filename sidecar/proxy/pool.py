@@ -206,8 +206,9 @@ class Pool:
             except UpstreamUnreachableError as error:
                 if not isinstance(error.__cause__, ConnectionRefusedError):
                     raise
-                self._stats.retries["connect"] += 1
-                await self._clock.sleep(delay)
+            # Not in the handler: mypyc's coroutines leave the exception that they handle to whatever runs meanwhile.
+            self._stats.retries["connect"] += 1
+            await self._clock.sleep(delay)
         return await self._dial()
 
     def _fail(self, sharing: set[int], error: Problem) -> None:

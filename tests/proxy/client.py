@@ -14,6 +14,8 @@ from tests.proxy.strict import Message, NotStrictError, Reader
 
 PATIENCE = 10.0
 """Seconds that anything may take before a test says that it hangs."""
+RECEIVE_BUFFER = 256 << 10
+"""Bytes that the kernel keeps for a peer of a test who does not read; unset it may grow to many megabytes."""
 
 
 def whole(raw: bytes) -> list[bytes]:
@@ -68,6 +70,7 @@ class RawClient(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
     def data_received(self, data: bytes) -> None:
         self.raw += data

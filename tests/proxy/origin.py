@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
-from tests.proxy.client import PATIENCE
+from tests.proxy.client import PATIENCE, RECEIVE_BUFFER
 from tests.proxy.strict import Message, NotStrictError, Reader
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
@@ -20,6 +20,7 @@ def _bound(port: int) -> socket.socket:
     """Has the port, and does not listen yet."""
     bound = socket.socket(proto=socket.IPPROTO_TCP)  # else asyncio does not know that there is a Nagle to switch off
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     bound.bind(("127.0.0.1", port))
     return bound
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass, field
 
 import pytest
@@ -379,6 +380,16 @@ async def test_refused_for_good() -> None:
     assert waiter.error is not None
     assert waiter.error.code == "upstream_unreachable"
     assert network.dialled == len(RETRY_DELAYS) + 1
+
+
+async def test_a_wait_between_attempts_is_nobody_elses_exception() -> None:
+    """What fails elsewhere meanwhile does not drag the upstream's refusal into its own traceback."""
+    network = Network(outcomes=[refused() for _ in RETRY_DELAYS])
+    waiter = FakeWaiter()
+    network.pool().acquire(waiter)
+    seen: list[BaseException | None] = []
+    await until(lambda: seen.append(sys.exc_info()[1]) or waiter.heard)  # type: ignore[func-returns-value]
+    assert set(seen) == {None}
 
 
 async def test_other_failures_are_not_retried() -> None:

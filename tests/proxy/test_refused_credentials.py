@@ -353,6 +353,25 @@ async def test_early_refusal_and_the_rest_of_the_body() -> None:
         assert required(await client.final()).body == b"thanks"
 
 
+async def test_a_replay_does_not_stand_in_line_behind_the_refused_upload() -> None:
+    """The whole request is out of the client's hands, but not with an upstream that does not read: it is left alone."""
+
+    async def first_refuses(connection: Connection) -> None:
+        await connection.received(60)
+        if len(connection.origin.connections) == 1:
+            (downstream,) = it.server._connections
+            downstream.upstream_is_full = True  # what is left of the upload waits in our buffer
+            await connection.send(REFUSED)
+            await connection.lost
+        else:
+            await connection.send(response(b"200 OK", body=b"thanks"))
+
+    async with lab(greet=first_refuses, authorizer=two_tokens()) as it, await it.client() as client:
+        await client.send([request(b"POST", body=b"hello world")])
+        assert required(await client.final()).body == b"thanks"
+        assert len(it.origin.connections) == 2
+
+
 @pytest.mark.parametrize("close", [False, True])
 async def test_early_refusal_without_replacement(close: bool) -> None:
     """The 401 is passed on though the body was never read, the upstream's connection closed or not."""
