@@ -16,10 +16,9 @@ from sidecar.proxy.memo import Memo
 from sidecar.proxy.target import PLAIN_PATH, host_name
 
 _TCHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
-_NAME = re.compile(_TCHAR + rb"++")
 # RFC 9110, 5.5, and stricter than its robustness clause: no control character but HTAB.
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]"
-_VALUE_BYTES = bytes(byte for byte in range(256) if re.match(_VALUE, bytes((byte,))))
+_FIELD = re.compile(rb"(" + _TCHAR + rb"++):(" + _VALUE + rb"*+)")
 
 # Nearly every target is a plain path; one pattern says so in passing.
 _TARGET = rb"(?:(?=/)(" + PLAIN_PATH + rb")(\?[!\"$-~]*+)?+|[!-~]++)"
@@ -150,8 +149,8 @@ class FieldReader:
 
     __slots__ = ("_lines", "_names", "_refuse")
 
-    def __init__(self, name: Callable[[bytes], Name | None], refuse: _Error) -> None:
-        """`name` says what a field name means, None where it is none; `refuse` is what is raised then."""
+    def __init__(self, name: Callable[[bytes], Name], refuse: _Error) -> None:
+        """`name` says what a field name means; `refuse` is what is raised for a line that is no field."""
         self._names = Memo(name)
         self._lines = Memo(self._line)
         self._refuse = refuse
@@ -166,26 +165,35 @@ class FieldReader:
             BadRequestError, UpstreamProtocolError: a line is no field.
         """
         lines = block.split(b"\r\n")
-        lines.pop()
         known = self._lines
-        fields = [known[line] for line in lines]
-        return b"".join([field[0] for field in fields]), b"".join([field[1] for field in fields])
+        kept, read = [], b""
+        for line in lines[:-1]:
+            special = known[line]
+            if special is None:
+                kept.append(line)
+                continue
+            forwarded, meaning = special
+            if forwarded:
+                kept.append(line)
+            read += meaning
+        kept.append(b"")
+        return b"\r\n".join(kept), read
 
-    def without(self, block: bytes, names: frozenset[bytes]) -> bytes:
-        """The lines to forward, less those of `names` (lower case)."""
-        lines = block.split(b"\r\n")[:-1]
-        return b"".join(self._lines[line][0] for line in lines if line.partition(b":")[0].lower() not in names)
-
-    def _line(self, line: bytes) -> tuple[bytes, bytes]:
-        name, colon, value = line.partition(b":")
-        known = self._names[name]
-        if known is None or not colon or value.translate(None, _VALUE_BYTES):
+    def _line(self, line: bytes) -> tuple[bool, bytes] | None:
+        """Whether it is forwarded, and the line that is read of it; None where it is forwarded and means nothing."""
+        match = _FIELD.fullmatch(line)
+        if match is None:
             raise self._refuse(_why_field(line))
-        forwarded, key, by_value = known
-        kept = line + b"\r\n" if forwarded else b""
-        if not key:
-            return kept, b""
-        return kept, key + (value.strip(b" \t") if by_value else b"") + b"\r\n"
+        name, value = match.groups()
+        forwarded, key, by_value = self._names[name]
+        if key:
+            return forwarded, key + (value.strip(b" \t") if by_value else b"") + b"\r\n"
+        return None if forwarded else (False, b"")
+
+
+def without(lines: bytes, names: frozenset[bytes]) -> bytes:
+    """Complete field lines, less those of `names` (lower case)."""
+    return b"\r\n".join(line for line in lines.split(b"\r\n") if line.partition(b":")[0].lower() not in names)
 
 
 Name = tuple[bool, bytes, bool]
@@ -197,9 +205,7 @@ def request_reader(watched: Iterable[bytes] = ()) -> FieldReader:
     """For requests; `watched` (lower case) are more names whose values are read."""
     read = _READ_OF_REQUESTS.union(watched)
 
-    def name(spelled: bytes) -> Name | None:
-        if _NAME.fullmatch(spelled) is None:
-            return None
+    def name(spelled: bytes) -> Name:
         lower = spelled.lower()
         # Some servers take an underscore for a hyphen: X_Forwarded_For must not say what X-Forwarded-For may not.
         plain = lower.replace(b"_", b"-")
@@ -214,9 +220,7 @@ def request_reader(watched: Iterable[bytes] = ()) -> FieldReader:
 def response_reader() -> FieldReader:
     """For responses."""
 
-    def name(spelled: bytes) -> Name | None:
-        if _NAME.fullmatch(spelled) is None:
-            return None
+    def name(spelled: bytes) -> Name:
         lower = spelled.lower()
         return lower not in _NOT_RETURNED, lower + b":" if lower in _READ_OF_RESPONSES else b"", True
 

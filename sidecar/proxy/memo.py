@@ -13,9 +13,10 @@ T = TypeVar("T")
 
 
 class Memo(dict[bytes, T]):
-    """`memo[data]` is `function(data)`, and a plain dictionary look-up where it was asked for before.
+    """`memo[data]` is `function(data)`, and a plain dictionary look-up where that was asked for twice before.
 
-    What the function raises is not remembered. A full memory is forgotten as a whole: what matters is back at once.
+    What comes once (a path with an id in it) is not kept, and drives nothing out. What the function raises is not
+    remembered. A full memory is forgotten as a whole: what matters is back soon.
     """
 
     def __init__(self, function: Callable[[bytes], T], *, entries: int = ENTRIES, size: int = BYTES) -> None:
@@ -24,10 +25,18 @@ class Memo(dict[bytes, T]):
         self._function = function
         self._entries = entries
         self._size = size
+        self._once: set[bytes] = set()
 
     def __missing__(self, data: bytes) -> T:
         value = self._function(data)
-        if len(data) <= self._size:
+        if len(data) > self._size:
+            return value
+        once = self._once
+        if data not in once:
+            if len(once) >= self._entries:
+                once.clear()
+            once.add(data)
+        else:
             if len(self) >= self._entries:
                 self.clear()
             self[data] = value

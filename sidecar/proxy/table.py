@@ -102,7 +102,7 @@ class CompiledRoute:
         self.idle_timeout = settings.timeouts.idle
         self.prefix = settings.prefix.rstrip("/").encode()
         self.allow = RuleSet(settings.allow) if settings.allow is not None else None
-        self.public = RuleSet(settings.public)
+        self.public = RuleSet(settings.public) if settings.public else None
         self._base = upstream.base_path.rstrip("/").encode()
         self._tail = b" HTTP/1.1\r\nHost: " + upstream.authority.encode() + b"\r\n"
         host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
@@ -131,7 +131,7 @@ class CompiledRoute:
         kept, read = self._reader.read(block)
         meaning = self._meanings[head[:line_end] + read]
         if meaning.fields.hop_by_hop:
-            kept = self._reader.without(block, meaning.fields.hop_by_hop)
+            kept = h1.without(kept, meaning.fields.hop_by_hop)
         return Answer(meaning.status, meaning.line + kept + meaning.lines, meaning)
 
     def _meaning(self, lines: bytes) -> AnswerMeaning:
@@ -299,7 +299,7 @@ class Table:
         else:
             rest, route = found
             start = route.upstream_start(method, rest, query)
-            public = route.public.matches(method, rest)
+            public = route.public is not None and route.public.matches(method, rest)
             if route.allow is not None and not public and not route.allow.matches(method, rest):
                 problem = ForbiddenByPolicyError(f"Route {route.name} does not allow this method and path (`allow`).")
         return ResolvedLine(_methods[method], minor, path, authority, route, start, public, problem)
@@ -309,7 +309,7 @@ class Table:
         kept, read = self._reader.read(block)
         meaning = self._meanings[read]
         if meaning.fields.hop_by_hop:
-            kept = self._reader.without(block, meaning.fields.hop_by_hop)
+            kept = h1.without(kept, meaning.fields.hop_by_hop)
         return kept, meaning
 
     def _meaning(self, read: bytes) -> RequestMeaning:

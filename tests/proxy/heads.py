@@ -12,11 +12,11 @@ def request_fields(block: bytes) -> tuple[bytes, h1.RequestFields]:
     """Of a request."""
     kept, read = REQUESTS.read(block)
     fields = h1.request_fields(read)
-    return REQUESTS.without(block, fields.hop_by_hop) if fields.hop_by_hop else kept, fields
+    return h1.without(kept, fields.hop_by_hop) if fields.hop_by_hop else kept, fields
 
 
 def response_fields(block: bytes) -> tuple[bytes, h1.ResponseFields]:
     """Of an answer."""
     kept, read = RESPONSES.read(block)
     fields = h1.response_fields(read)
-    return RESPONSES.without(block, fields.hop_by_hop) if fields.hop_by_hop else kept, fields
+    return h1.without(kept, fields.hop_by_hop) if fields.hop_by_hop else kept, fields
