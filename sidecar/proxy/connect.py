@@ -14,13 +14,14 @@ import aiohappyeyeballs
 
 from sidecar.config.settings import Upstream
 from sidecar.errors import SecretUnavailableError, UpstreamUnreachableError
-from sidecar.proxy.tls import TlsLayer
+from sidecar.proxy.tls import TlsLayer, Verified, resumable
 from sidecar.proxy.upstream import UpstreamConnection
 
 _NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, 5
 _MAX_CONNECT_ANSWER = 16 << 10
 
 Context = Callable[[], ssl.SSLContext | None]
+Make = Callable[[], UpstreamConnection]
 Explain = Callable[[OSError, str, str | None], Awaitable[str]]
 """What an error says about connecting to a URL, through a forward proxy or none, as a sentence."""
 
@@ -46,8 +47,10 @@ class Connector:
         self._tls = tls
         self._proxy = proxy
         self._explain = explain
+        self._verified: Verified | None = None
+        self._resumes = True
 
-    async def __call__(self, make: Callable[[], UpstreamConnection]) -> UpstreamConnection:
+    async def __call__(self, make: Make) -> UpstreamConnection:
         """A new connection, TLS verified.
 
         Raises:
@@ -55,14 +58,8 @@ class Connector:
         """
         upstream = self._upstream
         try:
-            tls = self._tls()
-            sock = await (self._through_proxy() if self._proxy else _open(upstream.host, upstream.port))
-            protocol = make()
-            with _closing_on_error(sock):
-                if tls is None:
-                    await asyncio.get_running_loop().create_connection(lambda: protocol, sock=sock)
-                else:
-                    await _shake_hands(sock, TlsLayer(protocol, tls, upstream.host))
+            context = self._tls()
+            return await (self._plainly(make) if context is None else self._securely(make, context))
         except SecretUnavailableError as error:
             raise UpstreamUnreachableError(f"No connection to the upstream: {error.detail}") from error
         except UnicodeError as error:
@@ -70,7 +67,45 @@ class Connector:
         except OSError as error:
             sentence = await self._explain(error, upstream.origin, self._proxy)
             raise UpstreamUnreachableError(f"No connection to the upstream: {sentence}") from error
+
+    async def _plainly(self, make: Make) -> UpstreamConnection:
+        sock = await self._reach()
+        protocol = make()
+        with _closing_on_error(sock):
+            await asyncio.get_running_loop().create_connection(lambda: protocol, sock=sock)
         return protocol
+
+    async def _securely(self, make: Make, context: ssl.SSLContext) -> UpstreamConnection:
+        sock = await self._reach()
+        protocol = make()
+        verified = resumable(self._verified, context, protocol.opened_at)
+        try:
+            return await self._shake_hands(sock, protocol, context, verified)
+        except OSError:
+            if verified is None:
+                raise
+        # Resuming is an offer that a server may turn down; one that breaks off over it is not made it again.
+        self._resumes, self._verified = False, None
+        return await self._shake_hands(await self._reach(), make(), context, None)
+
+    async def _shake_hands(
+        self, sock: socket.socket, protocol: UpstreamConnection, context: ssl.SSLContext, verified: Verified | None
+    ) -> UpstreamConnection:
+        with _closing_on_error(sock):
+            layer = TlsLayer(protocol, context, self._upstream.host, verified)
+            await asyncio.get_running_loop().create_connection(lambda: layer, sock=sock)
+            try:
+                await layer.established
+            except BaseException:
+                layer.raw.abort()
+                raise
+        if self._resumes:
+            resumed = verified if layer.tls.session_reused else None
+            self._verified = Verified(layer.tls, protocol.opened_at if resumed is None else resumed.at)
+        return protocol
+
+    async def _reach(self) -> socket.socket:
+        return await (self._through_proxy() if self._proxy else _open(self._upstream.host, self._upstream.port))
 
     async def _through_proxy(self) -> socket.socket:
         """RFC 9110, 9.3.6."""
@@ -98,15 +133,6 @@ class Connector:
                 code = status[1].decode("ascii", "replace") if len(status) > 1 else "no status"
                 raise ConnectionError(f"the forward proxy refused CONNECT with {code[:3]}")
         return sock
-
-
-async def _shake_hands(sock: socket.socket, layer: TlsLayer) -> None:
-    await asyncio.get_running_loop().create_connection(lambda: layer, sock=sock)
-    try:
-        await layer.established
-    except BaseException:
-        layer.raw.abort()
-        raise
 
 
 async def _open(host: str, port: int) -> socket.socket:

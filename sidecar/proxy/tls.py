@@ -12,11 +12,35 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, cast
 
 _READ_BYTES = 256 << 10
 _RECORD_BYTES = 16 << 10
 """A record's content (RFC 8446, 5.1), which is all that one read of OpenSSL gives: more room is for nothing."""
+
+
+MAX_RESUMPTION_SECONDS = 300.0
+"""A resumed handshake looks at no certificate; whoever was verified longer ago than this shows it again."""
+
+
+@dataclass(eq=False)
+class Verified:
+    """A connection to a server whose certificate was verified, and when: in this handshake, or the one it resumed."""
+
+    tls: ssl.SSLObject
+    at: float
+    """Monotonic seconds."""
+
+
+def resumable(verified: Verified | None, context: ssl.SSLContext, now: float) -> Verified | None:
+    """`verified`, where its session may be resumed (RFC 8446, 2.2), which costs a third of a whole handshake.
+
+    That the server knows the session's secret shows who it is. Not under another context: its authorities may differ.
+    """
+    if verified is None or verified.tls.context is not context or now - verified.at > MAX_RESUMPTION_SECONDS:
+        return None
+    return verified
 
 
 class TlsTransport(asyncio.Transport):
@@ -82,11 +106,16 @@ class TlsLayer(asyncio.Protocol):
 
     raw: asyncio.Transport
 
-    def __init__(self, app: asyncio.Protocol, context: ssl.SSLContext, server_hostname: str) -> None:
+    def __init__(
+        self, app: asyncio.Protocol, context: ssl.SSLContext, server_hostname: str, verified: Verified | None = None
+    ) -> None:
+        """`verified` is an earlier connection, to be resumed: see `resumable`."""
         self._app = app
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        # A server sends its tickets behind the handshake, with its first answer: what it offered last is asked for now.
+        session = verified.tls.session if verified is not None else None
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname, session=session)
         self.established: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the server is known to be who it should be; else its exception says why not."""
         self.paused = False

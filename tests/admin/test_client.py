@@ -1,5 +1,6 @@
 import asyncio
 import json
+import socket
 
 import pytest
 
@@ -42,16 +43,17 @@ async def test_readiness_is_a_status_code():
 
 async def test_nobody_there_says_so_and_how_to_cure_it(tmp_path):
     """A refused connection, a missing socket and an empty answer are: not running."""
-    async with serving() as running:
-        gone = running.address
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
     closing = await answering(b"")
-    port = closing.sockets[0].getsockname()[1]
-    for address in (gone, UnixAddress(tmp_path / "none.sock"), TcpAddress("127.0.0.1", port)):
+    ports = [sock.getsockname()[1] for sock in (bound, *closing.sockets)]
+    for address in (UnixAddress(tmp_path / "none.sock"), *(TcpAddress("127.0.0.1", port) for port in ports)):
         with pytest.raises(NotRunningError) as caught:
             await asyncio.to_thread(get_status, address)
         assert str(address) in caught.value.detail
         assert "camunda-sidecar run" in caught.value.hint
     closing.close()
+    bound.close()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,11 @@ from tests.cli.support import camunda_sidecar, configuration
 
 
 @pytest.fixture
-def refused() -> int:
-    """A port where nothing listens."""
+def refused() -> Iterator[int]:
+    """A port where nothing listens, and nobody else will."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+        yield sock.getsockname()[1]
 
 
 def config(directory: Path, port: int) -> Path:

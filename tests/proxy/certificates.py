@@ -12,9 +12,15 @@ CA = trustme.CA()
 OTHER_CA = trustme.CA()
 
 
-def server_context(certificate: trustme.LeafCert | None = None, *, clients: trustme.CA | None = None) -> ssl.SSLContext:
+def server_context(
+    certificate: trustme.LeafCert | None = None,
+    *,
+    clients: trustme.CA | None = None,
+    version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+) -> ssl.SSLContext:
     """A server's, with a certificate for localhost; `clients` asks for a client certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.maximum_version = version
     (certificate or CA.issue_cert("localhost")).configure_cert(context)
     if clients is not None:
         clients.configure_trust(context)

@@ -127,9 +127,8 @@ async def test_upstream_takes_nothing(greet: Any, raw: bytes) -> None:
 
 async def test_upstream_is_not_there() -> None:
     """Nobody listens: 502 `upstream_unreachable`."""
-    async with Origin() as gone:
-        url = gone.url
-    async with lab(upstream=lambda _: url) as running:
+    async with lab() as running:
+        await running.origin.stop()
         assert await seen_alone(running, GET) == UNREACHABLE
         assert outcomes(running) == {("GET", 502, "sidecar"): 1}
 

@@ -64,10 +64,10 @@ async def test_a_proxy_that_refuses() -> None:
 
 async def test_a_proxy_that_is_down() -> None:
     """502, after the retries for what may just be restarting."""
-    async with forward_proxy() as proxy:
-        url = proxy.url()
-    async with through(url) as it:  # type: ignore[attr-defined]
-        answer = await it.ask(request())
+    async with Origin() as gone:
+        await gone.stop()
+        async with through(gone.url) as it:  # type: ignore[attr-defined]
+            answer = await it.ask(request())
         assert (answer.status, answer.value(b"sidecar-error")) == (502, b"upstream_unreachable")
 
 

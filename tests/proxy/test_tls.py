@@ -189,13 +189,15 @@ async def test_websocket_over_tls() -> None:
 class BareTls:
     """A TLS server over raw bytes, so that the test decides how it ends: with close_notify, with FIN alone, by RST."""
 
-    def __init__(self, connection: Connection, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
+    def __init__(self, connection: Connection, context: ssl.SSLContext | None = None) -> None:
         self.connection = connection
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        context = server_context()
-        context.maximum_version = version
-        self._tls = context.wrap_bio(self._in, self._out, server_side=True)
+        self._tls = (context or server_context()).wrap_bio(self._in, self._out, server_side=True)
         self._taken = 0
+
+    @property
+    def session_reused(self) -> bool:
+        return bool(self._tls.session_reused)
 
     async def _do(self, call: Callable[[], T], *, flush: bool = True) -> T:
         while True:
@@ -352,7 +354,7 @@ async def test_a_server_that_leaves_with_the_handshake() -> None:
     """Its goodbye comes in the packet that makes the connection: found closed before anything is sent, 502."""
 
     async def greet(connection: Connection) -> None:
-        tls = BareTls(connection, ssl.TLSVersion.TLSv1_2)
+        tls = BareTls(connection, server_context(version=ssl.TLSVersion.TLSv1_2))
         await tls.handshake(then_close=True)
         connection.finish()
 

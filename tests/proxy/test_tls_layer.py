@@ -81,12 +81,12 @@ class App(asyncio.Protocol):
 class Pair:
     """Our layer and a server, wired by hand."""
 
-    def __init__(self, context: ssl.SSLContext | None = None, *, version: ssl.TLSVersion | None = None) -> None:
+    def __init__(
+        self, context: ssl.SSLContext | None = None, *, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+    ) -> None:
         self.app = App()
         self.wire = Wire()
-        server = server_context()
-        if version is not None:
-            server.maximum_version = version
+        server = server_context(version=version)
         self._to_server, self._from_server = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.server = server.wrap_bio(self._to_server, self._from_server, server_side=True)
         self.layer = TlsLayer(self.app, context or client_context(), "localhost")
