@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiohappyeyeballs
 
+from sidecar.clock import Clock
 from sidecar.config.settings import Upstream
 from sidecar.errors import SecretUnavailableError, UpstreamUnreachableError
 from sidecar.proxy.tls import TlsLayer, Verified, resumable
@@ -34,7 +35,7 @@ async def plainly(error: OSError, _url: str, _proxy: str | None) -> str:
 class Connector:
     """Opens connections to one upstream."""
 
-    def __init__(self, upstream: Upstream, tls: Context, proxy: str | None, explain: Explain) -> None:
+    def __init__(self, upstream: Upstream, tls: Context, proxy: str | None, explain: Explain, clock: Clock) -> None:
         """One for each route.
 
         Args:
@@ -42,13 +43,14 @@ class Connector:
             tls: the context in force; its files may change.
             proxy: a forward proxy's URL, perhaps with a password.
             explain: see `Explain`.
+            clock: how long ago a certificate was verified; time in which the machine slept counts.
         """
         self._upstream = upstream
         self._tls = tls
         self._proxy = proxy
         self._explain = explain
+        self._clock = clock
         self._verified: Verified | None = None
-        self._resumes = True
 
     async def __call__(self, make: Make) -> UpstreamConnection:
         """A new connection, TLS verified.
@@ -76,32 +78,32 @@ class Connector:
         return protocol
 
     async def _securely(self, make: Make, context: ssl.SSLContext) -> UpstreamConnection:
+        verified = resumable(self._verified, context, self._clock.boottime())
         sock = await self._reach()
-        protocol = make()
-        verified = resumable(self._verified, context, protocol.opened_at)
         try:
-            return await self._shake_hands(sock, protocol, context, verified)
-        except OSError:
-            if verified is None:
+            return await self._shake_hands(sock, make(), context, verified)
+        except BaseException as error:
+            # Resuming is an offer, and a server may turn it down; but some break off over it, or say nothing more.
+            if verified is not None and self._verified is verified:
+                self._verified = None
+            shown = isinstance(error, ssl.SSLCertVerificationError)
+            if verified is None or shown or not isinstance(error, OSError):
                 raise
-        # Resuming is an offer that a server may turn down; one that breaks off over it is not made it again.
-        self._resumes, self._verified = False, None
         return await self._shake_hands(await self._reach(), make(), context, None)
 
     async def _shake_hands(
         self, sock: socket.socket, protocol: UpstreamConnection, context: ssl.SSLContext, verified: Verified | None
     ) -> UpstreamConnection:
+        now = self._clock.boottime()
         with _closing_on_error(sock):
             layer = TlsLayer(protocol, context, self._upstream.host, verified)
-            await asyncio.get_running_loop().create_connection(lambda: layer, sock=sock)
             try:
+                await asyncio.get_running_loop().create_connection(lambda: layer, sock=sock)
                 await layer.established
             except BaseException:
-                layer.raw.abort()
+                layer.abort()
                 raise
-        if self._resumes:
-            resumed = verified if layer.tls.session_reused else None
-            self._verified = Verified(layer.tls, protocol.opened_at if resumed is None else resumed.at)
+        self._verified = Verified(layer.tls, verified.at if verified is not None and layer.resumed else now)
         return protocol
 
     async def _reach(self) -> socket.socket:

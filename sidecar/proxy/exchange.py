@@ -323,12 +323,11 @@ class Exchange:
         self._finish("upstream", now)
 
     def _let_go(self, now: float, *, reusable: bool) -> None:
-        """The connection's part in this exchange is over; one to an upstream that does not read is not used again."""
-        reusable = reusable and self._body_done and not self._client.upstream_is_full
+        """The connection's part in this exchange is over."""
         connection = self._detach()
         if connection is None:
             return
-        if reusable:
+        if reusable and self._body_done:
             self.route.pool.release(connection, now)
         else:
             self.route.pool.discard(connection)
@@ -350,7 +349,7 @@ class Exchange:
             self._connection.pause(paused=True)
         else:
             # It ends here for the upstream, who may close now: that is no fault of the answer's.
-            self._let_go(self._client.server.monotonic(), reusable=answer.meaning.reusable)
+            self._let_go_refused(answer)
         self._run(self._replace(attachment))
 
     def _hold_more(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
@@ -359,7 +358,12 @@ class Exchange:
         answer, before, _ = self._held
         self._held = answer, before + pieces, done
         if done:
-            self._let_go(self._client.server.monotonic(), reusable=answer.meaning.reusable)
+            self._let_go_refused(answer)
+
+    def _let_go_refused(self, answer: Answer) -> None:
+        """A replay is not to stand in line behind what the upstream has not taken of the refused request."""
+        reusable = answer.meaning.reusable and not self._client.upstream_is_full
+        self._let_go(self._client.server.monotonic(), reusable=reusable)
 
     async def _replace(self, refused: Attachment) -> None:
         replacement: Attachment | None = None
@@ -373,8 +377,7 @@ class Exchange:
         if replacement is None or self._body is None:
             self._keep(held)
             return
-        reusable = held is not None and held[2] and held[0].meaning.reusable
-        self._let_go(self._client.server.monotonic(), reusable=reusable)
+        self._drop_connection()
         self._attachment = replacement
         self._replayed = True
         self.route.stats.retries["token_refused"] += 1

@@ -166,7 +166,7 @@ class FieldReader:
         """
         lines = block.split(b"\r\n")
         known = self._lines
-        kept, read = [], b""
+        kept, read = [], []
         for line in lines[:-1]:
             special = known[line]
             if special is None:
@@ -175,9 +175,9 @@ class FieldReader:
             forwarded, meaning = special
             if forwarded:
                 kept.append(line)
-            read += meaning
+            read.append(meaning)
         kept.append(b"")
-        return b"\r\n".join(kept), read
+        return b"\r\n".join(kept), b"".join(read)
 
     def _line(self, line: bytes) -> tuple[bool, bytes] | None:
         """Whether it is forwarded, and the line that is read of it; None where it is forwarded and means nothing."""

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 ENTRIES = 512
 BYTES = 1024
-"""Longer arguments are rare and never kept: what a hostile peer can make us keep is bounded by both."""
+"""Longer arguments are rare and never kept: a hostile peer can make us keep so many twice, and no more."""
 
 T = TypeVar("T")
 

@@ -87,7 +87,7 @@ class ProxyServer:
 
     def _compile(self, route: Route, authorizer: Authorizer, context: Context) -> CompiledRoute:
         stats = self.stats.route(route.name)
-        connect = Connector(route.upstream, context, route.proxy, self._explain)
+        connect = Connector(route.upstream, context, route.proxy, self._explain, self.clock)
 
         async def dial() -> UpstreamConnection:
             return await connect(make)

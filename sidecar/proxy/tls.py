@@ -66,7 +66,7 @@ class TlsTransport(asyncio.Transport):
 
     def abort(self) -> None:
         """End at once."""
-        self._raw.abort()
+        self._layer.abort()
 
     def is_closing(self) -> bool:
         """See `asyncio.BaseTransport`."""
@@ -113,19 +113,26 @@ class TlsLayer(asyncio.Protocol):
         self._app = app
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        # A server sends its tickets behind the handshake, with its first answer: what it offered last is asked for now.
-        session = verified.tls.session if verified is not None else None
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname, session=session)
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        if verified is not None:
+            # Asked for now: a server sends its tickets behind the handshake, with its first answer. A connection that
+            # has nothing to offer is none to fail over.
+            with contextlib.suppress(ssl.SSLError, TypeError, ValueError):
+                self.tls.session = verified.tls.session
         self.established: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the server is known to be who it should be; else its exception says why not."""
+        self.resumed = False
+        """Whether the handshake took `verified` up on its offer, and nobody showed a certificate."""
         self.paused = False
         self._open = False
+        self._connected = False
 
     # --- the plain transport's side ------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
         self.raw = cast("asyncio.Transport", transport)
+        self._connected = True
         self._shake_hands()
 
     def data_received(self, data: bytes) -> None:
@@ -141,6 +148,7 @@ class TlsLayer(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
+        self._connected = False
         if self._open:
             self._open = False
             self._app.connection_lost(exc)
@@ -171,6 +179,12 @@ class TlsLayer(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._fail, error)
         else:
             self._flush()
+
+    def abort(self) -> None:
+        """End at once. Nobody may wait for `established` any more."""
+        self.established.cancel()
+        if self._connected:  # asyncio's transports raise where they were closed with something to send, and are gone
+            self.raw.abort()
 
     def goodbye(self) -> None:
         """Write a close_notify; the peer's own is not waited for."""
@@ -212,6 +226,7 @@ class TlsLayer(asyncio.Protocol):
                 self.established.set_exception(error)
             self.raw.close()
         else:
+            self.resumed = bool(self.tls.session_reused)
             self._flush()
             self._open = True
             self._app.connection_made(TlsTransport(self, self.raw))

@@ -28,6 +28,7 @@ def test_tls_1_2_is_the_least_and_the_server_is_verified() -> None:
     """The default: the system's roots, names checked."""
     context = client_context(Tls(), time.time())
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context.options & ssl.OP_NO_RENEGOTIATION
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
 

@@ -201,10 +201,12 @@ class Origin:
         """Refuse connections; the port stays ours, or another test's client may have it when we start again."""
         self._server.close()
         for connection in self.connections:
-            connection.transport.abort()
+            if not connection.lost.done():
+                connection.transport.abort()
         # Some may still come in meanwhile.
         for connection in self.connections:
-            connection.transport.abort()
+            if not connection.lost.done():
+                connection.transport.abort()
             await connection.lost
         await asyncio.sleep(0)
         self._kept = self._kept or _bound(self.port)

@@ -372,6 +372,21 @@ async def test_a_replay_does_not_stand_in_line_behind_the_refused_upload() -> No
         assert len(it.origin.connections) == 2
 
 
+async def test_an_early_answer_that_is_no_refusal_cuts_no_upload_short() -> None:
+    """202 comes before the upstream has taken the whole body: what waits in our buffer still goes out."""
+
+    async def accepts_early(connection: Connection, message: Message) -> None:
+        (downstream,) = it.server._connections
+        downstream.upstream_is_full = True
+        await connection.send(response(b"202 Accepted", body=b"later"))
+
+    async with lab(accepts_early) as it, await it.client() as client:
+        for _ in range(2):
+            await client.send([request(b"POST", body=b"hello world")])
+            assert required(await client.final()).status == 202
+        assert len(it.origin.connections) == 1, "it was not ended"
+
+
 @pytest.mark.parametrize("close", [False, True])
 async def test_early_refusal_without_replacement(close: bool) -> None:
     """The 401 is passed on though the body was never read, the upstream's connection closed or not."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterable
 
 import pytest
 
+from sidecar.config.settings import Upstream
+from sidecar.proxy.connect import Connector, plainly
 from sidecar.proxy.tls import MAX_RESUMPTION_SECONDS, Verified, resumable
-from tests.proxy.certificates import OTHER_CA, client_context, server_context, told
-from tests.proxy.lab import Lab, lab, request, response, says
+from sidecar.proxy.upstream import UpstreamConnection
+from tests.proxy.certificates import OTHER_CA, client_context, server_context
+from tests.proxy.lab import Lab, ManualClock, lab, request, response, says
 from tests.proxy.origin import Connection, Origin
 from tests.proxy.test_tls import BareTls, bare
 
@@ -62,7 +66,9 @@ async def test_a_server_that_knows_nothing_of_it() -> None:
 async def test_another_server_in_its_place_is_verified() -> None:
     """Whoever does not know the session has to show a certificate, and a wrong one ends it there."""
     impostor = server_context(OTHER_CA.issue_cert("localhost"))
-    async with lab(origin=Origin(CLOSES, tls=server_context()), contexts={"app": client_context()}, explain=told) as it:
+    hellos: list[str | None] = []
+    impostor.sni_callback = lambda _tls, name, _context: hellos.append(name)
+    async with lab(origin=Origin(CLOSES, tls=server_context()), contexts={"app": client_context()}) as it:
         assert await asked_at(it, [0]) == [False]
         await it.origin.stop()
         it.origin.tls = impostor
@@ -70,10 +76,11 @@ async def test_another_server_in_its_place_is_verified() -> None:
         answer = await it.ask(request())
         assert (answer.status, answer.value(b"sidecar-error")) == (502, b"upstream_unreachable")
         assert len(it.origin.requests) == 1
+        assert hellos == ["localhost"], "it has shown what it is, and is not asked twice"
 
 
 async def test_a_server_that_breaks_off_over_it() -> None:
-    """It gets a whole handshake at once, and no session is offered to it again; its clients see nothing of that."""
+    """It gets a whole handshake at once, and its clients see nothing of that; what was a mishap is forgotten."""
     context = server_context()
     resumed: list[bool] = []
 
@@ -92,7 +99,41 @@ async def test_a_server_that_breaks_off_over_it() -> None:
         for _ in range(3):
             assert (await it.ask(request())).body == b"bye"
         assert len(it.origin.connections) == 4
-        assert resumed == [False, False, False]
+        assert resumed == [False, False, True]
+
+
+async def test_a_server_that_says_nothing_more() -> None:
+    """Whoever gives up waiting for it leaves no session that the next one would offer, to wait as long."""
+    context = server_context()
+    silent = asyncio.Event()
+
+    async def falls_silent(connection: Connection) -> None:
+        if len(connection.origin.connections) == 2:
+            silent.set()
+        else:
+            await BareTls(connection, context).request()
+
+    upstreams: list[UpstreamConnection] = []
+
+    def make() -> UpstreamConnection:
+        upstreams.append(UpstreamConnection(None, 65536, 0.0))  # type: ignore[arg-type]  # no answer is read
+        return upstreams[-1]
+
+    tls = client_context()
+    async with Origin(greet=falls_silent) as origin:
+        connect = Connector(Upstream("https", "localhost", origin.port, ""), lambda: tls, None, plainly, ManualClock())
+        await connect(make)
+        waiting = asyncio.ensure_future(connect(make))
+        await silent.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert connect._verified is None
+        await connect(make)
+        assert connect._verified is not None
+        for upstream in upstreams:
+            if hasattr(upstream, "transport"):
+                upstream.close()
 
 
 def test_when_a_session_may_be_resumed() -> None:
