@@ -43,7 +43,8 @@ def test_token_prints_the_shared_token_and_nothing_else(tmp_path):
         with running(tmp_path, written) as sidecar:
             assert sidecar.ask("/operate/x").status == 200
             assert upstream.requests[0].bearer == "token-1"
-            assert command("token", "operate", "--config", file).stdout == "token-1\n"
+            second = command("token", "operate", "--config", file)
+            assert (second.stdout, second.stderr) == ("token-1\n", "")
         assert len(issuer.requests) == 1
 
 

@@ -15,6 +15,8 @@ from sidecar.proxy.upstream import UpstreamConnection
 from tests.proxy.certificates import OTHER_CA, client_context, server_context
 from tests.proxy.lab import Lab, ManualClock, lab, request, response, says
 from tests.proxy.origin import Connection, Origin
+from tests.proxy.support import route
+from tests.proxy.test_table import compiled
 from tests.proxy.test_tls import BareTls, bare
 
 BYE = response(b"200 OK", b"Connection: close", body=b"bye")
@@ -116,7 +118,7 @@ async def test_a_server_that_says_nothing_more() -> None:
     upstreams: list[UpstreamConnection] = []
 
     def make() -> UpstreamConnection:
-        upstreams.append(UpstreamConnection(None, 65536, 0.0))  # type: ignore[arg-type]  # no answer is read
+        upstreams.append(UpstreamConnection(compiled(route("app", "https://localhost")), 65536, 0.0))
         return upstreams[-1]
 
     tls = client_context()
