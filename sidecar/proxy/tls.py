@@ -19,7 +19,6 @@ _READ_BYTES = 256 << 10
 _RECORD_BYTES = 16 << 10
 """A record's content (RFC 8446, 5.1), which is all that one read of OpenSSL gives: more room is for nothing."""
 
-
 MAX_RESUMPTION_SECONDS = 300.0
 """A resumed handshake looks at no certificate; whoever was verified longer ago than this shows it again."""
 
@@ -30,7 +29,7 @@ class Verified:
 
     tls: ssl.SSLObject
     at: float
-    """Monotonic seconds."""
+    """Seconds of the boot clock: time in which the machine slept counts."""
 
 
 def resumable(verified: Verified | None, context: ssl.SSLContext, now: float) -> Verified | None:
