@@ -18,8 +18,6 @@ from tests.acceptance.support import configuration, running, until
 
 MIN_INTERVAL = 1.25
 """The documented default, in seconds."""
-LIMIT = 1.0
-"""What an issuer sees as too fast: it is this that the default keeps away from, late on a loaded machine or not."""
 
 
 def storm(*urls: str, times: int) -> Counter[int]:
@@ -50,7 +48,7 @@ def test_a_thousand_cold_requests_cost_one_token_request_for_each_audience(tmp_p
                 "optimize.camunda.io",
             ]
             first, second = issuer.requests
-            assert LIMIT < second.at - first.at < 4 * MIN_INTERVAL
+            assert MIN_INTERVAL - 0.05 <= second.at - first.at < MIN_INTERVAL + 1.0
             assert Counter(request.bearer for request in upstream.requests) == {"token-1": 500, "token-2": 500}
             assert sidecar.total("token_requests_total", outcome="success") == 2
             assert sidecar.total("token_lookups_total", source="issuer") == 2
@@ -84,7 +82,7 @@ def test_sidecars_on_one_store_share_tokens_and_budget(tmp_path):
         assert len(issuer.requests) == 2
         assert {request.bearer for request in upstream.requests} == {"token-1", "token-2"}
         [gap] = [after.at - before.at for before, after in pairwise(issuer.requests)]
-        assert gap > LIMIT
+        assert gap >= MIN_INTERVAL - 0.05
 
 
 def test_a_crash_loop_costs_one_token_request(tmp_path):
@@ -108,7 +106,7 @@ def test_an_issuer_with_a_limit_of_its_own_is_not_held_back(tmp_path):
         with running(tmp_path, settings) as sidecar:
             assert storm(*[f"http://{sidecar.address}/{name}/x" for name in routes], times=1) == {200: 4}
             assert len(issuer.requests) == 4
-            assert issuer.requests[-1].at - issuer.requests[0].at < 3 * MIN_INTERVAL, "together, and not one by one"
+            assert issuer.requests[-1].at - issuer.requests[0].at < MIN_INTERVAL
 
 
 def test_no_token_is_requested_until_a_request_needs_one(tmp_path):
@@ -184,4 +182,4 @@ def test_failures_and_restarts_are_within_the_budget_too(tmp_path):
             urls = [f"http://{sidecar.address}/{name}/x" for name in routes]
             storm(*urls, times=3)
         gaps = [after.at - before.at for before, after in pairwise(issuer.requests)]
-        assert min(gaps) > LIMIT, gaps
+        assert min(gaps) >= MIN_INTERVAL - 0.05, gaps
