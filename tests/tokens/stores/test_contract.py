@@ -10,6 +10,7 @@ import pytest
 
 from sidecar.clock import SystemClock
 from sidecar.tokens.observer import NoObserver
+from sidecar.tokens.stores import degrading
 from sidecar.tokens.stores.base import Store
 from sidecar.tokens.stores.degrading import DegradingStore
 from sidecar.tokens.stores.file import FileStore
@@ -98,16 +99,16 @@ async def test_a_change_sees_what_is_there(another) -> None:
     assert await one.load("nothing") is None
 
 
-async def test_changes_by_many_at_once_are_all_there(another) -> None:
-    """Atomic: none is lost, whoever is faster."""
+async def test_changes_by_many_at_once_are_all_there(another, monkeypatch) -> None:
+    """Atomic: none is lost, whoever is faster, on a loaded machine too: how long one may take is another promise."""
+    monkeypatch.setattr(degrading, "PATIENCE", 60.0)
     stores = [await another() for _ in range(4)]
 
     def increment(record, _now):
         return str(int(record.data if record else b"0") + 1).encode()
 
-    # Whoever loses a round tries again, so rounds grow with the square; more would tell no more.
-    await asyncio.gather(*(store.update("counter", increment) for store in stores for _ in range(10)))
-    assert (await stores[0].load("counter")).data == b"40"
+    await asyncio.gather(*(store.update("counter", increment) for store in stores for _ in range(25)))
+    assert (await stores[0].load("counter")).data == b"100"
 
 
 async def test_a_record_may_count_as_written_earlier(another) -> None:
