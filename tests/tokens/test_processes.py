@@ -190,7 +190,8 @@ async def test_a_read_only_directory_costs_sharing_and_nothing_else(tmp_path) ->
         try:
             remounting = await asyncio.create_subprocess_exec("mount", "-o", "remount,ro,bind", str(directory))
             assert await remounting.wait() == 0
-            read, other = tokens(await together(Plan(**{**plan.__dict__, "identities": 2})))
+            (read,) = tokens(await together(plan))
+            _, other = tokens(await together(Plan(**{**plan.__dict__, "identities": 2})))
         finally:
             unmounting = await asyncio.create_subprocess_exec("umount", str(directory))
             await unmounting.wait()
