@@ -12,10 +12,11 @@ from functools import partial
 
 import structlog
 
-from sidecar import __version__
+from sidecar import __version__, background
 from sidecar.admin.readiness import Readiness
 from sidecar.admin.server import AdminServer
 from sidecar.admin.status import Status
+from sidecar.background import in_thread, repeat
 from sidecar.clock import Clock
 from sidecar.config.settings import Address, Settings
 from sidecar.credentials.build import RouteCredentials, build
@@ -83,12 +84,13 @@ class Service:
         Raises:
             ListenError: an address cannot be bound.
         """
+        asyncio.get_running_loop().set_exception_handler(background.unhandled)
         _log_warnings(self.settings)
         _raise_file_limit()
         await self._tokens.start()
         self._put_in_force(self.settings, self._credentials)
         await self._listen()
-        self._spawn(self._watch_secrets())
+        self._spawn("secret_files", repeat("secret_files", self._poll_secrets, self.clock, SECRET_POLL_SECONDS))
         self._readiness.done(_LISTENERS)
         self._metrics.config.loaded()
         gc.freeze()  # what is here stays for good: the collector need not look at it again and again
@@ -130,8 +132,8 @@ class Service:
         """Take a new configuration into force as a whole, or say why not and keep the old one."""
         async with self._reloads:
             try:
-                settings = await asyncio.to_thread(self._load)
-                credentials = await asyncio.to_thread(build, settings, self.clock)
+                settings = await in_thread(self._load)
+                credentials = await in_thread(partial(build, settings, self.clock))
             except ConfigurationError as error:
                 self._metrics.config.refused()
                 for mistake in error.mistakes:
@@ -166,22 +168,20 @@ class Service:
 
     # --- what happens meanwhile ----------------------------------------------------------------------------------
 
-    async def _watch_secrets(self) -> None:
-        while True:
-            await self.clock.sleep(SECRET_POLL_SECONDS)
-            watcher = self._credentials.watcher
-            changed = await asyncio.to_thread(watcher.poll)
-            self._metrics.config.secret_files(watcher.names(), watcher.errors())
-            for name in changed:
-                _log.info("secret file changed", setting=name)
-            if changed:
-                await self._tokens.secrets_changed()
+    async def _poll_secrets(self) -> None:
+        watcher = self._credentials.watcher
+        changed = await in_thread(watcher.poll)
+        self._metrics.config.secret_files(watcher.names(), watcher.errors())
+        for name in changed:
+            _log.info("secret file changed", setting=name)
+        if changed:
+            await self._tokens.secrets_changed()
 
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._terminate, number)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self.reload()))
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn("reload", self.reload()))
 
     def _terminate(self, number: signal.Signals) -> None:
         if self._stop.is_set():
@@ -189,11 +189,8 @@ class Service:
             self.proxy.stop_waiting()
         self._stop.set()
 
-    def _spawn(self, coroutine: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(self.proxy.report_crash)
+    def _spawn(self, name: background.Work, work: Coroutine[object, object, None]) -> None:
+        background.spawn(name, work, self._tasks)
 
     async def _bind(self, key: str, address: Address, binding: Coroutine[object, object, Address | None]) -> Address:
         try:

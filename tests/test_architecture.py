@@ -15,10 +15,11 @@ PACKAGE = ROOT / "sidecar"
 
 # A room may import from itself, from the foundation, and from these. `service` composes, `cli` starts it, `workers` as
 # several processes; these, and the stand-in for whoever shows the product, are imported by nobody else.
-FOUNDATION = {"errors", "clock", "secret"}
+FOUNDATION = {"errors", "clock", "secret", "background"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
+    "background": {"clock"},
     "secret": {"errors", "clock"},
     "config": set(),
     "tokens": {"config"},

@@ -5,12 +5,14 @@ import json
 import pkgutil
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 from click.testing import CliRunner
 
 import sidecar
+from sidecar import background
 from sidecar.cli import COMMANDS, main
 from sidecar.config import load
 from sidecar.errors import Problem
@@ -97,6 +99,7 @@ def test_the_label_values_stand_beside_their_metrics():
         "guard_rejections": GUARD_REASONS,
         "upstream_retries": RETRY_REASONS,
         "upstream_connections": CONNECTION_STATES,
+        "background_failures": get_args(background.Work),
     }
     for part, values in sets.items():
         [text] = [text for name, text in rows.items() if part in name]

@@ -80,6 +80,9 @@ class Watched(Generic[T]):
         except SecretUnavailableError as error:
             self._failed(error.detail, say=begun)
             return False
+        except Exception as error:  # noqa: BLE001 (whatever a library makes of a file, the other files are looked after)
+            self._failed(f"The file cannot be used ({type(error).__name__}).", say=begun)
+            return False
         if self._look() != stamp:
             self._stamp = ()  # it changed while it was read: the next poll has the whole of it
             return False

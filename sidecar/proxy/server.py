@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from sidecar import background
 from sidecar.clock import Clock
 from sidecar.config.settings import Address, Route, Settings, TcpAddress, UnixAddress
 from sidecar.errors import Problem
@@ -218,12 +219,17 @@ class ProxyServer:
     # --- time ----------------------------------------------------------------------------------------------------
 
     def _sweep(self) -> None:
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
         now = self.clock.monotonic()
         for connection in [c for c in self._connections if c.deadline <= now]:
-            connection.expired()
+            try:
+                connection.expired()
+            except Exception as error:  # noqa: BLE001 (the others' time limits go on)
+                background.failed("sweep", error)
+                self._connections.discard(connection)
+                connection.transport.abort()
         for route in self.table.routes:
             route.pool.reap()
-        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
 
 
 def _plain() -> None:

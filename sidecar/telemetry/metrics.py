@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics import disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
-from sidecar import __version__
+from sidecar import __version__, background
 from sidecar.clock import Clock
 from sidecar.telemetry.http import HttpStats
 from sidecar.telemetry.http_collector import HttpCollector
@@ -55,6 +57,19 @@ class ConfigMetrics:
         self._success.set(0)
 
 
+class BackgroundCollector(Collector):
+    """Failures of work that nobody awaits."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """The counts as they are now."""
+        family = CounterMetricFamily(
+            "camunda_sidecar_background_failures", "Faults of the sidecar in work that nobody awaits.", labels=["work"]
+        )
+        for work, count in background.failures.items():
+            family.add_metric([work], count)
+        yield family
+
+
 class Metrics:
     """The registry and its sinks. `tokens` takes what the token core reports, `config` what a reload does."""
 
@@ -65,6 +80,7 @@ class Metrics:
         self.tokens = TokenMetrics(self.registry)
         self.config = ConfigMetrics(self.registry, clock)
         self.registry.register(HttpCollector(http))
+        self.registry.register(BackgroundCollector())
         ProcessCollector(registry=self.registry)
         info = Gauge(
             "camunda_sidecar_build_info", "Always 1.", labelnames=("version", "python"), registry=self.registry

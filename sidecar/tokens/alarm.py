@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from sidecar import background
 from sidecar.clock import Clock
 
 
@@ -31,4 +32,7 @@ class Alarm:
         while (ahead := at - self._clock.boottime()) > 0:
             await self._clock.sleep(ahead)
         self._task = None
-        self._ring()
+        try:
+            self._ring()
+        except Exception as error:  # noqa: BLE001 (nobody awaits an alarm)
+            background.failed("tokens", error)

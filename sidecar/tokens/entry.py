@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import structlog
 
+from sidecar import background
 from sidecar.clock import Clock
 from sidecar.config.settings import TokenRequests
 from sidecar.errors import Problem
@@ -267,7 +268,7 @@ class Entry:
 
     async def unexpected(self, error: Exception) -> None:
         """A fault that nobody foresaw ends the flight as any other fault does."""
-        log.error("obtaining a token failed unexpectedly", error=type(error).__name__, **self.names, exc_info=error)
+        background.failed("tokens", error, **self.names)
         if self.slot.flight is not FlightState.NONE:
             await self.conclude(FetchFailed(Failure.TRANSIENT))
 
@@ -407,8 +408,8 @@ class Entry:
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except Exception as error:
-            log.exception("a token's bookkeeping failed", error=type(error).__name__, **self.names)
+        except Exception as error:  # noqa: BLE001 (nobody awaits it)
+            background.failed("tokens", error, **self.names)
 
 
 _SOURCES: Final[dict[type, Source]] = {Loaded: "store", Saved: "issuer"}

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from sidecar import background
 from sidecar.clock import Clock
 from sidecar.errors import TokenUnavailableError
 from sidecar.tokens import budget as rules
@@ -179,9 +180,7 @@ class Gate:
     def sent(self) -> None:
         """See `AttemptGate`."""
         self.sent_at = self._clock.boottime()
-        note = asyncio.get_running_loop().create_task(self._budget.sent(self.sent_at))
-        self._notes.add(note)
-        note.add_done_callback(self._notes.discard)
+        background.spawn("tokens", self._budget.sent(self.sent_at), self._notes)
 
     def ended(self, outcome: Outcome) -> None:
         """The attempt that is open, if one is, has ended."""

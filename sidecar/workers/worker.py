@@ -106,7 +106,7 @@ class WorkerService(Service):
             orders = b""
         for order in orders:
             if order == signal.SIGHUP:
-                self._spawn(self.reload())
+                self._spawn("reload", self.reload())
             else:
                 self._terminate(signal.Signals(order))
         if not orders:

@@ -137,3 +137,29 @@ def test_one_line_break_at_the_end_is_not_part_of_the_secret(tmp_path: Path, con
     file = tmp_path / "secret"
     file.write_bytes(content)
     assert watch(file).value == Secret("secret")
+
+
+def test_whatever_a_file_does_to_a_library_is_one_line(tmp_path: Path) -> None:
+    """An exception that nobody foresaw ends neither this value nor the watching of the others."""
+    odd, other = tmp_path / "odd", tmp_path / "other"
+    odd.write_text("old")
+    other.write_text("old")
+
+    def load() -> str:
+        text = odd.read_text()
+        if text == "odd":
+            raise NotImplementedError(text)
+        return text
+
+    watched = Watched("credentials.x.private_key_file", (odd,), load)
+    watcher = Watcher([watched, watch(other)])
+    odd.write_text("odd")
+    other.write_text("newer")
+    with capture_logs() as logs:
+        assert watcher.poll() == ["credentials.x.password_file"]
+    assert dict(watcher.errors()) == {
+        "credentials.x.private_key_file": "The file cannot be used (NotImplementedError)."
+    }
+    assert [entry["log_level"] for entry in logs] == ["warning"]
+    odd.write_text("repaired")
+    assert (watcher.poll(), watched.value) == (["credentials.x.private_key_file"], "repaired")

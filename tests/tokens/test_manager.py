@@ -173,9 +173,7 @@ async def test_a_fault_that_is_no_grant_error_is_answered_and_said() -> None:
         error = await one.ask(0.1)
     assert isinstance(error, TokenUnavailableError)
     assert "boom" not in error.detail
-    assert [entry["error"] for entry in logs if entry["event"] == "obtaining a token failed unexpectedly"] == [
-        "RuntimeError"
-    ]
+    assert [type(entry["exc_info"]) for entry in logs if entry.get("work") == "tokens"] == [RuntimeError]
     assert await one.ask(2) == bearer("token-2")
 
 
