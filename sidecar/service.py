@@ -11,11 +11,13 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 
 import structlog
+from msgspec.structs import replace
 
 from sidecar import __version__, background
+from sidecar.admin.problems import with_problems
 from sidecar.admin.readiness import Readiness
 from sidecar.admin.server import AdminServer
-from sidecar.admin.status import Status
+from sidecar.admin.status_model import ProblemStatus, Status
 from sidecar.background import in_thread, repeat
 from sidecar.clock import Clock
 from sidecar.config.settings import Address, Settings
@@ -25,9 +27,10 @@ from sidecar.errors import ConfigurationError, ListenError
 from sidecar.proxy.authorizer import Authorizer
 from sidecar.proxy.guard import Guard
 from sidecar.proxy.server import ProxyServer
-from sidecar.status import ProcessFacts, describe
+from sidecar.status_report import describe, describe_store
 from sidecar.telemetry.http import HttpStats
 from sidecar.telemetry.logs import configure_logging
+from sidecar.telemetry.masking import mask_text
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.manager import TokenManager
 from sidecar.tokens.stores import build_store
@@ -54,6 +57,7 @@ class Service:
         self._store = build_store(settings.token_store, clock, self._metrics.tokens)
         self._tokens = TokenManager(self._store, clock, settings.token_requests, settings.refresh, self._metrics.tokens)
         self._metrics.tokens.read_memory_lookups(self._tokens.memory_lookups)
+        self._store_status = describe_store(settings.token_store)
         self._credentials = build(settings, clock)
         self.proxy = ProxyServer(stats=self._http, clock=clock, explain=_explain)
         self.admin = self._admin_server()
@@ -61,6 +65,7 @@ class Service:
         self._stop = asyncio.Event()
         self._reloads = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._problems: tuple[ProblemStatus, ...] = ()
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -91,6 +96,7 @@ class Service:
         self._put_in_force(self.settings, self._credentials)
         await self._listen()
         self._spawn("secret_files", repeat("secret_files", self._poll_secrets, self.clock, SECRET_POLL_SECONDS))
+        self._spawn("problems", repeat("problems", self._date_problems, self.clock, SECRET_POLL_SECONDS))
         self._readiness.done(_LISTENERS)
         self._metrics.config.loaded()
         gc.freeze()  # what is here stays for good: the collector need not look at it again and again
@@ -135,7 +141,7 @@ class Service:
                 settings = await in_thread(self._load)
                 credentials = await in_thread(partial(build, settings, self.clock))
             except ConfigurationError as error:
-                self._metrics.config.refused()
+                self._metrics.config.refused(mask_text(str(mistake)) for mistake in error.mistakes)
                 for mistake in error.mistakes:
                     _log.error("configuration not reloaded, the old one stays in force", mistake=str(mistake))
                 return
@@ -177,6 +183,10 @@ class Service:
         if changed:
             await self._tokens.secrets_changed()
 
+    async def _date_problems(self) -> None:
+        """Look what is wrong, so that `since` says when it began and not when somebody first asked."""
+        self._status()
+
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -211,18 +221,27 @@ class Service:
         )
 
     def _status(self) -> Status:
-        wall = self.clock.wall()
-        facts = ProcessFacts(
+        """Everything, with its problems."""
+        wall, config = self.clock.wall(), self._metrics.config
+        process = Status(
             pid=os.getpid(),
             version=__version__,
             started_at=self._started_at,
             uptime=wall - self._started_at,
-            not_ready=self._readiness.reason,
+            ready=self._readiness.ready,
+            reason=self._readiness.reason,
             listen=str(self.listen),
             admin=str(self.admin.address),
-            store_up=self._metrics.tokens.store_is_up,
+            configuration=self.settings.source,
+            store=replace(self._store_status, up=self._metrics.tokens.store_is_up),
+            reload_refused_at=config.refused_at,
+            mistakes=config.mistakes,
+            secret_files=dict(config.unusable),
         )
-        return describe(self.settings, self._http, self._tokens.snapshot(), facts)
+        whole = describe(process, self.settings, self._http, self._tokens.snapshot())
+        status = with_problems(whole, self._problems)
+        self._problems = status.problems
+        return status
 
 
 def not_bound(key: str, address: Address, error: OSError) -> ListenError:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 import sidecar
 from sidecar import background
+from sidecar.admin.problems import CODES
 from sidecar.cli import COMMANDS, main
 from sidecar.config import load
 from sidecar.errors import Problem
@@ -116,6 +117,11 @@ def test_every_error_code_has_its_cure():
     """What the README lists, the operations page says what to do about."""
     told = {code.strip("`") for row in table(OPERATIONS, "code", "what to do") for code in row[0].split(", ")}
     assert told == {problem.code for problem in problems()}
+
+
+def test_the_problem_table_is_the_codes_of_status():
+    """A script that reads `/status` finds each code that it can meet, and none that does not exist."""
+    assert {row[0].strip("`") for row in table(OPERATIONS, "problem", "severity")} == CODES.keys()
 
 
 def test_the_command_table_is_the_command_line():

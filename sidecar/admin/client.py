@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from sidecar.admin.status import Status
+from sidecar.admin.status_model import Status
 from sidecar.config.settings import Address, TcpAddress, UnixAddress
 from sidecar.errors import SidecarError
 

@@ -18,7 +18,7 @@ from sidecar.admin.listener import BACKLOG, EvictingFactory, bind, unlink_socket
 from sidecar.admin.page import load_page
 from sidecar.admin.problem import problem_response
 from sidecar.admin.readiness import Readiness
-from sidecar.admin.status import Status
+from sidecar.admin.status_model import Status
 from sidecar.config.settings import Address, UnixAddress
 from sidecar.errors import BadRequestError, MethodNotAllowedError, NoRouteError, Problem
 from sidecar.telemetry.exposition import expose

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from sidecar.admin.client import get_status
-from sidecar.admin.status import IssuerStatus, Status, TokenStatus
+from sidecar.admin.status_model import IssuerStatus, Status, TokenStatus
 from sidecar.cli.support import config_option, find_running
 
 COLOURS = {"fresh": "green", "stale": "yellow", "expired": "yellow", "quarantined": "red"}

@@ -517,6 +517,7 @@ class Exchange:
         self.error = error
         self._stop("failed")
         self.status = self.status or error.status
+        self.route.stats.failed(error.code, self._client.server.clock.wall())
         if abruptly:
             self._client.abort()
             self._finish("sidecar", self._client.server.monotonic())

@@ -20,6 +20,8 @@ class RouteStats:
         "connections_opening",
         "duration_counts",
         "duration_sum",
+        "failing",
+        "failing_since",
         "in_flight",
         "requests",
         "retries",
@@ -33,6 +35,10 @@ class RouteStats:
         self.duration_counts = [0] * (len(DURATION_BUCKETS) + 1)
         self.duration_sum = 0.0
         self.in_flight = 0
+        self.failing = ""
+        """The code of the latest error about the upstream, until the upstream answers."""
+        self.failing_since: float | None = None
+        """When the first such error came, in seconds since 1970."""
         self.retries: Counter[str] = Counter()
         """By reason: `connection_lost`, `token_refused`."""
         self.connections_opening = 0
@@ -44,6 +50,15 @@ class RouteStats:
         self.requests[method, code, source] += 1
         self.duration_counts[bisect_left(DURATION_BUCKETS, seconds)] += 1
         self.duration_sum += seconds
+        if source == "upstream":
+            self.failing = ""
+
+    def failed(self, code: str, now: float) -> None:
+        """The sidecar answered with an error of its own; `now` is in seconds since 1970."""
+        if code.startswith("upstream_"):
+            if not self.failing:
+                self.failing_since = now
+            self.failing = code
 
 
 class HttpStats:

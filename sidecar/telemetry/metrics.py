@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import CounterMetricFamily
@@ -23,6 +23,12 @@ class ConfigMetrics:
 
     def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
         self._clock = clock
+        self.refused_at: float | None = None
+        """When a configuration was refused, in seconds since 1970; None where the last one was used."""
+        self.mistakes: tuple[str, ...] = ()
+        """Why it was refused."""
+        self.unusable: Mapping[str, str] = {}
+        """Why a secret's newest file cannot be used, by setting."""
         self._success = Gauge(
             "camunda_sidecar_config_last_reload_success",
             "1 if the last load of the configuration was used, 0 if it was refused.",
@@ -41,8 +47,9 @@ class ConfigMetrics:
             registry=registry,
         )
 
-    def secret_files(self, settings: Iterable[str], unusable: Container[str]) -> None:
-        """Which watched settings there are, and whose newest file cannot be used."""
+    def secret_files(self, settings: Iterable[str], unusable: Mapping[str, str]) -> None:
+        """Which watched settings there are, and why whose newest file cannot be used."""
+        self.unusable = unusable
         self._secret_files.clear()
         for setting in settings:
             self._secret_files.labels(setting).set(setting in unusable)
@@ -50,11 +57,13 @@ class ConfigMetrics:
     def loaded(self) -> None:
         """A configuration is in force from now."""
         self._success.set(1)
+        self.refused_at, self.mistakes = None, ()
         self._timestamp.set(self._clock.wall())
 
-    def refused(self) -> None:
+    def refused(self, mistakes: Iterable[str]) -> None:
         """A new configuration was invalid; the old one stays in force."""
         self._success.set(0)
+        self.refused_at, self.mistakes = self._clock.wall(), tuple(mistakes)
 
 
 class BackgroundCollector(Collector):

@@ -10,8 +10,8 @@ from sidecar.admin import web
 from sidecar.admin.server import AdminServer
 from sidecar.telemetry.exposition import expose
 from sidecar.workers.merge import Merged, merge
+from sidecar.workers.merge_status import merge_status
 from sidecar.workers.siblings import Siblings
-from sidecar.workers.status import merge_status
 
 
 class WholeAdminServer(AdminServer):

@@ -13,7 +13,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.admin.status import Status
+from sidecar.admin.status_model import Status
 from sidecar.workers.merge import is_cumulative, merge
 
 PATIENCE = 0.8

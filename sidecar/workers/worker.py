@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from sidecar.admin.server import AdminServer
-from sidecar.admin.status import Status
+from sidecar.admin.status_model import Status
 from sidecar.clock import Clock
 from sidecar.config.settings import Settings, UnixAddress
 from sidecar.service import Service

@@ -3,7 +3,7 @@ from contextlib import asynccontextmanager
 
 from sidecar.admin.readiness import Readiness
 from sidecar.admin.server import AdminServer
-from sidecar.admin.status import RouteStatus, Status, StoreStatus, TokenStatus
+from sidecar.admin.status_model import RouteStatus, Status, StoreStatus, TokenStatus
 from sidecar.config.settings import TcpAddress
 from sidecar.errors import UnknownHostError
 from sidecar.telemetry.http import HttpStats

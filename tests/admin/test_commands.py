@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from sidecar.admin.readiness import Readiness
-from sidecar.admin.status import IssuerStatus, StoreStatus, TokenStatus
+from sidecar.admin.status_model import IssuerStatus, StoreStatus, TokenStatus
 from sidecar.cli import main
 from sidecar.cli.status import duration, render
 from tests.admin.support import serving, status

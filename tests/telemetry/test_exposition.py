@@ -102,7 +102,7 @@ def test_a_reload_is_told():
     metrics = Metrics(HttpStats(), clock)
     metrics.config.loaded()
     clock.now += 60
-    metrics.config.refused()
+    metrics.config.refused(["routes: is empty"])
     found = samples(metrics)
     assert found["camunda_sidecar_config_last_reload_success",] == 0
     assert found["camunda_sidecar_config_last_reload_success_timestamp_seconds",] == 1_800_000_000.0

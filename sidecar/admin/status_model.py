@@ -1,11 +1,33 @@
-"""What `/status` says: the shape that the composition root fills in, and that the page and `status` read.
+"""What `/status` says: the structs that the composition root fills in, and that the page and `status` read.
 
 Never a token's value, nor a secret. Times are seconds since 1970, durations are seconds.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+Severity = Literal["warning", "critical"]
+Whose = Literal["host", "credential", "issuer", "upstream", "store"]
+
+
+class ProblemStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong now, as `sidecar.admin.problems` finds it."""
+
+    severity: Severity
+    """`critical`: requests fail for it. `warning`: they do not yet."""
+    code: str
+    """One of `sidecar.admin.problems.CODES`; it never changes its meaning."""
+    since: float
+    """When this process first knew of it."""
+    whose: Whose
+    """Where the cause lies; `host`: this machine and its configuration."""
+    subject: str = ""
+    """The credential, issuer, route or setting that has the problem; empty for the sidecar itself."""
+    what: str
+    cure: str
 
 
 class RouteStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +43,9 @@ class RouteStatus(msgspec.Struct, frozen=True, kw_only=True):
     errors: int = 0
     """Of those, the ones that the sidecar itself made (source `sidecar`)."""
     in_flight: int = 0
+    failing: str = ""
+    """The code of the sidecar's own latest error about this upstream, until the upstream answers again."""
+    failing_since: float | None = None
 
 
 class TokenStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +61,10 @@ class TokenStatus(msgspec.Struct, frozen=True, kw_only=True):
     quarantined_until: float | None = None
     detail: str = ""
     """The issuer's refusal or the last failure, in words."""
+    new_secret: Literal["", "pending", "refused"] = ""
+    """Whether a changed secret has no token yet, while the token of the old one serves."""
+    new_secret_detail: str = ""
+    """Why it has none."""
     routes: tuple[str, ...] = ()
 
 
@@ -77,3 +106,18 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     tokens: tuple[TokenStatus, ...] = ()
     issuers: tuple[IssuerStatus, ...] = ()
     store: StoreStatus
+    problems: tuple[ProblemStatus, ...] = ()
+    """Critical ones first."""
+    reload_refused_at: float | None = None
+    """When the configuration was last refused, where that is newer than the one in force."""
+    mistakes: tuple[str, ...] = ()
+    """What is wrong with the refused configuration."""
+    secret_files: dict[str, str] = {}
+    """Why a secret's or key's newest file cannot be used, by the setting that names it."""
+    log_lines_dropped: int = 0
+    log_lines_dropped_at: float | None = None
+    """When the last of them was dropped."""
+    workers: int = 1
+    workers_missing: int = 0
+    """How many of them do not answer."""
+    workers_missing_since: float | None = None

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from sidecar.admin.status import IssuerStatus, RouteStatus, Status, TokenStatus
+from sidecar.admin.problems import with_problems
+from sidecar.admin.status_model import IssuerStatus, RouteStatus, Status, TokenStatus
 
 T = TypeVar("T")
 
@@ -19,7 +20,7 @@ def merge_status(first: Status, others: Mapping[int, Status | None]) -> Status:
     """
     everybody = [first, *(one for one in others.values() if one is not None)]
     reason = first.reason or next(_reasons(others), None)
-    return replace(
+    whole = replace(
         first,
         ready=reason is None,
         reason=reason,
@@ -27,7 +28,15 @@ def merge_status(first: Status, others: Mapping[int, Status | None]) -> Status:
         tokens=_each((one.tokens for one in everybody), lambda t: (t.credential, t.audience, t.issuer), _token),
         issuers=_each((one.issuers for one in everybody), lambda issuer: issuer.issuer, _issuer),
         store=replace(first.store, up=all(one.store.up for one in everybody)),
+        mistakes=next((one.mistakes for one in everybody if one.mistakes), ()),
+        reload_refused_at=_latest(one.reload_refused_at for one in everybody),
+        secret_files={key: reason for one in everybody for key, reason in one.secret_files.items()},
+        log_lines_dropped=sum(one.log_lines_dropped for one in everybody),
+        log_lines_dropped_at=_latest(one.log_lines_dropped_at for one in everybody),
+        workers=1 + len(others),
+        workers_missing=sum(one is None for one in others.values()),
     )
+    return with_problems(whole, (problem for one in everybody for problem in one.problems))
 
 
 def _reasons(others: Mapping[int, Status | None]) -> Iterator[str]:
@@ -53,6 +62,8 @@ def _route(seen: list[RouteStatus]) -> RouteStatus:
         requests=sum(one.requests for one in seen),
         errors=sum(one.errors for one in seen),
         in_flight=sum(one.in_flight for one in seen),
+        failing=next((one.failing for one in seen if one.failing), ""),
+        failing_since=_latest(one.failing_since for one in seen if one.failing),
     )
 
 
@@ -65,6 +76,10 @@ def _issuer(seen: list[IssuerStatus]) -> IssuerStatus:
     return replace(
         seen[0],
         requests=sum(one.requests for one in seen),
-        next_slot_at=max((one.next_slot_at for one in seen if one.next_slot_at is not None), default=None),
-        cooldown_until=max((one.cooldown_until for one in seen if one.cooldown_until is not None), default=None),
+        next_slot_at=_latest(one.next_slot_at for one in seen),
+        cooldown_until=_latest(one.cooldown_until for one in seen),
     )
+
+
+def _latest(moments: Iterable[float | None]) -> float | None:
+    return max((moment for moment in moments if moment is not None), default=None)

@@ -1,7 +1,7 @@
 """What several workers' `/status` is together."""
 
-from sidecar.admin.status import IssuerStatus, RouteStatus, StoreStatus, TokenStatus
-from sidecar.workers.status import merge_status
+from sidecar.admin.status_model import IssuerStatus, RouteStatus, StoreStatus, TokenStatus
+from sidecar.workers.merge_status import merge_status
 from tests.admin.support import status
 
 

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from urllib.parse import urlsplit
 
-import msgspec
+from msgspec.structs import replace
 
-from sidecar.admin.status import IssuerStatus, RouteStatus, Status, StoreStatus, TokenStatus
+from sidecar.admin.status_model import IssuerStatus, RouteStatus, Status, StoreStatus, TokenStatus
 from sidecar.config.settings import FileStore, RedisStore, Settings, TokenStore
+from sidecar.errors import SecretUnavailableError
 from sidecar.telemetry.http import HttpStats
 from sidecar.tokens.snapshot import Snapshot
-
-
-class ProcessFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What only the running process knows."""
-
-    pid: int
-    version: str
-    started_at: float
-    uptime: float
-    not_ready: str | None
-    listen: str
-    admin: str
-    store_up: bool
 
 
 def routes(settings: Settings, stats: HttpStats) -> tuple[RouteStatus, ...]:
@@ -37,6 +26,8 @@ def routes(settings: Settings, stats: HttpStats) -> tuple[RouteStatus, ...]:
             requests=(counters := stats.route(route.name)).requests.total(),
             errors=sum(count for (_, _, source), count in counters.requests.items() if source == "sidecar"),
             in_flight=counters.in_flight,
+            failing=counters.failing,
+            failing_since=counters.failing_since,
         )
         for route in settings.routes
     )
@@ -78,32 +69,25 @@ def issuers(snapshot: Snapshot) -> tuple[IssuerStatus, ...]:
     )
 
 
-def store(configured: TokenStore, *, up: bool) -> StoreStatus:
+def describe_store(configured: TokenStore) -> StoreStatus:
     """The store: its kind and its place."""
     match configured:
         case FileStore():
-            return StoreStatus(type="file", location=str(configured.directory), up=up)
+            return StoreStatus(type="file", location=str(configured.directory))
         case RedisStore():
-            url = urlsplit(configured.url.read().reveal())
-            return StoreStatus(type="redis", location=f"{url.hostname or ''}:{url.port or 6379}", up=up)
+            with suppress(SecretUnavailableError):
+                url = urlsplit(configured.url.read().reveal())
+                return StoreStatus(type="redis", location=f"{url.hostname or ''}:{url.port or 6379}")
+            return StoreStatus(type="redis", location=str(configured.url.file or ""))
         case _:
-            return StoreStatus(type="memory", up=up)
+            return StoreStatus(type="memory")
 
 
-def describe(settings: Settings, stats: HttpStats, snapshot: Snapshot, process: ProcessFacts) -> Status:
-    """All of it."""
-    return Status(
-        pid=process.pid,
-        version=process.version,
-        started_at=process.started_at,
-        uptime=process.uptime,
-        ready=process.not_ready is None,
-        reason=process.not_ready,
-        listen=process.listen,
-        admin=process.admin,
-        configuration=settings.source,
+def describe(process: Status, settings: Settings, stats: HttpStats, snapshot: Snapshot) -> Status:
+    """`process`, which has what only the running process knows, with what its parts say of themselves."""
+    return replace(
+        process,
         routes=routes(settings, stats),
         tokens=tokens(settings, snapshot),
         issuers=issuers(snapshot),
-        store=store(settings.token_store, up=process.store_up),
     )

@@ -1,0 +1,152 @@
+"""What is wrong with a running sidecar, found in its status. Pure: a `Status` in, the same with its problems out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from msgspec.structs import replace
+
+from sidecar.admin.status_model import ProblemStatus, RouteStatus, Severity, Status, TokenStatus, Whose
+
+RECENT_SECONDS = 300.0
+"""For so long after it happened an event counts as a problem that is there now, where nothing tells its end."""
+
+CODES: dict[str, tuple[Whose, str]] = {
+    "credential_refused": (
+        "credential",
+        "Correct its secret, which is noticed by itself, or its permissions, and then run `camunda-sidecar doctor`.",
+    ),
+    "new_secret_refused": (
+        "credential",
+        "Put the right secret into its file before the token of the old secret ends.",
+    ),
+    "new_secret_pending": (
+        "issuer",
+        "Wait a minute; if it stays, run `camunda-sidecar doctor` before the token of the old secret ends.",
+    ),
+    "token_unavailable": (
+        "issuer",
+        "Run `camunda-sidecar doctor`: it says whether DNS, TLS, a proxy or the issuer itself is in the way.",
+    ),
+    "token_not_renewed": ("issuer", "Run `camunda-sidecar doctor` before the token in use ends."),
+    "issuer_cooling_down": (
+        "issuer",
+        "Wait. If it comes again, let everything behind this address share one token store.",
+    ),
+    "upstream_unreachable": (
+        "upstream",
+        "Run `camunda-sidecar doctor`: it says whether DNS, TLS, a proxy or the upstream itself is in the way.",
+    ),
+    "upstream_failing": (
+        "upstream",
+        "Look at the upstream itself: a connection to it can be made, an answer is missing.",
+    ),
+    "secret_file_unusable": (
+        "host",
+        "Repair the file. It is read again when it changes; the old content stays in use.",
+    ),
+    "configuration_refused": ("host", "Correct the mistakes, run `camunda-sidecar check`, and send SIGHUP again."),
+    "store_down": (
+        "store",
+        "See the log for what the store answered. Until it is back, tokens are in memory and shared with nobody.",
+    ),
+    "workers_missing": ("host", "See the log for why a worker died. It is started again by itself."),
+    "log_lines_dropped": ("host", "Let the reader of the sidecar's standard error read faster, or log less."),
+    "draining": ("host", "Nothing is to be done: the process ends when the requests under way are answered."),
+    "not_ready": ("host", "Wait some seconds; if it stays, see the log."),
+}
+"""Each code with where its cause lies and what to do about it; `docs/operations.md` lists the same."""
+
+Found = tuple[Severity, str, str, str, float | None]
+"""A problem's severity, code, subject and text, and since when (seconds since 1970) where the status tells it."""
+
+
+def with_problems(status: Status, before: Iterable[ProblemStatus] = ()) -> Status:
+    """`status` with the problems that follow from its other fields, critical ones first.
+
+    Args:
+        status: what is known now; the `problems` in it are replaced.
+        before: problems that were found earlier or by other workers. One that is still there keeps its `since`.
+    """
+    now = status.started_at + status.uptime
+    known: dict[tuple[str, str], float] = {}
+    for problem in before:
+        key = problem.code, problem.subject
+        known[key] = min(problem.since, known.get(key, now))
+    problems = [
+        ProblemStatus(
+            severity=severity,
+            code=code,
+            since=known.get((code, subject), now) if since is None else since,
+            whose=CODES[code][0],
+            subject=subject,
+            what=what,
+            cure=CODES[code][1],
+        )
+        for severity, code, subject, what, since in _find(status, now)
+    ]
+    return replace(status, problems=tuple(sorted(problems, key=lambda problem: problem.severity != "critical")))
+
+
+def _find(status: Status, now: float) -> Iterator[Found]:
+    for token in status.tokens:
+        yield from _token(token, now)
+    for route in status.routes:
+        yield from _route(route, now)
+    for issuer in status.issuers:
+        if issuer.cooldown_until is not None and issuer.cooldown_until > now:
+            seconds = round(issuer.cooldown_until - now)
+            text = f"The issuer {issuer.issuer} throttles this address. Nobody asks it for another {seconds} s."
+            yield "warning", "issuer_cooling_down", issuer.issuer, text, None
+    yield from _process(status, now)
+
+
+def _token(token: TokenStatus, now: float) -> Iterator[Found]:
+    name = token.credential + (f" for {token.audience}" if token.audience else "")
+    serves = token.expires_at is not None and token.expires_at > now
+    severity: Severity = "warning" if serves else "critical"
+    if token.new_secret == "refused":  # noqa: S105 (a state)
+        text = f"The issuer refuses the new secret of {name}. {token.new_secret_detail}"
+        yield severity, "new_secret_refused", name, text.strip(), None
+    elif token.state == "quarantined" or token.quarantined_until is not None:
+        yield severity, "credential_refused", name, f"The issuer refuses the credential {name}. {token.detail}", None
+    elif token.new_secret == "pending":  # noqa: S105 (a state)
+        text = f"The new secret of {name} has no token yet. {token.new_secret_detail}"
+        yield severity, "new_secret_pending", name, text.strip(), None
+    elif token.detail and token.state == "stale":
+        yield "warning", "token_not_renewed", name, f"The token of {name} cannot be renewed. {token.detail}", None
+    elif token.detail and token.state != "fresh":
+        yield "critical", "token_unavailable", name, f"No token can be had with {name}. {token.detail}", None
+
+
+def _route(route: RouteStatus, now: float) -> Iterator[Found]:
+    since = route.failing_since
+    if since is None or now - since > RECENT_SECONDS:
+        return
+    if route.failing == "upstream_unreachable":
+        text = f"No connection to {route.upstream} can be made."
+        yield "critical", "upstream_unreachable", route.name, text, since
+    elif route.failing:
+        text = f"{route.upstream} gave no valid answer: the last request ended with {route.failing}."
+        yield "warning", "upstream_failing", route.name, text, since
+
+
+def _process(status: Status, now: float) -> Iterator[Found]:
+    for setting, reason in status.secret_files.items():
+        yield "warning", "secret_file_unusable", setting, f"The newest file of {setting} cannot be used. {reason}", None
+    if status.mistakes:
+        text = f"The new configuration was refused, the old one is in force. {' '.join(status.mistakes)}"
+        yield "warning", "configuration_refused", status.configuration, text, status.reload_refused_at
+    if not status.store.up:
+        place = f"{status.store.type} {status.store.location}".strip()
+        yield "warning", "store_down", place, f"The token store ({place}) cannot be used.", None
+    if status.workers_missing:
+        text = f"{status.workers_missing} of {status.workers} workers do not answer."
+        yield "warning", "workers_missing", "", text, status.workers_missing_since
+    dropped_at = status.log_lines_dropped_at
+    if dropped_at is not None and now - dropped_at < RECENT_SECONDS:
+        yield "warning", "log_lines_dropped", "", f"{status.log_lines_dropped} log lines were dropped.", None
+    if status.reason == "draining":
+        yield "warning", "draining", "", "The sidecar is draining: it takes no new requests.", None
+    elif not status.ready and not status.workers_missing:
+        yield "warning", "not_ready", "", f"The sidecar is not ready: {status.reason}.", None
