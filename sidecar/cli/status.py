@@ -13,27 +13,37 @@ from sidecar.admin.status_model import IssuerStatus, Status, TokenStatus
 from sidecar.cli.support import config_option, find_running
 
 COLOURS = {"fresh": "green", "stale": "yellow", "expired": "yellow", "quarantined": "red"}
+SEVERITIES = {"warning": "yellow", "critical": "red"}
 
 
 @click.command
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-def command(config: Path | None, *, as_json: bool) -> None:
-    """Show a running sidecar's tokens, budget and routes; never a token's value.
+@click.option("--check", is_flag=True, help="Exit code 1 while there are problems.")
+@click.pass_context
+def command(context: click.Context, config: Path | None, *, as_json: bool, check: bool) -> None:
+    """Show a running sidecar's problems, tokens, budget and routes; never a token's value.
 
     Asks /status of admin.listen. Exit code 1 if no sidecar answers there.
     """
     status = get_status(find_running(config).admin_listen)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(status)).decode())
-        return
-    for line in render(status):
-        click.echo(line)
+    else:
+        for line in render(status):
+            click.echo(line)
+    if check and status.problems:
+        context.exit(1)
 
 
 def render(status: Status) -> Iterator[str]:
-    """The lines for a person."""
-    state = click.style("ready", fg="green") if status.ready else click.style(status.reason or "not ready", fg="red")
+    """The lines for a person, problems first."""
+    now = status.started_at + status.uptime
+    for problem in status.problems:
+        yield f"{click.style(problem.severity, fg=SEVERITIES[problem.severity])}: {problem.what}"
+        yield f"  for {duration(now - problem.since)}, code {problem.code}. {problem.cure}"
+    worst = SEVERITIES[status.problems[0].severity] if status.problems else "green"
+    state = click.style("ready" if status.ready else status.reason or "not ready", fg=worst)
     yield f"camunda-sidecar {status.version}, {state}, up {duration(status.uptime)}, pid {status.pid}"
     yield f"listens on {status.listen}, configuration {status.configuration}"
     yield ""
@@ -45,7 +55,6 @@ def render(status: Status) -> Iterator[str]:
         ],
     )
     yield ""
-    now = status.started_at + status.uptime
     yield from table(
         ("TOKEN", "CREDENTIAL", "STATE", "FOR", "ROUTES"),
         [

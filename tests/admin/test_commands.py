@@ -2,11 +2,13 @@ import asyncio
 import json
 import subprocess
 import sys
+from functools import partial
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from sidecar.admin.problems import with_problems
 from sidecar.admin.readiness import Readiness
 from sidecar.admin.status_model import IssuerStatus, StoreStatus, TokenStatus
 from sidecar.cli import main
@@ -159,6 +161,29 @@ def test_the_table_tells_what_is_wrong():
         "token store: file /var/lib/sidecar, down",
     ):
         assert words in text
+
+
+async def test_check_is_a_monitoring_check(ask):
+    """Exit code 1 while there are problems, 0 without, in words and as JSON; without --check it is 0."""
+    down = StoreStatus(type="file", location="/tokens", up=False)
+    codes = []
+    for store in (down, StoreStatus(type="memory")):
+        async with serving(status=partial(with_problems, status(store=store))) as running:
+            for options in ((), ("--check",), ("--check", "--json")):
+                result = await ask(running.address, "status", *options)
+                codes.append(result.exit_code)
+    assert codes == [0, 1, 1, 0, 0, 0]
+
+
+def test_problems_stand_before_everything_else():
+    """The worst first, each with its cure; a sidecar that is ready is not said to be well beside a critical one."""
+    refused = TokenStatus(credential="cluster", state="quarantined", detail="access_denied")
+    shown = with_problems(status(tokens=(refused,), store=StoreStatus(type="memory", up=False)))
+    lines = list(render(shown))
+    assert [click.unstyle(line).split(":")[0] for line in lines[:4:2]] == ["critical", "warning"]
+    assert "access_denied" in lines[0]
+    assert "for 0 s, code credential_refused. Correct" in lines[1]
+    assert f"0.1.0, {click.style('ready', fg='red')}, up" in lines[4]
 
 
 @pytest.mark.parametrize(
