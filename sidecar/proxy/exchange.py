@@ -150,7 +150,7 @@ class Exchange:
             if self._attachment is None:
                 self._run(self._obtain())
                 return
-        self._connect()
+        self._connect(self.started)
 
     async def _obtain(self) -> None:
         try:
@@ -159,7 +159,7 @@ class Exchange:
             self._fail(error)
         else:
             if self.stage == CREDENTIAL:
-                self._connect()
+                self._connect(self._client.server.monotonic())
 
     def _run(self, coroutine: Coroutine[object, object, None]) -> None:
         """The slow paths alone have a task; its reference is kept, and it is cancelled with the client."""
@@ -173,8 +173,8 @@ class Exchange:
         if not task.cancelled() and task.exception() is not None:
             self._fail(TokenUnavailableError("The credential could not be had by a fault in the sidecar; see its log."))
 
-    def _connect(self, *, fresh: bool = False) -> None:
-        connection = self.route.pool.acquire(self, fresh=fresh)
+    def _connect(self, now: float, *, fresh: bool = False) -> None:
+        connection = self.route.pool.acquire(self, now, fresh=fresh)
         self._queued = connection is None
         if connection is not None:
             self.connected(connection, reused=True)
@@ -182,7 +182,7 @@ class Exchange:
         if self.stage == CREDENTIAL:
             self._go("credential")
         # Twice: the time to connect, and as much to have one's turn.
-        self._client.deadline = self._client.server.monotonic() + 2 * self.route.connect_timeout
+        self._client.deadline = now + 2 * self.route.connect_timeout
 
     def connected(self, connection: pool.Connection, *, reused: bool) -> None:
         """See `pool.Waiter`: attach the credential and send."""
@@ -382,7 +382,7 @@ class Exchange:
         self._replayed = True
         self.route.stats.retries["token_refused"] += 1
         self._go("replaced")
-        self._connect()
+        self._connect(self._client.server.monotonic())
 
     def _keep(self, held: Held | None) -> None:
         """There is no better answer than the upstream's own."""
@@ -444,7 +444,7 @@ class Exchange:
             self._drop_connection()
             self.route.stats.retries["connection_lost"] += 1
             self._go("lost")
-            self._connect(fresh=True)
+            self._connect(self._client.server.monotonic(), fresh=True)
         else:
             self._fail(UpstreamProtocolError("The upstream closed the connection without an answer."))
 

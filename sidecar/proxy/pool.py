@@ -1,14 +1,17 @@
 """Upstream connections of one route: kept alive, reused last in first out, bounded; opened only for somebody.
 
-Methods change state first and do I/O after, with no await between a decision and its bookkeeping.
+`Pool._assign` alone decides which waiting request gets which connection, what is closed and how many are dialled. It
+changes the pool's books and does no I/O; `Pool._carry_out` does it afterwards, in a loop: a request that lets go of its
+connection while it is being given one changes the books, and the loop goes on. So nothing recurses, and no event costs
+more because many requests wait or many connections are open.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -19,24 +22,25 @@ from sidecar.telemetry.http import RouteStats
 _log = structlog.get_logger(__name__)
 
 MAX_OPENING = 16
-"""At once: a thousand waiters freed by one token do not open a thousand TLS connections."""
+"""Dials at once: a thousand requests freed by one token do not open a thousand TLS connections."""
 MAX_CONNECTIONS = 1024
 MAX_IDLE_SECONDS = 30.0
-"""Below the keep-alive time of usual servers and load balancers, so that we close first."""
+"""Below the keep-alive time of usual servers and load balancers, so that this side closes first."""
 MAX_AGE_SECONDS = 300.0
 """So that a changed name is followed."""
 RETRY_DELAYS = (0.05, 0.1, 0.2, 0.4)
-"""Between attempts to reach an upstream that refuses connections: it may just be restarting. Nothing was sent yet."""
+"""Seconds between attempts to reach an upstream that refuses connections: it may just be restarting."""
 
 
 class Connection(Protocol):
-    """What the pool needs to know of a connection."""
+    """What the pool needs to know of a connection. Moments are in seconds of the monotonic clock."""
 
     opened_at: float
-    idle_since: float
+    idle_until: float
+    """The pool's own: when a connection that nobody uses is closed."""
 
     def is_usable(self) -> bool:
-        """Open, and nothing unasked came in."""
+        """Whether it is open and nothing came in that nobody asked for."""
         ...
 
     def close(self) -> None:
@@ -45,159 +49,233 @@ class Connection(Protocol):
 
 
 class Waiter(Protocol):
-    """Somebody who waits for a connection."""
+    """A request that waits for a connection."""
 
     def connected(self, connection: Connection, *, reused: bool) -> None:
-        """Here it is."""
+        """It has one."""
         ...
 
     def unconnected(self, error: Problem) -> None:
-        """None can be had."""
+        """It gets none."""
         ...
 
 
 Dial = Callable[[], Awaitable[Connection]]
+Dialled = tuple[int, Connection | Problem]
+"""How a dial ended, and the number of the last request that had joined when it began."""
+
+
+class Assignment(NamedTuple):
+    """What `Pool._assign` decided: at most one request that is served, what is closed, how many dials begin."""
+
+    waiter: Waiter | None
+    connection: Connection | None
+    """The waiter's; None where the one that was dialled for it is closed already."""
+    reused: bool
+    closed: list[Connection]
+    dials: int
 
 
 class Pool:
-    """See the module."""
+    """The connections of one route under one configuration; a reload makes another pool, and retires this one."""
 
     def __init__(self, dial: Dial, stats: RouteStats, clock: Clock, connect_timeout: float) -> None:
+        """`connect_timeout` is in seconds, for one dial with its repetitions."""
         self._dial = dial
         self._stats = stats
         self._clock = clock
         self._connect_timeout = connect_timeout
-        self._idle: list[Connection] = []
-        self._busy = 0
-        self._waiting: deque[Waiter] = deque()
-        self._waiting_for_fresh: deque[Waiter] = deque()
-        self._dials: set[asyncio.Task[None]] = set()
-        self._closed = False
+        self.active = 0
+        """Connections that carry an exchange."""
+        self._idle: dict[Connection, None] = {}
+        # Each with the number that it drew when it joined. Dictionaries whose first entry is found, and any entry
+        # removed, at the same cost however many there are (a plain `dict` looks through what was removed before it).
+        self._waiting: OrderedDict[Waiter, int] = OrderedDict()
+        self._waiting_for_fresh: OrderedDict[Waiter, int] = OrderedDict()
+        self._joined = 0
+        self._dials: set[asyncio.Task[Dialled]] = set()
+        self._max_opening = MAX_OPENING
+        self._retired = False
+        self._carrying_out = False
+        stats.pools.add(self)
 
-    def acquire(self, waiter: Waiter, *, fresh: bool = False) -> Connection | None:
-        """An idle connection at once, or None: then `waiter` hears later. `fresh` wants one that nobody used."""
-        while self._idle and not fresh:
-            connection = self._idle.pop()
-            self._stats.connections_idle -= 1
-            if connection.is_usable():
-                self._busy += 1
-                self._stats.connections_active += 1
-                return connection
-            connection.close()
-        (self._waiting_for_fresh if fresh else self._waiting).append(waiter)
-        self._open()
-        return None
+    @property
+    def opening(self) -> int:
+        """Connections that are being dialled."""
+        return len(self._dials)
 
-    def _next_for_fresh(self) -> Waiter | None:
-        waiting = self._waiting_for_fresh or self._waiting
-        return waiting.popleft() if waiting else None
+    @property
+    def idle(self) -> int:
+        """Connections that are kept for the next request."""
+        return len(self._idle)
 
-    def _waiters(self) -> int:
+    @property
+    def waiting(self) -> int:
+        """Requests without a connection."""
         return len(self._waiting) + len(self._waiting_for_fresh)
 
+    def is_full(self) -> bool:
+        """Whether a request waits for others to finish, and not for the upstream."""
+        return self.active >= MAX_CONNECTIONS
+
+    # --- the requests' side --------------------------------------------------------------------------------------
+
+    def acquire(self, waiter: Waiter, now: float, *, fresh: bool = False) -> Connection | None:
+        """An idle connection at once, or None: then `waiter` hears later. `fresh` wants one that nobody used."""
+        idle = self._idle
+        while idle and not fresh:  # then nobody waits for any: the rule of `_assign` where there is but one to serve
+            connection = idle.popitem()[0]
+            if connection.idle_until > now and connection.is_usable():
+                self.active += 1
+                return connection
+            connection.close()
+        self._joined += 1
+        (self._waiting_for_fresh if fresh else self._waiting)[waiter] = self._joined
+        self._carry_out()
+        return None
+
+    def cancel(self, waiter: Waiter) -> None:
+        """`waiter`, if it waits, wants none any more."""
+        self._waiting.pop(waiter, None)
+        self._waiting_for_fresh.pop(waiter, None)
+
     def release(self, connection: Connection, now: float) -> None:
-        """A whole exchange is done on `connection`, and it can bear another; `now` is in monotonic seconds."""
-        if self._closed or now - connection.opened_at > MAX_AGE_SECONDS or not connection.is_usable():
+        """A whole exchange is done on `connection`, and it can bear another."""
+        if self._retired or now - connection.opened_at > MAX_AGE_SECONDS or not connection.is_usable():
             self.discard(connection)
-        elif self._waiting:
-            self._waiting.popleft().connected(connection, reused=True)
-        else:
-            self._busy -= 1
-            self._stats.connections_active -= 1
-            self._stats.connections_idle += 1
-            connection.idle_since = now
-            self._idle.append(connection)
+            return
+        self.active -= 1
+        connection.idle_until = now + MAX_IDLE_SECONDS
+        self._idle[connection] = None
+        if self._waiting:
+            self._carry_out()
 
     def discard(self, connection: Connection, *, close: bool = True) -> None:
         """`connection` was acquired and is of no use any more; without `close` it ends by itself."""
-        self._busy -= 1
-        self._stats.connections_active -= 1
+        self.active -= 1
         if close:
             connection.close()
-        self._open()
-
-    def is_full(self) -> bool:
-        """Whether a waiter waits for others to finish, and not for the upstream."""
-        return self._busy >= MAX_CONNECTIONS
+        self._carry_out()
 
     def lost(self, connection: Connection) -> None:
-        """An idle connection ended by itself."""
-        if connection in self._idle:
-            self._idle.remove(connection)
-            self._stats.connections_idle -= 1
+        """`connection` ended by itself. One that is in use is its exchange's affair."""
+        self._idle.pop(connection, None)
 
-    def cancel(self, waiter: Waiter) -> None:
-        """`waiter` went away."""
-        for waiting in (self._waiting, self._waiting_for_fresh):
-            if waiter in waiting:
-                waiting.remove(waiter)
+    # --- the server's side ---------------------------------------------------------------------------------------
 
     def reap(self) -> None:
-        """Close what was idle for too long; the oldest stand first."""
-        deadline = self._clock.monotonic() - MAX_IDLE_SECONDS
-        count = next((i for i, c in enumerate(self._idle) if c.idle_since > deadline), len(self._idle))
-        expired, self._idle = self._idle[:count], self._idle[count:]
-        self._stats.connections_idle -= count
-        for connection in expired:
+        """Close what was idle for too long."""
+        now = self._clock.monotonic()
+        for connection in [c for c in self._idle if c.idle_until <= now]:
+            del self._idle[connection]
             connection.close()
 
     def close(self) -> None:
         """Retire: close idle connections now, and busy ones when they are released; who waits is still served."""
-        self._closed = True
-        idle, self._idle = self._idle, []
-        self._stats.connections_idle -= len(idle)
-        for connection in idle:
-            connection.close()
+        self._retired = True
+        self._carry_out()
 
     def shut_down(self) -> None:
-        """Give up on dials as well: the process ends."""
-        self.close()
+        """Give up on dials as well, and begin none: the process ends."""
+        self._max_opening = 0
         for dial in self._dials:
             dial.cancel()
+        self.close()
 
-    def _open(self) -> None:
-        """Dial as long as somebody waits for whom nobody dials yet."""
+    # --- the decision, and what follows from it ------------------------------------------------------------------
+
+    def _assign(self, dialled: Connection | None) -> Assignment:
+        """What is to be done next, with a connection that was just `dialled` or without one."""
+        waiter: Waiter | None = None
+        connection: Connection | None = None
+        reused = False
+        closed: list[Connection] = []
+        if dialled is not None:
+            waiting = self._waiting_for_fresh or self._waiting
+            if waiting:
+                waiter = waiting.popitem(last=False)[0]
+            if not dialled.is_usable():
+                closed.append(dialled)
+            elif waiter is not None:
+                connection = dialled
+            else:
+                self._idle[dialled] = None
+        elif self._idle and self._waiting:
+            connection = self._idle.popitem()[0]
+            waiter = self._waiting.popitem(last=False)[0]
+            reused = True
+        if connection is not None:
+            self.active += 1
+        if self._retired and self._idle:
+            closed += self._idle
+            self._idle.clear()
+        return Assignment(waiter, connection, reused, closed, self._missing())
+
+    def _missing(self) -> int:
+        """How many dials are to begin: one for each waiting request that has none, within the bounds.
+
+        A rule by which a busy connection gets a moment to come back before another one is dialled belongs here.
+        """
         opening = len(self._dials)
-        while opening < min(MAX_OPENING, self._waiters()) and opening + self._busy < MAX_CONNECTIONS:
-            task = asyncio.get_running_loop().create_task(self._dial_for_waiter())
-            self._dials.add(task)
-            self._stats.connections_opening += 1
-            task.add_done_callback(self._dialled)
-            opening += 1
+        room = MAX_CONNECTIONS - self.active - opening
+        return max(0, min(self._max_opening - opening, self.waiting - opening, room))
 
-    def _dialled(self, task: asyncio.Task[None]) -> None:
+    def _carry_out(self, dialled: Connection | None = None) -> None:
+        """Do what `_assign` says until it has nothing more to say."""
+        if self._carrying_out:
+            return  # called by a waiter that is being served: the loop below sees what it has changed
+        self._carrying_out = True
+        try:
+            while True:
+                waiter, connection, reused, closed, dials = self._assign(dialled)
+                dialled = None
+                for one in closed:
+                    one.close()
+                for _ in range(dials):
+                    self._begin_dial()
+                if waiter is None:
+                    break
+                if connection is not None:
+                    waiter.connected(connection, reused=reused)
+                else:
+                    waiter.unconnected(UpstreamUnreachableError("The upstream closed a new connection at once."))
+        finally:
+            self._carrying_out = False
+        if self._retired:
+            is_used = self.active or self._dials or self.waiting
+            (self._stats.pools.add if is_used else self._stats.pools.discard)(self)
+
+    # --- dialling ------------------------------------------------------------------------------------------------
+
+    def _begin_dial(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._dial_for_waiters())
+        self._dials.add(task)
+        task.add_done_callback(self._dial_ended)
+
+    def _dial_ended(self, task: asyncio.Task[Dialled]) -> None:
         self._dials.discard(task)
-        self._stats.connections_opening -= 1
+        connection: Connection | None = None
         if not task.cancelled():
-            self._open()
+            newest, outcome = task.result()
+            if isinstance(outcome, Problem):
+                self._fail(newest, outcome)
+            else:
+                connection = outcome
+        self._carry_out(connection)
 
-    async def _dial_for_waiter(self) -> None:
-        # Whoever waits now shares this dial's failure; whoever comes later gets a dial of their own.
-        sharing = {id(waiter) for waiter in (*self._waiting, *self._waiting_for_fresh)}
+    async def _dial_for_waiters(self) -> Dialled:
+        # Whoever waits by now shares this dial's failure; whoever comes later gets a dial of their own.
+        newest = self._joined
         try:
             async with asyncio.timeout(self._connect_timeout):
-                connection = await self._dial_patiently()
+                return newest, await self._dial_patiently()
         except TimeoutError:
-            self._fail(sharing, UpstreamUnreachableError("The upstream did not accept a connection in time."))
+            return newest, UpstreamUnreachableError("The upstream did not accept a connection in time.")
         except Problem as error:
-            self._fail(sharing, error)
+            return newest, error
         except Exception:  # noqa: BLE001 (whatever it is, nobody may wait for it, and nobody may dial for ever)
             _log.exception("a connection to the upstream could not be opened by a fault in the sidecar")
-            self._fail(sharing, UpstreamUnreachableError("No connection to the upstream: see the sidecar's log."))
-        else:
-            self._busy += 1
-            self._stats.connections_active += 1
-            self._give_out(connection)
-
-    def _give_out(self, connection: Connection) -> None:
-        waiter = self._next_for_fresh()
-        if waiter is None:
-            self.release(connection, self._clock.monotonic())
-        elif connection.is_usable():
-            waiter.connected(connection, reused=False)
-        else:
-            self.discard(connection)
-            waiter.unconnected(UpstreamUnreachableError("The upstream closed a new connection at once."))
+            return newest, UpstreamUnreachableError("No connection to the upstream: see the sidecar's log.")
 
     async def _dial_patiently(self) -> Connection:
         for delay in RETRY_DELAYS:
@@ -211,10 +289,13 @@ class Pool:
             await self._clock.sleep(delay)
         return await self._dial()
 
-    def _fail(self, sharing: set[int], error: Problem) -> None:
-        for waiter in (*self._waiting, *self._waiting_for_fresh):
-            if id(waiter) in sharing:
-                self.cancel(waiter)
+    def _fail(self, newest: int, error: Problem) -> None:
+        for waiting in (self._waiting, self._waiting_for_fresh):
+            while waiting:
+                waiter = next(iter(waiting))
+                if waiting[waiter] > newest:
+                    break
+                del waiting[waiter]
                 waiter.unconnected(error)
 
 

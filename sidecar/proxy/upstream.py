@@ -70,7 +70,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_on_lost",
         "_read",
         "_route",
-        "idle_since",
+        "idle_until",
         "listener",
         "opened_at",
         "paused",
@@ -84,7 +84,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._route = route
         self._limit = head_limit
         self.opened_at = opened_at
-        self.idle_since = opened_at
+        self.idle_until = opened_at
         self.listener: Listener | None = None
         self.upgrade = False
         self.paused = False

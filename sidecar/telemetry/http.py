@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from typing import Protocol
 
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -11,18 +12,32 @@ UNROUTED = "-"
 """The `route` of requests that matched none."""
 
 
+class Connections(Protocol):
+    """A pool's connections, counted by what they do."""
+
+    active: int
+
+    @property
+    def opening(self) -> int:
+        """Being dialled."""
+        ...
+
+    @property
+    def idle(self) -> int:
+        """Kept for the next request."""
+        ...
+
+
 class RouteStats:
     """One route's counters. Everything but `routes`' own names in its keys is from a fixed set (no invented labels)."""
 
     __slots__ = (
-        "connections_active",
-        "connections_idle",
-        "connections_opening",
         "duration_counts",
         "duration_sum",
         "failing",
         "failing_since",
         "in_flight",
+        "pools",
         "requests",
         "retries",
         "route",
@@ -41,9 +56,23 @@ class RouteStats:
         """When the first such error came, in seconds since 1970."""
         self.retries: Counter[str] = Counter()
         """By reason: `connection_lost`, `token_refused`."""
-        self.connections_opening = 0
-        self.connections_active = 0
-        self.connections_idle = 0
+        self.pools: set[Connections] = set()
+        """Of the configuration in force, and of earlier ones as long as they are used."""
+
+    @property
+    def connections_opening(self) -> int:
+        """Connections to the upstream that are being dialled."""
+        return sum(pool.opening for pool in self.pools)
+
+    @property
+    def connections_active(self) -> int:
+        """Connections to the upstream that carry an exchange."""
+        return sum(pool.active for pool in self.pools)
+
+    @property
+    def connections_idle(self) -> int:
+        """Connections to the upstream that are kept for the next request."""
+        return sum(pool.idle for pool in self.pools)
 
     def finished(self, method: str, code: int, source: str, seconds: float) -> None:
         """One request has been answered, wholly or not; `code` is the one that was sent."""

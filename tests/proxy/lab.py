@@ -160,9 +160,8 @@ class Lab:
         """Whether nobody is served and nothing is under way."""
         return (
             not self.server._connections
-            and all(not pool._busy and not pool._waiting and not pool._dials for pool in self.pools)
+            and not any(pool.waiting for pool in self.pools)
             and self.stats.in_flight == self.stats.connections_active == self.stats.connections_opening == 0
-            and self.stats.connections_idle == sum(len(pool._idle) for pool in self.pools)
         )
 
 
@@ -203,11 +202,8 @@ async def _settles(running: Lab) -> None:
     try:
         await until(running.settled)
     except TimeoutError:
-        stats = {
-            name: getattr(running.stats, name) for name in RouteStats.__slots__ if name.startswith(("conn", "in_"))
-        }
-        pools = [(pool._busy, list(pool._waiting), pool._dials, pool._idle) for pool in running.pools]
-        raise AssertionError(f"left over: {running.server._connections}, {stats}, {pools}") from None
+        pools = [(pool.waiting, pool.opening, pool.active, pool.idle) for pool in running.pools]
+        raise AssertionError(f"left over: {running.server._connections}, {running.stats.in_flight}, {pools}") from None
 
 
 @contextlib.asynccontextmanager

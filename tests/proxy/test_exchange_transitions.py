@@ -185,7 +185,7 @@ async def client_goes_while_connecting() -> None:
             client.break_off()
         await until(lambda: not it.server._connections)
         assert it.counted("GET", 499, "client") == 1
-        assert not it.pool._waiting
+        assert not it.pool.waiting
         it.pool.shut_down()
 
 

@@ -11,9 +11,10 @@ from sidecar.config.settings import Limits
 from sidecar.proxy import pool as pool_module
 from sidecar.proxy import server as server_module
 from tests.proxy.client import RawClient, random_cuts, single_bytes, whole
-from tests.proxy.lab import HOST, chunks, echo, lab, never, request, required, response, says, until
+from tests.proxy.lab import HOST, chunks, echo, lab, never, request, required, response, says, token, until
 from tests.proxy.origin import Connection
 from tests.proxy.strict import Message
+from tests.proxy.support import FakeAttachment, FakeAuthorizer
 
 CUTS = [whole, single_bytes, lambda raw: random_cuts(raw, "seed")]
 CUT_NAMES = ["whole", "bytes", "cuts"]
@@ -183,7 +184,7 @@ async def test_a_full_pool_is_overload(monkeypatch: pytest.MonkeyPatch) -> None:
         await first.send([request()])
         await until(lambda: it.origin.requests)
         await second.send([request()])
-        await until(it.pool._waiters)
+        await until(lambda: it.pool.waiting)
         await it.passes(10.1)
         answer = required(await second.final())
         assert (answer.status, answer.value(b"sidecar-error")) == (503, b"overloaded")
@@ -209,11 +210,39 @@ async def test_a_waiting_client_that_goes_leaves_its_place(monkeypatch: pytest.M
         await until(lambda: it.origin.requests)
         async with await it.client() as second:
             await second.send([request(b"GET", b"/app/second")])
-            await until(it.pool._waiters)
+            await until(lambda: it.pool.waiting)
             second.break_off()
-        await until(lambda: not it.pool._waiters())
+        await until(lambda: not it.pool.waiting)
         it.origin.answer = says(response(b"200 OK"))
         first.break_off()
         await until(it.settled)
         assert (await it.ask(request(b"GET", b"/app/third"))).status == 200
         assert [seen.target for seen in it.origin.requests] == [b"/first", b"/third"]
+
+
+class Expiring(FakeAuthorizer):
+    """A credential that expires while requests wait for a connection; the next one is there at once."""
+
+    def renewed(self, attachment: FakeAttachment) -> FakeAttachment | None:
+        return attachment if attachment is self.versions[0] else None
+
+
+async def test_a_credential_that_expires_over_a_long_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of hundreds gives its connection back to get a new credential first; then each has its turn."""
+    monkeypatch.setattr(pool_module, "MAX_CONNECTIONS", 1)
+    clients, authorizer = 700, Expiring()
+    gate = asyncio.Event()
+
+    async def held_up(connection: Connection, message: Message) -> None:
+        await gate.wait()
+        await echo(connection, message)
+
+    async with lab(held_up, authorizer=authorizer) as it:
+        asked = [asyncio.ensure_future(it.ask(request(b"GET", b"/app/%d" % n))) for n in range(clients)]
+        await until(lambda: it.pool.waiting == clients - 1)
+        authorizer.versions = [token(2)]
+        gate.set()
+        assert sorted([answer.body for answer in await asyncio.gather(*asked)]) == sorted(
+            b"/%d " % n for n in range(clients)
+        )
+        assert authorizer.events.count(("obtain",)) == clients - 1

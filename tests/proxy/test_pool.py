@@ -19,7 +19,7 @@ from tests.proxy.lab import ManualClock, until
 @dataclass(eq=False)
 class FakeConnection:
     opened_at: float
-    idle_since: float = 0.0
+    idle_until: float = 0.0
     usable: bool = True
     closed: bool = False
 
@@ -91,7 +91,7 @@ class Network:
 async def connected(network: Network, pool: Pool) -> FakeConnection:
     """A connection in use, dialled if it must be."""
     waiter = FakeWaiter()
-    at_once = pool.acquire(waiter)
+    at_once = pool.acquire(waiter, network.clock.now)
     if at_once is not None:
         assert isinstance(at_once, FakeConnection)
         return at_once
@@ -119,15 +119,15 @@ async def test_a_connection_is_dialled_kept_and_reused() -> None:
     network = Network()
     pool = network.pool()
     waiter = FakeWaiter()
-    assert pool.acquire(waiter) is None
+    assert pool.acquire(waiter, network.clock.now) is None
     assert network.counts == (1, 0, 0)
     await until(lambda: waiter.heard)
     await unused(network)
     assert (waiter.got, waiter.reused) == (network.made[0], False)
     assert network.counts == (0, 1, 0)
-    pool.release(network.made[0], network.clock.monotonic())
+    pool.release(network.made[0], network.clock.now)
     assert network.counts == (0, 0, 1)
-    assert pool.acquire(FakeWaiter()) is network.made[0]
+    assert pool.acquire(FakeWaiter(), network.clock.now) is network.made[0]
     assert network.counts == (0, 1, 0)
     assert network.dialled == 1
 
@@ -138,8 +138,8 @@ async def test_last_in_first_out() -> None:
     pool = network.pool()
     first, second, third = [await connected(network, pool) for _ in range(3)]
     for connection in (first, third, second):
-        pool.release(connection, network.clock.monotonic())
-    assert [pool.acquire(FakeWaiter()) for _ in range(3)] == [second, third, first]
+        pool.release(connection, network.clock.now)
+    assert [pool.acquire(FakeWaiter(), network.clock.now) for _ in range(3)] == [second, third, first]
 
 
 async def test_a_dead_idle_connection_is_passed_over() -> None:
@@ -147,10 +147,10 @@ async def test_a_dead_idle_connection_is_passed_over() -> None:
     network = Network()
     pool = network.pool()
     dead, alive = [await connected(network, pool) for _ in range(2)]
-    pool.release(alive, network.clock.monotonic())
-    pool.release(dead, network.clock.monotonic())
+    pool.release(alive, network.clock.now)
+    pool.release(dead, network.clock.now)
     dead.usable = False
-    assert pool.acquire(FakeWaiter()) is alive
+    assert pool.acquire(FakeWaiter(), network.clock.now) is alive
     assert dead.closed
     assert network.counts == (0, 1, 0)
 
@@ -161,7 +161,7 @@ async def test_an_unusable_connection_is_not_kept() -> None:
     pool = network.pool()
     connection = await connected(network, pool)
     connection.usable = False
-    pool.release(connection, network.clock.monotonic())
+    pool.release(connection, network.clock.now)
     assert connection.closed
     assert network.counts == (0, 0, 0)
 
@@ -171,7 +171,7 @@ async def test_a_lost_idle_connection_is_forgotten() -> None:
     network = Network()
     pool = network.pool()
     connection, busy = [await connected(network, pool) for _ in range(2)]
-    pool.release(connection, network.clock.monotonic())
+    pool.release(connection, network.clock.now)
     pool.lost(connection)
     pool.lost(connection)
     pool.lost(busy)
@@ -185,9 +185,9 @@ async def test_a_released_connection_goes_to_who_waits() -> None:
     connection = await connected(network, pool)
     network.gate.clear()
     first, second = FakeWaiter(), FakeWaiter()
-    pool.acquire(first)
-    pool.acquire(second)
-    pool.release(connection, network.clock.monotonic())
+    pool.acquire(first, network.clock.now)
+    pool.acquire(second, network.clock.now)
+    pool.release(connection, network.clock.now)
     assert (first.got, first.reused, second.heard) == (connection, True, False)
     network.gate.set()
     await until(lambda: second.heard)
@@ -201,7 +201,7 @@ async def test_a_connection_that_is_closed_before_its_use_is_nobodys() -> None:
     network = Network(stillborn=True)
     pool = network.pool()
     waiter = FakeWaiter()
-    pool.acquire(waiter)
+    pool.acquire(waiter, network.clock.now)
     await until(lambda: waiter.heard)
     await unused(network)
     assert (waiter.error and waiter.error.code) == "upstream_unreachable"
@@ -219,9 +219,9 @@ async def test_fresh_passes_over_idle_ones() -> None:
     network = Network()
     pool = network.pool()
     idle = await connected(network, pool)
-    pool.release(idle, network.clock.monotonic())
+    pool.release(idle, network.clock.now)
     waiter = FakeWaiter()
-    assert pool.acquire(waiter, fresh=True) is None
+    assert pool.acquire(waiter, network.clock.now, fresh=True) is None
     await until(lambda: waiter.heard)
     assert (waiter.got, waiter.reused) == (network.made[1], False)
     assert not idle.closed
@@ -234,8 +234,8 @@ async def test_fresh_is_not_served_by_a_release() -> None:
     used = await connected(network, pool)
     network.gate.clear()
     waiter = FakeWaiter()
-    pool.acquire(waiter, fresh=True)
-    pool.release(used, network.clock.monotonic())
+    pool.acquire(waiter, network.clock.now, fresh=True)
+    pool.release(used, network.clock.now)
     assert not waiter.heard
     network.gate.set()
     await until(lambda: waiter.heard)
@@ -249,9 +249,9 @@ async def test_fresh_and_others_wait_side_by_side() -> None:
     used = await connected(network, pool)
     network.gate.clear()
     fresh, any_will_do = FakeWaiter(), FakeWaiter()
-    pool.acquire(fresh, fresh=True)
-    pool.acquire(any_will_do)
-    pool.release(used, network.clock.monotonic())
+    pool.acquire(fresh, network.clock.now, fresh=True)
+    pool.acquire(any_will_do, network.clock.now)
+    pool.release(used, network.clock.now)
     assert any_will_do.got is used
     network.gate.set()
     await until(lambda: fresh.heard)
@@ -268,7 +268,7 @@ async def test_dialling_is_bounded() -> None:
     pool = network.pool()
     waiters = [FakeWaiter() for _ in range(1000)]
     for waiter in waiters:
-        pool.acquire(waiter)
+        pool.acquire(waiter, network.clock.now)
     assert network.counts[0] == MAX_OPENING
 
     def pass_on() -> bool:
@@ -276,7 +276,7 @@ async def test_dialling_is_bounded() -> None:
             if waiter.got is not None:
                 connection, waiter.got = waiter.got, None
                 waiter.error = Problem("served")
-                pool.release(connection, network.clock.monotonic())
+                pool.release(connection, network.clock.now)
         return all(waiter.heard for waiter in waiters)
 
     network.gate.set()
@@ -294,10 +294,10 @@ async def test_the_pool_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = [await connected(network, pool) for _ in range(2)]
     assert pool.is_full()
     third, fourth = FakeWaiter(), FakeWaiter()
-    pool.acquire(third)
-    pool.acquire(fourth)
+    pool.acquire(third, network.clock.now)
+    pool.acquire(fourth, network.clock.now)
     assert network.counts == (0, 2, 0)
-    pool.release(first, network.clock.monotonic())
+    pool.release(first, network.clock.now)
     assert third.got is first
     pool.discard(second)
     await until(lambda: fourth.heard)
@@ -313,8 +313,8 @@ async def test_a_cancelled_waiter_is_not_served() -> None:
     network.gate.clear()
     pool = network.pool()
     gone, fresh = FakeWaiter(), FakeWaiter()
-    pool.acquire(gone)
-    pool.acquire(fresh, fresh=True)
+    pool.acquire(gone, network.clock.now)
+    pool.acquire(fresh, network.clock.now, fresh=True)
     pool.cancel(gone)
     pool.cancel(fresh)
     pool.cancel(gone)
@@ -335,7 +335,7 @@ async def test_one_failure_is_shared() -> None:
     waiters = [FakeWaiter() for _ in range(5)]
     network.gate.clear()
     for waiter in waiters:
-        pool.acquire(waiter)
+        pool.acquire(waiter, network.clock.now)
     await until(lambda: network.under_way == 5)
     network.gate.set()
     await until(lambda: all(waiter.heard for waiter in waiters))
@@ -351,9 +351,9 @@ async def test_who_comes_later_gets_a_dial_of_their_own() -> None:
     network.gate.clear()
     pool = network.pool()
     early, late = FakeWaiter(), FakeWaiter()
-    pool.acquire(early)
+    pool.acquire(early, network.clock.now)
     await until(lambda: network.under_way == 1)
-    pool.acquire(late)
+    pool.acquire(late, network.clock.now)
     await until(lambda: network.under_way == 2)
     network.gate.set()
     await until(lambda: early.heard and late.heard)
@@ -375,7 +375,7 @@ async def test_refused_for_good() -> None:
     """After the last attempt the waiter hears the reason."""
     network = Network(outcomes=[refused() for _ in range(len(RETRY_DELAYS) + 1)])
     waiter = FakeWaiter()
-    network.pool().acquire(waiter)
+    network.pool().acquire(waiter, network.clock.now)
     await until(lambda: waiter.heard)
     assert waiter.error is not None
     assert waiter.error.code == "upstream_unreachable"
@@ -386,7 +386,7 @@ async def test_a_wait_between_attempts_is_nobody_elses_exception() -> None:
     """What fails elsewhere meanwhile does not drag the upstream's refusal into its own traceback."""
     network = Network(outcomes=[refused() for _ in RETRY_DELAYS])
     waiter = FakeWaiter()
-    network.pool().acquire(waiter)
+    network.pool().acquire(waiter, network.clock.now)
     seen: list[BaseException | None] = []
     await until(lambda: seen.append(sys.exc_info()[1]) or waiter.heard)  # type: ignore[func-returns-value]
     assert set(seen) == {None}
@@ -398,7 +398,7 @@ async def test_other_failures_are_not_retried() -> None:
     error.__cause__ = OSError()
     network = Network(outcomes=[error])
     waiter = FakeWaiter()
-    network.pool().acquire(waiter)
+    network.pool().acquire(waiter, network.clock.now)
     await until(lambda: waiter.heard)
     assert waiter.error is error
     assert (network.dialled, network.clock.slept) == (1, [])
@@ -409,7 +409,7 @@ async def test_connecting_takes_no_longer_than_its_limit() -> None:
     network = Network()
     network.gate.clear()
     waiter = FakeWaiter()
-    network.pool(connect_timeout=0.01).acquire(waiter)
+    network.pool(connect_timeout=0.01).acquire(waiter, network.clock.now)
     await until(lambda: waiter.heard)
     assert waiter.error is not None
     assert "in time" in waiter.error.detail
@@ -422,7 +422,7 @@ async def test_a_fault_of_our_own_fails_the_waiters_once() -> None:
     network = Network(outcomes=[RuntimeError("a bug")])
     waiter = FakeWaiter()
     with capture_logs() as logs:
-        network.pool().acquire(waiter)
+        network.pool().acquire(waiter, network.clock.now)
         await until(lambda: waiter.heard)
     assert waiter.error is not None
     assert "bug" not in waiter.error.detail
@@ -438,16 +438,16 @@ async def test_idle_connections_are_reaped() -> None:
     network = Network()
     pool = network.pool()
     old, young = [await connected(network, pool) for _ in range(2)]
-    pool.release(old, network.clock.monotonic())
+    pool.release(old, network.clock.now)
     network.clock.now += MAX_IDLE_SECONDS - 1
-    pool.release(young, network.clock.monotonic())
+    pool.release(young, network.clock.now)
     pool.reap()
     assert (old.closed, young.closed) == (False, False)
     network.clock.now += 1
     pool.reap()
     assert (old.closed, young.closed) == (True, False)
     assert network.counts == (0, 0, 1)
-    assert pool.acquire(FakeWaiter()) is young
+    assert pool.acquire(FakeWaiter(), network.clock.now) is young
 
 
 async def test_connections_have_a_maximum_age() -> None:
@@ -456,10 +456,10 @@ async def test_connections_have_a_maximum_age() -> None:
     pool = network.pool()
     connection = await connected(network, pool)
     network.clock.now += MAX_AGE_SECONDS
-    pool.release(connection, network.clock.monotonic())
-    assert pool.acquire(FakeWaiter()) is connection
+    pool.release(connection, network.clock.now)
+    assert pool.acquire(FakeWaiter(), network.clock.now) is connection
     network.clock.now += 1
-    pool.release(connection, network.clock.monotonic())
+    pool.release(connection, network.clock.now)
     assert connection.closed
     assert network.counts == (0, 0, 0)
 
@@ -471,8 +471,8 @@ async def test_an_old_connection_is_not_handed_to_who_waits() -> None:
     old = await connected(network, pool)
     network.clock.now += MAX_AGE_SECONDS + 1
     waiter = FakeWaiter()
-    pool.acquire(waiter)
-    pool.release(old, network.clock.monotonic())
+    pool.acquire(waiter, network.clock.now)
+    pool.release(old, network.clock.now)
     await until(lambda: waiter.heard)
     assert (waiter.got is old, waiter.reused) == (False, False)
 
@@ -485,18 +485,18 @@ async def test_a_retired_pool_serves_who_is_there() -> None:
     network = Network()
     pool = network.pool()
     idle, busy = [await connected(network, pool) for _ in range(2)]
-    pool.release(idle, network.clock.monotonic())
+    pool.release(idle, network.clock.now)
     network.gate.clear()
     waiter = FakeWaiter()
-    pool.acquire(waiter, fresh=True)
+    pool.acquire(waiter, network.clock.now, fresh=True)
     pool.close()
     assert (idle.closed, busy.closed) == (True, False)
     network.gate.set()
     await until(lambda: waiter.heard)
     assert waiter.got is not None
     await unused(network)
-    pool.release(waiter.got, network.clock.monotonic())
-    pool.release(busy, network.clock.monotonic())
+    pool.release(waiter.got, network.clock.now)
+    pool.release(busy, network.clock.now)
     assert [connection.closed for connection in network.made] == [True, True, True]
     assert network.counts == (0, 0, 0)
 
@@ -507,7 +507,7 @@ async def test_a_connection_dialled_for_nobody_is_closed_when_retired() -> None:
     network.gate.clear()
     pool = network.pool()
     waiter = FakeWaiter()
-    pool.acquire(waiter)
+    pool.acquire(waiter, network.clock.now)
     await until(lambda: network.under_way)
     pool.cancel(waiter)
     pool.close()
@@ -525,7 +525,7 @@ async def test_shutting_down_gives_up_on_dials() -> None:
     network.gate.clear()
     waiters = [FakeWaiter() for _ in range(3)]
     for waiter in waiters:
-        pool.acquire(waiter)
+        pool.acquire(waiter, network.clock.now)
     await until(lambda: network.under_way == 3)
     pool.shut_down()
     pool.discard(busy)

@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -11,6 +13,15 @@ PROMETHEUS = (
     "application/openmetrics-text;version=1.0.0;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
     "text/plain;version=0.0.4;q=0.4,*/*;q=0.3"
 )
+
+
+@dataclass(eq=False)
+class Connections:
+    """A pool's, in numbers."""
+
+    opening: int = 0
+    active: int = 0
+    idle: int = 0
 
 
 @pytest.fixture
@@ -73,7 +84,8 @@ def test_the_data_planes_counters_are_told(stats, metrics):
     route.finished("GET", 200, "upstream", 0.003)
     route.finished("GET", 200, "upstream", 0.7)
     route.finished("PATCH", 502, "sidecar", 1000.0)
-    route.in_flight, route.connections_idle = 2, 7
+    route.in_flight = 2
+    route.pools |= {Connections(idle=7, active=1), Connections(active=2)}
     route.retries["connection_lost"] += 1
     stats.guard_rejections["origin"] += 3
     found = samples(metrics)
@@ -85,6 +97,7 @@ def test_the_data_planes_counters_are_told(stats, metrics):
     assert value("http_requests_total", route="operate", method="PATCH", code="502", source="sidecar") == 1
     assert value("http_requests_in_flight", route="operate") == 2
     assert value("upstream_connections", route="operate", state="idle") == 7
+    assert value("upstream_connections", route="operate", state="active") == 3
     assert value("upstream_retries_total", route="operate", reason="connection_lost") == 1
     assert value("guard_rejections_total", reason="origin") == 3
     bucket = "http_request_duration_seconds_bucket"
