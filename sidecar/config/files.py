@@ -10,8 +10,10 @@ from pathlib import Path
 from sidecar.config.report import Path as KeyPath
 from sidecar.config.report import Report
 from sidecar.errors import SecretUnavailableError
-from sidecar.secret import Secret, SecretSource
+from sidecar.secret import Secret, SecretSource, read_file
 
+MAX_FILE_BYTES = 16 << 20
+"""Of a CA bundle, which may have every certificate's text in it."""
 FALLBACK_STATE = Path("/var/lib/camunda-sidecar")
 
 
@@ -40,27 +42,35 @@ class Files:
             return None
         located = self.locate(path, where)
         try:
-            with located.open("rb") as stream:
-                if not stream.read(1):
-                    self._mistake(path, where, "is empty")
-        except (OSError, ValueError) as error:
-            self._mistake(path, where, f"cannot be read: {_reason(error)}")
+            if not read_file(located, MAX_FILE_BYTES):
+                self._mistake(path, where, "is empty")
+        except SecretUnavailableError as error:
+            self._mistake(path, where, _problem(error, located))
         return located
 
-    def secret(self, value: Secret | None, file: Path | None, where: KeyPath) -> SecretSource | None:
-        """A secret from its key at `where` or from the `…_file` twin; None where neither is given."""
+    def secret(
+        self, value: Secret | None, file: Path | None, where: KeyPath, *, is_pem: bool = False
+    ) -> SecretSource | None:
+        """A secret from its key at `where` or from the `…_file` twin; None where neither is given.
+
+        Only PEM has several lines.
+        """
         twin = (*where[:-1], f"{where[-1]}_file")
-        if file is None:
-            return None if value is None else SecretSource(value=value)
-        if value is not None:
+        if file is None and value is None:
+            return None
+        if file is not None and value is not None:
             self.report.mistake(twin, f"is given besides {where[-1]}", "keep one of the two")
             return None
-        source = SecretSource(file=self.locate(file, twin))
-        if not self.report.is_wrong(twin):
-            try:
-                source.read()
-            except SecretUnavailableError as error:
-                self._mistake(file, twin, error.detail.removeprefix(f"The secret file {source.file} ").rstrip("."))
+        source = SecretSource(value, None if file is None else self.locate(file, twin))
+        if self.report.is_wrong(where) or self.report.is_wrong(twin):
+            return source
+        try:
+            source.read_text() if is_pem else source.read()
+        except SecretUnavailableError as error:
+            if file is None:
+                self.report.mistake(where, error.detail.removeprefix("The secret ").rstrip("."))
+            else:
+                self._mistake(file, twin, _problem(error, source.file))
         return source
 
     def _mistake(self, path: Path, where: KeyPath, problem: str) -> None:
@@ -100,5 +110,5 @@ class Files:
             return None
 
 
-def _reason(error: OSError | ValueError) -> str:
-    return (getattr(error, "strerror", None) or type(error).__name__).lower()
+def _problem(error: SecretUnavailableError, file: Path | None) -> str:
+    return error.detail.removeprefix(f"The file {file} ").rstrip(".")

@@ -90,7 +90,7 @@ class Credentials:
     ) -> settings.ClientCredentials:
         files = self.files
         secret = files.secret(written.client_secret, written.client_secret_file, (*where, "client_secret"))
-        private_key = files.secret(written.private_key, written.private_key_file, (*where, "private_key"))
+        private_key = files.secret(written.private_key, written.private_key_file, (*where, "private_key"), is_pem=True)
         self._check_proof(written, where, has_secret=secret is not None, has_key=private_key is not None)
         for field in written.extra:
             if field in _OWN_FIELDS:

@@ -8,16 +8,20 @@ import secrets
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding
 from joserfc import jwt
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from sidecar.credentials.tls import load_certificate
+from sidecar.credentials import pem
 from sidecar.errors import SecretUnavailableError
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 LIFETIME: Final = 300
 """Seconds; Entra ID takes at most ten minutes."""
@@ -58,7 +62,7 @@ class Signer:
 
 
 def signer(
-    pem: str,
+    text: str,
     *,
     password: str | None = None,
     algorithm: str | None = None,
@@ -73,12 +77,12 @@ def signer(
     Raises:
         SecretUnavailableError: key, password, algorithm and certificate do not fit each other.
     """
-    private = load_private_key(pem, password)
+    private = pem.private_key(text, password, "The private key")
     key, default = _jwk(private)
     chosen = algorithm or default
     header = {"kid": key_id} if key_id else {}
     if certificate_file is not None:
-        header |= _thumbprints(certificate_file, private, now)
+        header |= _thumbprints(pem.certificate(certificate_file, private, now))
     made = Signer(key, chosen, header)
     if chosen not in ALGORITHMS or not _works(made):
         raise SecretUnavailableError(f"The private key cannot sign with {chosen}: its own kind's is {default}.")
@@ -93,42 +97,20 @@ def _works(signer: Signer) -> bool:
     return True
 
 
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+def _jwk(key: PrivateKeyTypes) -> tuple[Key, str]:
+    """The key, and the algorithm that is usual for its kind."""
+    match key:
+        case rsa.RSAPrivateKey():
+            return RSAKey.import_key(key), "RS256"
+        case ec.EllipticCurvePrivateKey() if key.curve.name in _CURVES:
+            return ECKey.import_key(key), _CURVES[key.curve.name]
+        case ed25519.Ed25519PrivateKey() | ed448.Ed448PrivateKey():
+            return OKPKey.import_key(key), "EdDSA"
+        case _:
+            raise SecretUnavailableError("The private key is of a kind that cannot sign: use RSA, EC or Ed25519.")
 
 
-def load_private_key(pem: str, password: str | None) -> PrivateKey:
-    """A PEM private key of a kind that signs.
-
-    Raises:
-        SecretUnavailableError: it is none, or its password is missing or wrong.
-    """
-    try:
-        key = load_pem_private_key(pem.encode(), password.encode() if password else None)
-    except TypeError:
-        if password is None:
-            raise SecretUnavailableError("The private key is encrypted: give its password too.") from None
-        # A password for a key that has none does no harm, and makes changing over possible.
-        return load_private_key(pem, None)
-    except ValueError:
-        cure = "its password is wrong, or it is no PEM private key" if password else "it is no PEM private key"
-        raise SecretUnavailableError(f"The private key cannot be read: {cure}.") from None
-    if not isinstance(key, PrivateKey):
-        raise SecretUnavailableError("The private key is of a kind that cannot sign: use RSA, EC or Ed25519.")
-    return key
-
-
-def _jwk(key: PrivateKey) -> tuple[Key, str]:
-    if isinstance(key, rsa.RSAPrivateKey):
-        return RSAKey.import_key(key), "RS256"
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        return ECKey.import_key(key), _CURVES.get(key.curve.name, "ES256")
-    return OKPKey.import_key(key), "EdDSA"
-
-
-def _thumbprints(file: Path, key: PrivateKey, now: float) -> dict[str, str]:
-    certificate = load_certificate(file, now)
-    if certificate.public_key() != key.public_key():
-        raise SecretUnavailableError(f"The certificate {file} does not belong to the private key.")
+def _thumbprints(certificate: x509.Certificate) -> dict[str, str]:
     der = certificate.public_bytes(Encoding.DER)
     return {
         "x5t": _base64url(hashlib.sha1(der, usedforsecurity=False).digest()),

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, assert_never
 from sidecar.clock import Clock
 from sidecar.config.settings import Basic, ClientCredentials, SessionLogin, StaticToken
 from sidecar.credentials import static, tls
-from sidecar.credentials.secret_line import read_line
 from sidecar.credentials.static import StaticAttachment
 from sidecar.credentials.watched import Watched
-from sidecar.secret import Secret, SecretSource
+from sidecar.secret import Secret, SecretSource, read_text
 
 if TYPE_CHECKING:
     from sidecar.credentials.assertion import Signer
@@ -31,7 +30,7 @@ class ClientKey:
 def password(credential: SessionLogin) -> Watched[Secret]:
     """A login's password."""
     source = credential.password
-    return Watched(_name(credential.name, "password", source), (source.file,), partial(read_line, source))
+    return Watched(_name(credential.name, "password", source), (source.file,), source.read)
 
 
 def attachment(credential: StaticToken | Basic) -> Watched[StaticAttachment]:
@@ -76,17 +75,17 @@ def _name(credential: str, key: str, source: SecretSource) -> str:
 
 
 def _secret_key(source: SecretSource) -> ClientKey:
-    return ClientKey(read_line(source))
+    return ClientKey(source.read())
 
 
 def _signing_key(credential: ClientCredentials, clock: Clock) -> ClientKey:
     from sidecar.credentials import assertion  # noqa: PLC0415 (joserfc costs who signs nothing)
 
-    pem = (credential.private_key or SecretSource()).read().reveal()
+    pem = (credential.private_key or SecretSource()).read_text().reveal()
     key_password = credential.private_key_password
     signer = assertion.signer(
         pem,
-        password=read_line(key_password).reveal() if key_password is not None else None,
+        password=key_password.read().reveal() if key_password is not None else None,
         algorithm=credential.assertion_algorithm,
         certificate_file=credential.certificate_file,
         key_id=credential.key_id,
@@ -98,4 +97,4 @@ def _signing_key(credential: ClientCredentials, clock: Clock) -> ClientKey:
 
 def _certificate_key(credential: ClientCredentials) -> ClientKey:
     files = (credential.tls.client_key_file, credential.tls.client_certificate_file)
-    return ClientKey(Secret("".join(tls.read_pem(file, "The client's key or certificate") for file in files if file)))
+    return ClientKey(Secret("".join(read_text(file) for file in files if file)))

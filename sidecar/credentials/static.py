@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from sidecar.config.settings import Basic, StaticToken
-from sidecar.credentials.secret_line import read_line
 from sidecar.credentials.token_response import bearer_header, is_visible
 from sidecar.credentials.watched import Watched
 from sidecar.errors import SecretUnavailableError, TokenUnavailableError
@@ -91,7 +89,7 @@ class StaticAuthorizer(NoAuthorizer):
 
     async def replace(self, refused: Attachment) -> Attachment | None:
         """The file's content, where it is another by now."""
-        await asyncio.to_thread(self._watched.poll)
+        await self._watched.refresh()
         newest = self._watched.current
         return newest if newest is not refused else None
 
@@ -102,7 +100,7 @@ def token_attachment(settings: StaticToken) -> StaticAttachment:
     Raises:
         SecretUnavailableError: it cannot be read, or could not stand in a header.
     """
-    token = read_line(settings.token).reveal()
+    token = settings.token.read().reveal()
     if not is_visible(token):
         raise SecretUnavailableError(
             f"The token of credential {settings.name} has spaces, line breaks or characters outside ASCII:"
@@ -112,16 +110,10 @@ def token_attachment(settings: StaticToken) -> StaticAttachment:
 
 
 def basic_attachment(settings: Basic) -> StaticAttachment:
-    """`Authorization: Basic …` (RFC 7617, in UTF-8).
+    """`Authorization: Basic …` (RFC 7617, in UTF-8); a configuration with a colon in the user's name is refused.
 
     Raises:
-        SecretUnavailableError: the password cannot be read, or the user's name has a colon or a control character.
+        SecretUnavailableError: the password cannot be read.
     """
-    password = read_line(settings.password).reveal()
-    pair = f"{settings.username}:{password}"
-    if ":" in settings.username or not pair.isprintable():
-        raise SecretUnavailableError(
-            f"Credential {settings.name}: a user's name with a colon, or a name or password with a control character,"
-            " cannot be sent by HTTP Basic (RFC 7617, 2)."
-        )
+    pair = f"{settings.username}:{settings.password.read().reveal()}"
     return StaticAttachment(b"Authorization: Basic " + base64.b64encode(pair.encode()) + b"\r\n")

@@ -5,17 +5,22 @@ What is in force stays in force while a new file is unusable; that is said once 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import structlog
 
+from sidecar.background import in_thread
 from sidecar.errors import SecretUnavailableError
 
 T = TypeVar("T")
+PATIENCE = 1.0
+"""Seconds that a request waits for a file; a network's file system may never answer."""
 Stamp = tuple[tuple[int, int, int, int] | None, ...]
 
 _log = structlog.get_logger(__name__)
@@ -51,6 +56,7 @@ class Watched(Generic[T]):
         self.current: T | None = None
         """What is in force, without an error where there is nothing."""
         self._lock = threading.Lock()
+        self._refreshing: asyncio.Future[None] | None = None
         self._stamp: Stamp | None = None
         self.poll()
 
@@ -65,10 +71,24 @@ class Watched(Generic[T]):
             raise SecretUnavailableError(self.error or f"{self.name} was not read yet.")
         return self.current
 
+    async def refresh(self) -> None:
+        """Poll in a thread, once for everybody who asks for it meanwhile; it is waited for a second at most."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.ensure_future(self._refresh())
+        await asyncio.shield(self._refreshing)
+
+    async def _refresh(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(in_thread(self.poll), PATIENCE)
+
     def poll(self) -> bool:
         """See `Pollable`."""
-        with self._lock:
+        if not self._lock.acquire(timeout=PATIENCE):
+            return False  # another thread waits for a file system that does not answer
+        try:
             return self._poll()
+        finally:
+            self._lock.release()
 
     def _poll(self) -> bool:
         stamp = self._look()

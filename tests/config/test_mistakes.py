@@ -268,6 +268,27 @@ def test_a_secret_file_is_looked_at_when_loading(tmp_path, content, says):
     assert "s3cr3t" not in str(message)
 
 
+SECRET_KEYS = {
+    "client_secret": "{type: client_credentials, client_id: x, KEY}",
+    "token": "{type: static_token, KEY}",
+    "password": "{type: basic, username: x, KEY}",
+    "private_key_password": "{type: client_credentials, client_id: x, client_secret: x, KEY}",
+}
+
+
+@pytest.mark.parametrize("key", SECRET_KEYS)
+@pytest.mark.parametrize("from_file", [True, False])
+def test_a_secret_of_two_lines_is_none(tmp_path, key, from_file):
+    """The same rule for every type, known at start: no issuer, and no header, could take it."""
+    (tmp_path / "secret").write_text("s3cr3t\nmore\n")
+    written = f"{key}_file: {tmp_path / 'secret'}" if from_file else f'{key}: "s3cr3t\\nmore"'
+    credential = SECRET_KEYS[key].replace("KEY", written)
+    text = f"credentials:\n  c: {credential}\nroutes:\n  x: {{upstream: http://h, credential: c}}\n"
+    found = mistakes(tmp_path, text)
+    assert "line breaks" in found[f"credentials.c.{key}{'_file' if from_file else ''}"]
+    assert "s3cr3t" not in str(found)
+
+
 def test_a_line_break_at_the_end_of_a_secret_file_is_not_part_of_it(tmp_path):
     """`echo secret > file` works, as does a file from Windows."""
     (tmp_path / "secret").write_bytes(b"\xef\xbb\xbfs3cr3t\r\n")

@@ -126,7 +126,7 @@ def test_all_mistakes_in_files_are_told_at_once(tmp_path: Path) -> None:
                 client("mtls", token_url="https://i/t", tls=Tls(None, paths["certificate"], paths["other"])),
                 StaticToken("token", SecretSource(file=paths["lines"])),
                 SessionLogin("login", "http://i/login", "demo", SecretSource(file=tmp_path / "missing")),
-                Basic("basic", "a:b", SECRET),
+                Basic("basic", "demo", SecretSource(value=Secret("a\x07b"))),
             ],
             [route("expired", "basic", upstream=SECURE, tls=Tls(None, paths["expired"], paths["key"]))],
         ),

@@ -57,7 +57,7 @@ async def test_a_token_that_cannot_be_read_is_unavailable(tmp_path: Path) -> Non
         await authorizer.obtain()
 
 
-@pytest.mark.parametrize("content", ["Bearer abc", "a b", "tökén", "a\tb"])
+@pytest.mark.parametrize("content", ["Bearer abc", "a b", "tökén"])
 def test_a_token_that_is_no_token_is_said(content: str) -> None:
     """What could not stand in a header, or has the scheme in it already."""
     with pytest.raises(SecretUnavailableError, match="bare token"):
@@ -69,13 +69,6 @@ def test_basic_is_encoded_as_utf_8() -> None:
     attachment = held.attachment(Basic("run", "demo", secret("pä:ss"))).value
     encoded = attachment.header.removeprefix(b"Authorization: Basic ").removesuffix(b"\r\n")
     assert base64.b64decode(encoded).decode() == "demo:pä:ss"
-
-
-@pytest.mark.parametrize(("user", "password"), [("a:b", "x"), ("a", "x\x07"), ("a\x00", "x")])
-def test_what_basic_cannot_carry_is_said(user: str, password: str) -> None:
-    """RFC 7617, 2."""
-    with pytest.raises(SecretUnavailableError):
-        _ = held.attachment(Basic("run", user, secret(password))).value
 
 
 @pytest.mark.parametrize(("status", "safe", "refused"), [(401, True, True), (401, False, True), (403, False, False)])

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from sidecar.credentials.secret_line import read_line
 from sidecar.credentials.watched import Watched, Watcher
 from sidecar.errors import SecretUnavailableError
 from sidecar.secret import Secret, SecretSource
 
 
 def watch(file: Path) -> Watched[Secret]:
-    return Watched("credentials.x.password_file", (file,), lambda: read_line(SecretSource(file=file)))
+    return Watched("credentials.x.password_file", (file,), lambda: SecretSource(file=file).read())
 
 
 def test_a_changed_file_is_taken_over_once(tmp_path: Path) -> None:
@@ -83,6 +82,18 @@ def test_a_broken_file_leaves_the_old_secret_in_use(tmp_path: Path, broken: byte
     assert (watched.value, dict(watcher.errors())) == (Secret("new"), {})
 
 
+def test_a_pipe_in_a_files_place_is_not_waited_for(tmp_path: Path) -> None:
+    """Nobody writes into it: the old secret stays, and the poll ends."""
+    file = tmp_path / "secret"
+    file.write_text("old")
+    watched = watch(file)
+    file.unlink()
+    os.mkfifo(file)
+    assert not watched.poll()
+    assert watched.value == Secret("old")
+    assert "no regular file" in (watched.error or "")
+
+
 def test_a_repaired_file_with_the_old_secret_is_no_change(tmp_path: Path) -> None:
     """The same secret again is no reason to fetch new tokens; the error is gone all the same."""
     file = tmp_path / "secret"
@@ -116,7 +127,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path) -> N
     writing = False
 
     def load() -> Secret:
-        read = read_line(SecretSource(file=file))
+        read = SecretSource(file=file).read()
         if writing:
             file.write_text("the whole secret")
         return read

@@ -7,13 +7,13 @@ fencing token as well: a holder that was stopped until its lease ended finds ano
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from sidecar.background import in_thread
 from sidecar.clock import Clock
 from sidecar.errors import SecretUnavailableError
 from sidecar.secret import SecretSource
@@ -87,7 +87,7 @@ class RedisStore:
             raise StoreError(f"The key {PREFIX}salt in Redis is not the sidecar's. Remove it, or use another database.")
 
     async def _connect(self, salt: bytes) -> None:
-        url = await asyncio.to_thread(self._url.read)
+        url = await in_thread(self._url.read)
         self._redis = Redis.from_url(
             url.reveal(),
             socket_timeout=TIMEOUT,
