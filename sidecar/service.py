@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -63,6 +64,7 @@ class Service:
         self.admin = self._admin_server()
         self.listen: Address = settings.listen
         self._stop = asyncio.Event()
+        self._stop_at_once = asyncio.Event()
         self._reloads = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._problems: tuple[ProblemStatus, ...] = ()
@@ -126,8 +128,12 @@ class Service:
         await self._tokens.close()
 
     async def _drain(self) -> None:
+        """Go on serving for `drain_delay`, not ready any more; then serve what is left within `drain_timeout`."""
         self._readiness.drain()
-        _log.info("draining", timeout=self.settings.drain_timeout)
+        _log.info("draining", delay=self.settings.drain_delay, timeout=self.settings.drain_timeout)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.drain_delay):
+                await self._stop_at_once.wait()
         if not await self.proxy.drain(self.settings.drain_timeout):
             _log.warning("drain_timeout is over; requests under way are cut off")
         _log.info("stopped")
@@ -196,6 +202,7 @@ class Service:
     def _terminate(self, number: signal.Signals) -> None:
         if self._stop.is_set():
             _log.warning("second signal: ending at once", signal=number.name)
+            self._stop_at_once.set()
             self.proxy.stop_waiting()
         self._stop.set()
 

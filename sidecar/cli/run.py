@@ -33,9 +33,10 @@ _NEVER = 1 << 30
 def command(config: Path | None, workers: int) -> None:
     """Serve: forward requests, with credentials attached, until SIGTERM.
 
-    SIGTERM and SIGINT drain: readiness fails, requests under way finish within drain_timeout, the exit code is 0; a
-    second one ends at once. SIGHUP reloads the configuration; an invalid one leaves the old one in force. Changed
-    secret files are noticed by themselves. No token is requested until a request needs one.
+    SIGTERM and SIGINT drain: readiness fails, it goes on serving for drain_delay, requests under way finish within
+    drain_timeout, the exit code is 0; a second one ends at once. SIGHUP reloads the configuration; an invalid one
+    leaves the old one in force. Changed secret files are noticed by themselves. No token is requested until a request
+    needs one.
     """
     _mind_early_signals()
     with _importing():

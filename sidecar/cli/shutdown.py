@@ -28,17 +28,18 @@ class ShutdownError(SidecarError):
     "-t",
     type=seconds,
     metavar="TIME",
-    help="How long to wait for its end: seconds, or like 500ms, 2m.  [default: drain_timeout and 5 s]",
+    help="How long to wait for its end: seconds, or like 500ms, 2m.  [default: drain_delay, drain_timeout and 5 s]",
 )
 def command(config: Path | None, timeout: float | None) -> None:
     """End a running sidecar and wait for its end.
 
-    Its pid comes from the /status of admin.listen; it gets SIGTERM and drains: requests under way finish within
-    drain_timeout. Exit code 0 when it has ended, 1 if it has not within --timeout or is not running.
+    Its pid comes from the /status of admin.listen; it gets SIGTERM and drains: it goes on serving for
+    drain_delay, and requests under way finish within drain_timeout. Exit code 0 when it has ended, 1 if it has not
+    within --timeout or is not running.
     """
     running = find_running(config)
     pid = get_status(running.admin_listen).pid
-    patience = running.drain_timeout + 5.0 if timeout is None else timeout
+    patience = running.drain + 5.0 if timeout is None else timeout
     if not end(pid, patience):
         raise ShutdownError(f"The sidecar (pid {pid}) has not ended within {patience:g} s; it is draining still.")
     click.echo(f"ended (pid {pid})")

@@ -64,7 +64,7 @@ def find_running(config: Path | None) -> Running:
     """Where a running sidecar of this configuration can be asked; no secret is read for it.
 
     Raises:
-        ConfigurationError: the file cannot be read, or `admin.listen` or `drain_timeout` is wrong.
+        ConfigurationError: the file cannot be read, or `admin.listen`, `drain_delay` or `drain_timeout` is wrong.
     """
     return running(config, os.environ)
 

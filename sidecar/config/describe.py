@@ -46,6 +46,7 @@ def describe(configured: settings.Settings) -> dict[str, Any]:
                 "level": configured.logging.level,
                 "access": configured.logging.access,
             },
+            "drain_delay": duration(configured.drain_delay),
             "drain_timeout": duration(configured.drain_timeout),
         }
     )

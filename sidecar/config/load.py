@@ -52,7 +52,8 @@ class Running:
     """What commands need that talk to a running sidecar."""
 
     admin_listen: Address
-    drain_timeout: float
+    drain: float
+    """Seconds that the end may take: `drain_delay` and `drain_timeout`."""
 
 
 def running(config: Path | None, environ: Mapping[str, str]) -> Running:
@@ -61,18 +62,19 @@ def running(config: Path | None, environ: Mapping[str, str]) -> Running:
     Whoever asks need not be able to read its secrets, nor have its variables set: nothing else is looked at.
 
     Raises:
-        ConfigurationError: the file cannot be read, or one of these two is wrong.
+        ConfigurationError: the file cannot be read, or one of these is wrong.
     """
     file = find(config, environ)
     if file is None:
-        return Running(model.Admin().listen, model.Configuration(routes={}).drain_timeout)
+        written = model.Configuration(routes={})
+        return Running(written.admin.listen, written.drain_delay + written.drain_timeout)
     report = Report(str(file))
     raw = read(file, report)
     report.finish()
     written = convert(raw, model.Configuration, report, lambda text: expand(text, environ))
-    if report.is_wrong(("admin",)) or report.is_wrong(("drain_timeout",)):
+    if any(report.is_wrong((key,)) for key in ("admin", "drain_delay", "drain_timeout")):
         report.finish()
-    return Running(written.admin.listen, written.drain_timeout)
+    return Running(written.admin.listen, written.drain_delay + written.drain_timeout)
 
 
 def _from_file(file: Path, environ: Mapping[str, str], report: Report) -> model.Configuration:

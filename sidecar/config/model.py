@@ -297,4 +297,5 @@ class Configuration(Part, frozen=True, kw_only=True):
     guard: Annotated[Guard, Doc("Who may come in.")] = Guard()
     limits: Annotated[Limits, Doc("What clients may use.")] = Limits()
     logging: Annotated[Logging, Doc("What is logged.")] = Logging()
+    drain_delay: Annotated[Duration, Doc("How long it goes on serving as before, already not ready, at the end.")] = 0.0
     drain_timeout: Annotated[Duration, Doc("How long requests in flight may take to finish at the end.")] = 25.0

@@ -38,6 +38,7 @@ def resolve(written: model.Configuration, files: Files) -> settings.Settings:
             written.limits.connections,
         ),
         logging=settings.Logging(written.logging.format, written.logging.level, written.logging.access),
+        drain_delay=written.drain_delay,
         drain_timeout=written.drain_timeout,
     )
     _check_issuers(result, report)

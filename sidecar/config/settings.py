@@ -292,6 +292,7 @@ class Settings:
     guard: Guard = Guard()
     limits: Limits = Limits()
     logging: Logging = Logging()
+    drain_delay: float = 0.0
     drain_timeout: float = 25.0
     warnings: tuple[Mistake, ...] = ()
     """What works, and what a person should know of."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, cast
 from sidecar.errors import (
     BadRequestError,
     CrossSiteError,
-    DrainingError,
     HeadersTooLargeError,
     OverloadedError,
     Problem,
@@ -24,7 +23,6 @@ from sidecar.proxy.table import Request, ResolvedLine
 if TYPE_CHECKING:
     from sidecar.proxy.server import ProxyServer
 
-KEEP_ALIVE_SECONDS = 300.0
 LINGER_SECONDS = 2.0
 """How long a refused client may go on sending, so that it reads the answer and not a reset."""
 _NEVER = float("inf")
@@ -48,6 +46,7 @@ class Downstream(asyncio.Protocol):
         "_scanned",
         "_skipped",
         "_taken",
+        "_unsent",
         "deadline",
         "keep_alive",
         "server",
@@ -72,6 +71,7 @@ class Downstream(asyncio.Protocol):
         self._reading_body = False
         self._left = 0
         self._taken = 0
+        self._unsent = 0
         self._decoder: ChunkedDecoder | None = None
         self._read = self._read_head
 
@@ -81,7 +81,7 @@ class Downstream(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         self.transport = cast("asyncio.Transport", transport_)  # uvloop's are no subclass of it
         self.transport.set_write_buffer_limits(high=transport.WRITE_HIGH_WATER)
-        self.deadline = self.server.monotonic() + KEEP_ALIVE_SECONDS
+        self.deadline = self.server.monotonic() + self.server.keep_alive_seconds
         if not self.server.admit(self):
             self.refuse(OverloadedError("Too many connections (limits.connections); try again.", retry_after=1.0))
 
@@ -175,11 +175,9 @@ class Downstream(asyncio.Protocol):
         if request.refusal is not None:
             self._turn_away(request, *request.refusal, rest)
             return
-        if server.draining:
-            raise DrainingError("This sidecar is shutting down.", retry_after=1.0)
         meaning = request.meaning
         length = meaning.length
-        self.keep_alive = meaning.keep_alive
+        self.keep_alive = meaning.keep_alive and not (server.draining and len(rest) <= length)
         exchange = self._exchange = Exchange(self, request, server.monotonic())
         if meaning.fields.chunked:
             self._taken = 0
@@ -207,7 +205,8 @@ class Downstream(asyncio.Protocol):
         line, fields = request.line, request.meaning.fields
         self.server.count_refusal(error, line)
         bodyless = not (fields.content_length or fields.chunked)
-        self.keep_alive = bodyless and line.minor == 1 and not fields.close and not isinstance(error, _INTRUSIONS)
+        is_last = fields.close or (self.server.draining and not rest)
+        self.keep_alive = bodyless and line.minor == 1 and not is_last and not isinstance(error, _INTRUSIONS)
         self.refuse(error, close=not self.keep_alive, head_only=line.method.is_head)
         if self.keep_alive:
             self._buffer = rest
@@ -309,13 +308,11 @@ class Downstream(asyncio.Protocol):
         if not self.keep_alive or (self._half_closed and not self._buffer):
             self._close_lingering()
             return
-        if self.server.draining:
-            self.server.exchange_ended()
         self._next(now)
 
     def _next(self, now: float) -> None:
         self._read = self._read_head
-        self.deadline = now + KEEP_ALIVE_SECONDS
+        self.deadline = now + self.server.keep_alive_seconds
         if self._is_full:
             # A client that does not read its answers asks for no more of them.
             transport.pause(self.transport)
@@ -367,21 +364,15 @@ class Downstream(asyncio.Protocol):
         self._discard_all()
         transport.reset(self.transport)
 
-    def _close(self) -> None:
-        """Close when what was written is flushed; a client that never reads it is waited for no longer than any."""
-        self._discard_all()
-        self.deadline = self.server.monotonic() + LINGER_SECONDS
-        if not self.transport.is_closing():
-            self.transport.close()
-
     def _close_lingering(self) -> None:
         """Say that nothing more comes, and let the client finish sending: else it gets a reset and no answer."""
         self._discard_all()
-        if self._half_closed or not transport.write_eof(self.transport):
-            self._close()
-            return
-        transport.resume(self.transport)
+        self._unsent = self.transport.get_write_buffer_size()
         self.deadline = self.server.monotonic() + LINGER_SECONDS
+        if not self._half_closed and transport.write_eof(self.transport):
+            transport.resume(self.transport)
+        elif not self.transport.is_closing():
+            self.transport.close()  # what was written is still sent
 
     # --- time ----------------------------------------------------------------------------------------------------
 
@@ -393,9 +384,19 @@ class Downstream(asyncio.Protocol):
         elif self._is_partial():
             self._fault(RequestTimeoutError("The request's head did not arrive in time (limits.head_timeout)."))
         elif self._closing:
-            self.transport.abort()
+            self._linger_on()
+        elif self._has_unread():
+            self.deadline = self.server.monotonic() + self.server.keep_alive_seconds
         else:
-            self._close()
+            self._close_lingering()
+
+    def _linger_on(self) -> None:
+        """A client that still takes something of its last answer has more time; one that does not has had enough."""
+        before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        if 0 < self._unsent < before:
+            self.deadline = self.server.monotonic() + LINGER_SECONDS
+        else:
+            self.transport.abort()
 
     def body_timed_out(self) -> None:
         """The client stopped in the middle of its body."""
@@ -416,3 +417,25 @@ class Downstream(asyncio.Protocol):
     def is_idle(self) -> bool:
         """Whether no request is under way."""
         return self._exchange is None
+
+    def is_busy(self) -> bool:
+        """Whether a request is under way or has begun to come, or its answer is not all sent."""
+        return (
+            self._exchange is not None
+            or bool(self._buffer)
+            or self.transport.get_write_buffer_size() > 0
+            or self._has_unread()
+        )
+
+    def _has_unread(self) -> bool:
+        """Whether the client has sent something that this process has not read yet."""
+        if self._closing or self.transport.is_closing():
+            return False
+        return transport.is_readable(self.transport.get_extra_info("socket"))
+
+    def drain(self, now: float) -> None:
+        """The answer that is under way is the last one here; without a request, the connection is closed soon."""
+        if self._exchange is not None:
+            self.keep_alive = self.keep_alive and bool(self._buffer)
+        elif not self._is_partial():
+            self.deadline = min(self.deadline, now + self.server.keep_alive_seconds)

@@ -19,6 +19,7 @@ from sidecar import background
 from sidecar.clock import Clock
 from sidecar.config.settings import Address, Route, Settings, TcpAddress, UnixAddress
 from sidecar.errors import Problem
+from sidecar.proxy import transport
 from sidecar.proxy.authorizer import Authorizer
 from sidecar.proxy.connect import Connector, Context, Explain, plainly
 from sidecar.proxy.downstream import Downstream
@@ -32,6 +33,14 @@ from sidecar.telemetry.http import UNROUTED, HttpStats
 _SWEEP_SECONDS = 0.25
 _BACKLOG = 4096
 _MAX_REFUSED = 256
+KEEP_ALIVE_SECONDS = 300.0
+DRAIN_KEEP_ALIVE_SECONDS = 1.0
+"""Idle connections are not closed at once: who has just read an answer may be about to send the next request."""
+_DRAIN_LOOK_SECONDS = 0.005
+_DRAIN_LAST_SHARE = 0.1
+"""Of the drain's time limit: if clients never pause, the listener is closed so long before, for requests to finish."""
+_DRAIN_LOOKS = 5
+"""A connection takes a few turns of the loop from the kernel to its protocol: one look does not see it on its way."""
 _LOGS_FROM = {"all": 0, "errors": 400, "none": 1000}
 
 _log = structlog.get_logger(__name__)
@@ -45,6 +54,8 @@ class ProxyServer:
         self.clock = clock
         self.monotonic = clock.monotonic
         self.draining = False
+        self.keep_alive_seconds = KEEP_ALIVE_SECONDS
+        """How long a connection is kept without a request."""
         self.table = Table((), Guard())
         self.header_bytes = self.replay_bytes = 64 << 10
         self.head_timeout = 10.0
@@ -57,7 +68,7 @@ class ProxyServer:
         self._listeners: list[asyncio.Server] = []
         self._socket_path: Path | None = None
         self._sweeper: asyncio.TimerHandle | None = None
-        self._drained = asyncio.Event()
+        self._stopped_waiting = False
         self._request_id_prefix = b"X-Request-ID: " + secrets.token_hex(8).encode() + b"-%x\r\n"
         self._request_ids = 0
 
@@ -127,26 +138,67 @@ class ProxyServer:
         return bound
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 (the caller's own limit, not a cancellation)
-        """Refuse new requests, let those under way finish; whether all did within `timeout` seconds."""
+        """Serve until nothing is left to serve, then stop listening; False when `timeout` seconds were not enough.
+
+        Requests are served as before, new connections included, but each answer is the last one on its connection
+        and says so (`Connection: close`, RFC 9112, 9.6), and connections without a request are closed.
+        """
         self.draining = True
-        self.exchange_ended()
+        self.keep_alive_seconds = DRAIN_KEEP_ALIVE_SECONDS
+        now = self.monotonic()
+        for connection in self._connections:
+            connection.drain(now)
+        end = asyncio.get_running_loop().time() + timeout
         try:
-            async with asyncio.timeout(timeout):
-                await self._drained.wait()
+            async with asyncio.timeout_at(end):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(end - timeout * _DRAIN_LAST_SHARE):
+                        await self._until_quiet()
+                for _ in range(_DRAIN_LOOKS):
+                    if self._is_awaited():
+                        await self.clock.sleep(_DRAIN_LOOK_SECONDS)
+                self._stop_listening()
+                await self._until_quiet()
         except TimeoutError:
             return False
         return True
 
+    async def _until_quiet(self) -> None:
+        """Return when nothing was left to serve at several looks in a row.
+
+        Nobody tells of a connection that waits in the kernel to be accepted; and the end of a request costs nothing in
+        this way, however many connections there are.
+        """
+        looks = 0
+        while looks < _DRAIN_LOOKS and not self._stopped_waiting:
+            await self.clock.sleep(_DRAIN_LOOK_SECONDS)
+            looks = 0 if self._is_busy() else looks + 1
+
+    def _is_busy(self) -> bool:
+        return (
+            any(route.in_flight for route in self.stats.routes.values())
+            or any(connection.is_busy() for connection in self._connections)
+            or self._is_awaited()
+        )
+
+    def _is_awaited(self) -> bool:
+        """Whether a connection waits in the kernel to be accepted: closing the listener would reset it."""
+        return any(transport.is_readable(sock) for listener in self._listeners for sock in listener.sockets)
+
     def stop_waiting(self) -> None:
         """End a drain now, whatever is still under way."""
-        self._drained.set()
+        self._stopped_waiting = True
+
+    def _stop_listening(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+        if self._socket_path is not None:
+            self._socket_path.unlink(missing_ok=True)
 
     async def close(self) -> None:
         """End everything that is still there."""
-        for listener in self._listeners:
-            listener.close()
-        if self._socket_path is not None:
-            self._socket_path.unlink(missing_ok=True)
+        self._stop_listening()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(self._connections):
@@ -172,13 +224,6 @@ class ProxyServer:
     def forget(self, connection: Downstream) -> None:
         """It is closed."""
         self._connections.discard(connection)
-        if self.draining:
-            self.exchange_ended()
-
-    def exchange_ended(self) -> None:
-        """One request less is under way."""
-        if all(connection.is_idle() for connection in self._connections):
-            self._drained.set()
 
     def request_id_line(self) -> bytes:
         """A header line with an id that no other request has."""

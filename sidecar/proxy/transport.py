@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import struct
 
@@ -57,3 +58,12 @@ def resume(transport: asyncio.ReadTransport) -> None:
     """Go on reading, if it was stopped and is not over."""
     if not transport.is_closing() and not transport.is_reading():
         transport.resume_reading()
+
+
+def is_readable(sock: socket.socket) -> bool:
+    """Whether bytes or an end, or at a listener a connection, wait in the kernel for the loop to take them."""
+    if sock.fileno() < 0:
+        return False
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    return bool(poller.poll(0))

@@ -177,7 +177,7 @@ class Supervisor:
         """Drain at the first call, end at once at the second."""
         now = self._clock.monotonic()
         if self._kill_at is None:
-            self._kill_at = now + self._settings.drain_timeout + GRACE
+            self._kill_at = now + self._settings.drain_delay + self._settings.drain_timeout + GRACE
             self._listeners.close_shares()  # who has drained must not leave a socket behind that nobody serves
         else:
             self._kill_at = min(self._kill_at, now + GRACE)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
 from tests.acceptance.peers import peer, request_under_way, says
-from tests.acceptance.support import ask, command, ending, plain, running, spawn, until, write
+from tests.acceptance.support import PATIENCE, ask, command, connection, ending, plain, running, spawn, until, write
+
+
+@contextmanager
+def serving(tmp_path, workers, upstream_url, **more):
+    """A sidecar of so many processes, ready."""
+    file = write(tmp_path / "config.yaml", plain(tmp_path, upstream_url, **more))
+    with ending(spawn("run", "--config", str(file), "--workers", workers, file=file)) as sidecar:
+        yield sidecar.started()
 
 
 def one_request_under_way(tmp_path, **more):
@@ -27,25 +38,69 @@ def is_cut_off(future) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_drain_lets_requests_finish(tmp_path, number):
-    """Readiness fails, what is under way finishes, what is new is told 503 `draining`; the exit code is 0."""
-    with one_request_under_way(tmp_path) as (sidecar, hang, future):
+    """Readiness fails; what is under way finishes, and what comes meanwhile is served; the exit code is 0."""
+    with one_request_under_way(tmp_path) as (sidecar, hang, future), ThreadPoolExecutor() as pool:
         host, _, port = sidecar.address.rpartition(":")
-        with socket.create_connection((host, int(port))) as idle:
+        with socket.create_connection((host, int(port)), PATIENCE) as kept:
             sidecar.signal(number)
             until(lambda: sidecar.operate("/readyz").status == 503, "readiness fails")
+            kept.sendall(b"GET /api/kept HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            new = pool.submit(sidecar.ask, "/api/new")
+            for _ in range(2):
+                hang.wait_for_one()
             assert sidecar.operate("/livez").status == 200
             assert sidecar.status()["ready"] is False
-            refused = sidecar.ask("/api/new")
-            assert (refused.status, refused.problem["code"]) == (503, "draining")
-            assert refused.retry_after >= 1
-            idle.sendall(b"GET /api/kept HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            answer = idle.recv(65536)
-            assert answer.startswith(b"HTTP/1.1 503 ")
-            assert b"Sidecar-Error: draining\r\n" in answer
-        assert sidecar.process.poll() is None
-        hang.release.set()
+            assert sidecar.process.poll() is None
+            hang.release.set()
+            answer = kept.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"\r\nConnection: close\r\n" in answer
+        assert (new.result(30).body, new.result().headers["connection"]) == (b"finished", "close")
         assert future.result(30).body == b"finished"
         assert sidecar.ended() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_last_calls_of_an_application(tmp_path, workers):
+    """It gets SIGTERM with its sidecar, and goes on calling all through `drain_delay`, on kept and new connections."""
+    with ExitStack() as stack:
+        upstream = stack.enter_context(peer(says(200, b"ok")))
+        sidecar = stack.enter_context(serving(tmp_path, workers, upstream.url, drain_delay="1s"))
+        kept = stack.enter_context(closing(connection(sidecar.address)))
+        sidecar.signal(signal.SIGTERM)
+        until(lambda: sidecar.operate("/readyz").status == 503, "readiness fails")
+        assert sidecar.operate("/readyz").body == b"draining\n"
+        begun, calls = time.monotonic(), 0
+        while time.monotonic() < begun + 0.7:
+            kept.request("GET", "/api/kept")
+            answer = kept.getresponse()
+            assert (answer.read(), answer.getheader("connection")) == (b"ok", None)
+            assert sidecar.ask("/api/new").body == b"ok"
+            calls += 2
+        assert len(upstream.requests) == calls
+        assert sidecar.ended() == 0
+
+
+def test_nobody_is_turned_away_while_there_is_time(tmp_path):
+    """Clients that call without a pause meet answers, then a closed door; whatever reached an upstream is answered."""
+    with peer(says(200, b"ok")) as upstream:
+        with running(tmp_path, plain(tmp_path, upstream.url, drain_timeout="2s")) as sidecar:
+
+            def call() -> int:
+                for calls in itertools.count():
+                    try:
+                        assert sidecar.ask("/api/x").status == 200
+                    except ConnectionError:
+                        return calls
+                raise AssertionError
+
+            with ThreadPoolExecutor() as pool:
+                callers = [pool.submit(call) for _ in range(8)]
+                upstream.wait_for(50)
+                begun = time.monotonic()
+                assert sidecar.end() == 0
+                assert time.monotonic() - begun < 10.0
+        assert sum(caller.result(30) for caller in callers) == len(upstream.requests)
 
 
 def test_an_idle_sidecar_ends_at_once(tmp_path):

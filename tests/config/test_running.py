@@ -6,10 +6,10 @@ from sidecar.errors import ConfigurationError
 from tests.config.support import written
 
 DEFAULT = Running(TcpAddress("127.0.0.1", 8601), 25.0)
-OTHER = "admin: {listen: 127.0.0.1:9601}\ndrain_timeout: 3s\n"
+OTHER = "admin: {listen: 127.0.0.1:9601}\ndrain_delay: 5s\ndrain_timeout: 3s\n"
 TABLE = [
     ("", DEFAULT),
-    (OTHER, Running(TcpAddress("127.0.0.1", 9601), 3.0)),
+    (OTHER, Running(TcpAddress("127.0.0.1", 9601), 8.0)),
     (OTHER + "credentials: {c: {type: static_token, token_file: /none}}\nroutes: {a: {b: c}}\nzzz: 1", None),
     (OTHER + "routes: '${UNSET}'", None),
 ]

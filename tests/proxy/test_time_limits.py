@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sidecar.config.settings import Limits, Timeouts
-from sidecar.proxy.downstream import KEEP_ALIVE_SECONDS, LINGER_SECONDS
+from sidecar.proxy.downstream import LINGER_SECONDS
+from sidecar.proxy.server import KEEP_ALIVE_SECONDS
 from tests.proxy.lab import HOST, echo, in_turn, lab, never, request, required, response, says, until
 from tests.proxy.origin import Connection
 from tests.proxy.strict import Message
