@@ -48,6 +48,7 @@ def metrics() -> dict[str, tuple[str, frozenset[str]]]:
     stats.route("operate")
     made = Metrics(stats, ManualClock())
     made.tokens.registered(issuer="https://issuer", credential="cluster", audience="operate.camunda.io")
+    made.config.secret_files(["credentials.cluster.client_secret_file"], {})
     found = {}
     for family in made.registry.collect():
         if family.name.startswith("camunda_sidecar_"):

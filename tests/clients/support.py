@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import product
@@ -42,14 +41,6 @@ settings = pytest.mark.parametrize(
     [Setting(loop, tls) for loop, tls in product(LOOPS, (False, True))],
     ids=lambda setting: f"{setting.loop}-{'tls' if setting.tls else 'plain'}",
 )
-
-
-def command(name: str) -> str:
-    """A program's path; the test skips where it is missing."""
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
 
 
 async def run(*arguments: str | Path, data: bytes = b"", patience: float = 120) -> tuple[int, bytes, bytes]:

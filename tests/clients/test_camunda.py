@@ -15,7 +15,8 @@ from camunda_orchestration_sdk import CamundaAsyncClient
 from sidecar.clock import SystemClock
 from sidecar.demo.process import SidecarProcess, free_port
 from sidecar.demo.standin import StandIn
-from tests.clients.support import command, run
+from tests import needs
+from tests.clients.support import run
 from tests.peers.npm import project
 
 
@@ -64,7 +65,7 @@ async def test_javascript_client(standin: StandIn, sidecar: str) -> None:
     It sends an empty Authorization, and Optimize's readiness refuses any: both are the sidecar's to put right.
     """
     folder = project(Path(__file__).parent / "camunda_js")
-    code, out, err = await run(command("node"), folder / "client.mjs", sidecar)
+    code, out, err = await run(needs.program("node", package="nodejs"), folder / "client.mjs", sidecar)
     assert code == 0, err.decode()
     assert json.loads(out.splitlines()[-1]) == {
         "operate": "invoice-approval",

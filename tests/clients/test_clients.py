@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 import requests
 
-from tests.clients.support import Setting, command, run, settings
+from tests import needs
+from tests.clients.support import Setting, run, settings
 from tests.clients.upstream import pattern
 from tests.proxy.origin import Origin
 from tests.proxy.support import RunningProxy
@@ -33,7 +34,7 @@ def check_echo(seen: dict, method: str, body: bytes) -> None:
 @pytest.fixture(scope="session")
 def java_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The compiled class's folder."""
-    javac = command("javac")
+    javac = needs.program("javac", package="default-jdk-headless")
     folder = tmp_path_factory.mktemp("java")
 
     async def compile_it() -> tuple[int, bytes, bytes]:
@@ -47,7 +48,7 @@ def java_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @settings
 def test_jdk_http_client(setting: Setting, java_client: Path) -> None:
     """The JDK's HttpClient offers h2c with every request, bodies included: each arrives as a body; WebSocket works."""
-    java = command("java")
+    java = needs.program("java", package="default-jdk-headless")
 
     async def play(proxy: RunningProxy) -> None:
         code, out, err = await run(java, "-XX:TieredStopAtLevel=1", "-cp", java_client, "Client", f"{proxy.url}/op")
@@ -59,7 +60,7 @@ def test_jdk_http_client(setting: Setting, java_client: Path) -> None:
 async def test_jdk_http_client_offers_h2c(java_client: Path) -> None:
     """The client of the test above really does offer it, with a body: the test would be worth little otherwise."""
     async with Origin() as origin:
-        await run(command("java"), "-cp", java_client, "Client", origin.url)
+        await run(needs.program("java", package="default-jdk-headless"), "-cp", java_client, "Client", origin.url)
         raw = bytes(origin.connections[0].raw)
     assert b"\r\nUpgrade: h2c\r\n" in raw
     assert b"HTTP2-Settings" in raw
@@ -68,7 +69,7 @@ async def test_jdk_http_client_offers_h2c(java_client: Path) -> None:
 @settings
 def test_node(setting: Setting) -> None:
     """Node's http and fetch: keep-alive, uploads of known and unknown length, downloads, WebSocket where it has it."""
-    node = command("node")
+    node = needs.program("node", package="nodejs")
 
     async def play(proxy: RunningProxy) -> None:
         flags = ["--experimental-websocket"] if await _knows_flag(node) else []
@@ -87,7 +88,7 @@ async def _knows_flag(node: str) -> bool:
 @settings
 def test_curl(setting: Setting, tmp_path: Path) -> None:
     """curl: every kind of upload, ranges of versions, an h2c offer, several URLs on one connection."""
-    curl = command("curl")
+    curl = needs.program("curl", package="curl")
     body = pattern(3_000_000)
     (tmp_path / "body").write_bytes(body)
 

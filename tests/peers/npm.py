@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from tests import needs
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / ".work" / "npm"
@@ -20,8 +20,8 @@ def project(folder: Path) -> Path:
     The copy is made anew whenever a file in `folder` has changed; the packages are installed only when `package.json`
     has. Safe to call from several test processes at once.
     """
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("Node.js and npm are not installed (apt-get install nodejs npm)")
+    needs.program("node", package="nodejs")
+    needs.program("npm", package="npm")
     manifest = (folder / "package.json").read_bytes()
     place = WORK / f"{folder.name}-{hashlib.sha256(manifest).hexdigest()[:12]}"
     place.mkdir(parents=True, exist_ok=True)
@@ -39,5 +39,5 @@ def _install(place: Path) -> None:
     command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
-        pytest.skip(f"npm install failed: {done.stderr.strip()[:500]}")
+        needs.missing(f"npm install failed: {done.stderr.strip()[:500]}")
     (place / ".installed").touch()

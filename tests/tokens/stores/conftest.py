@@ -6,13 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.tokens.stores.support import redis_program, redis_server
+from tests.tokens.stores.support import redis_server
 
 
 @pytest.fixture(scope="session")
 def redis_port(tmp_path_factory) -> Iterator[int]:
     """The server's port."""
-    if redis_program() is None:
-        pytest.skip("neither redis-server nor valkey-server is installed")
     with redis_server(tmp_path_factory.mktemp("redis")) as port:
         yield port

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import time
@@ -12,20 +11,13 @@ from pathlib import Path
 
 from sidecar.secret import Secret, SecretSource
 from sidecar.tokens.stores.redis import RedisStore
-
-SERVERS = ("redis-server", "valkey-server")
-
-
-def redis_program() -> str | None:
-    """A server's program, if there is one."""
-    return next((path for name in SERVERS if (path := shutil.which(name))), None)
+from tests import needs
 
 
 @contextmanager
 def redis_server(directory: Path, *, port: int | None = None) -> Iterator[int]:
     """A server of its own, that keeps nothing; its port."""
-    program = redis_program()
-    assert program is not None
+    program = needs.program("redis-server", "valkey-server", package="redis-server")
     port = port or free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(directory)]
     server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)

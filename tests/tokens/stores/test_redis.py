@@ -16,7 +16,7 @@ from sidecar.tokens.stores import redis as module
 from sidecar.tokens.stores.base import StoreError
 from sidecar.tokens.stores.degrading import DegradingStore
 from sidecar.tokens.stores.redis import PREFIX, RedisStore
-from tests.tokens.stores.support import free_port, redis_program, redis_server, redis_store
+from tests.tokens.stores.support import free_port, redis_server, redis_store
 from tests.tokens.support import Events, FakeIssuer, ManualClock, bearer, rig
 
 CLOCK = SystemClock()
@@ -160,7 +160,6 @@ async def bookkeeping() -> None:
     await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_coro().__qualname__ in working))
 
 
-@pytest.mark.skipif(redis_program() is None, reason="neither redis-server nor valkey-server is installed")
 @pytest.mark.usefixtures("quick_keys")
 async def test_a_server_that_goes_and_comes(tmp_path) -> None:
     """Tokens are served and obtained without it; when it is back, though it forgot everything, they are shared."""
