@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,8 +12,7 @@ import click
 from sidecar.cli.support import config_option_for
 from sidecar.config import load
 from sidecar.config.credentials_file import decode, read_credentials
-from sidecar.config.environment import CLIENTS
-from sidecar.config.report import Report
+from sidecar.config.report import ENVIRONMENT, Report
 from sidecar.config.scaffold import Scaffold, scaffold
 from sidecar.config.settings import Settings
 from sidecar.config.source import VARIABLE
@@ -42,10 +40,12 @@ def command(credentials: BinaryIO | None, config: Path | None, force: bool) -> N
       camunda-sidecar init --config /etc/camunda-sidecar/config.yaml
     """  # noqa: D301 (click's mark for a paragraph that is not rewrapped)
     output = config or Path(os.environ.get(VARIABLE) or DEFAULT_OUTPUT)
-    if credentials is None:
-        made = scaffold(_environment(), references=True)
-    else:
-        made = scaffold(_file(getattr(credentials, "name", "standard input"), credentials.read()), references=False)
+    report = Report(ENVIRONMENT if credentials is None else getattr(credentials, "name", "standard input"))
+    variables = os.environ if credentials is None else read_credentials(decode(credentials.read(), report), report)
+    report.finish()
+    made = scaffold(variables, report, references=credentials is None)
+    for warning in report.warnings:
+        click.echo(f"warning: {warning}", err=True)
     _refuse_overwriting(output, made, force=force)
     settings = _write(output, made)
     click.echo(f"Wrote {output}" + (f", with the routes {_names(settings)}." if settings.routes else "."))
@@ -57,29 +57,6 @@ def command(credentials: BinaryIO | None, config: Path | None, force: bool) -> N
 
 def _names(settings: Settings) -> str:
     return ", ".join(route.name for route in settings.routes)
-
-
-def _environment() -> Mapping[str, str]:
-    ids = [pair[0] for client in CLIENTS.values() for pair in client.pairs]
-    if not any(os.environ.get(name) for name in ids):
-        raise ConfigurationError(
-            [
-                Mistake(
-                    "environment",
-                    "",
-                    f"holds no client: none of {', '.join(ids)} is set",
-                    "name the credentials file from the Console, or set the variables",
-                )
-            ]
-        )
-    return os.environ
-
-
-def _file(name: str, content: bytes) -> Mapping[str, str]:
-    report = Report(name)
-    variables = read_credentials(decode(content, report), report)
-    report.finish()
-    return variables
 
 
 def _refuse_overwriting(output: Path, made: Scaffold, *, force: bool) -> None:

@@ -8,26 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from sidecar.config.environment import is_known, relaxed
 from sidecar.config.report import Report
 
 _ASSIGNMENT = re.compile(
     r"\s*(?:export\s+|set\s+|\$env:)?(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)\s*[=:]\s*(?P<value>.*?)\s*;?\s*"
 )
 _VARIABLE = re.compile(r"(?:ZEEBE|CAMUNDA)_[A-Z0-9_]+")
-
-SPRING = {
-    "clientid": "ZEEBE_CLIENT_ID",
-    "clientsecret": "ZEEBE_CLIENT_SECRET",
-    "clusterid": "CAMUNDA_CLUSTER_ID",
-    "region": "CAMUNDA_CLUSTER_REGION",
-    "restaddress": "ZEEBE_REST_ADDRESS",
-    "baseurl": "ZEEBE_REST_ADDRESS",
-    "tokenurl": "ZEEBE_AUTHORIZATION_SERVER_URL",
-    "issuer": "ZEEBE_AUTHORIZATION_SERVER_URL",
-    "authorizationserverurl": "ZEEBE_AUTHORIZATION_SERVER_URL",
-    "audience": "ZEEBE_TOKEN_AUDIENCE",
-}
-"""A Spring key's last part, without dashes and in lower case, under `camunda.client` or `zeebe.client`."""
 
 
 def decode(content: bytes, report: Report) -> str:
@@ -56,12 +43,11 @@ def read_credentials(text: str, report: Report) -> dict[str, str]:
 
 
 def _variable(name: str) -> str | None:
+    """Camunda's variable for a name in the file: itself, or what relaxed binding makes of a Spring property."""
     if _VARIABLE.fullmatch(name):
         return name
-    path = name.lower().replace("-", "").split(".")
-    if path[:2] in (["camunda", "client"], ["zeebe", "client"]):
-        return SPRING.get(path[-1])
-    return None
+    variable = relaxed(name)[0]
+    return variable if is_known(variable) else None
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:

@@ -1,86 +1,343 @@
-"""A configuration from nothing but the environment variables that Camunda's own documentation tells people to set."""
+"""A configuration from the environment variables that Camunda's own documentation and clients name.
+
+`TABLE` is all that is known of them. `load` reads the environment by it and `init` the Console's credentials file, and
+`docs/configuration.md` prints it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
-from sidecar.config.products import PRODUCTS, Product
-from sidecar.config.report import Path
+from sidecar.config.products import PRODUCTS, Product, is_saas
+from sidecar.config.report import BadValueError, Path, Report
+from sidecar.config.urls import parse_base
 
 CLUSTER, CONSOLE, HUB = "cluster", "console", "hub"
+STRATEGIES = {
+    "OAUTH": "client_credentials",
+    "OIDC": "client_credentials",
+    "BASIC": "basic",
+    "BEARER": "static_token",
+    "COOKIE": "session",
+    "NONE": "none",
+}
+"""The credential's type for each value of `CAMUNDA_AUTH_STRATEGY` and of `camunda.client.auth.method`."""
+
+_REQUIRED = {
+    "client_credentials": ("client_id", "client_secret"),
+    "basic": ("username", "password"),
+    "static_token": ("token",),
+    "session": ("login_url", "username", "password"),
+    "none": (),
+}
+_OAUTH_URL = "CAMUNDA_OAUTH_URL"
+_SUSPECT = re.compile(
+    r"(?:CAMUNDA|ZEEBE)_(?!SIDECAR_)\w*(?:URL|URI|ADDRESS|CLIENT_?ID|SECRET|PASSWORD|PASSPHRASE|USERNAME|TOKEN|AUDIENCE"
+    r"|SCOPE|ISSUER|AUTH|(?:KEY|CERT|CA|CERTIFICATE|KEYSTORE|TRUSTSTORE)(?:_?PATH)?)"
+)
+"""The name of a variable that says where to go or who to be."""
 
 
 @dataclass(frozen=True, slots=True)
-class ClientVariables:
-    """The variables that hold one client, the first pair of which an id is set wins, and its issuer's."""
+class Row:
+    """What some variables become. Rows of one credential have their names in the same order."""
 
-    pairs: tuple[tuple[str, str], ...]
-    token_url: tuple[str, ...]
+    path: tuple[str, ...]
+    """The key's path in the configuration; empty for what the sidecar knows and does not use."""
+    plain: str
+    """Names from the references for Java, JavaScript, Python and C#, and from the Console's credentials file."""
+    spring: str = ""
+    """Properties of the Spring Boot starter, which are variables by relaxed binding."""
+    type: str = ""
+    """The type of the credential whose key it is."""
+    note: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every variable."""
+        return (*self.plain.split(), *(name for each in self.spring.split() for name in relaxed(each)))
 
 
-CLIENTS: dict[str, ClientVariables] = {
-    CLUSTER: ClientVariables(
-        (("ZEEBE_CLIENT_ID", "ZEEBE_CLIENT_SECRET"), ("CAMUNDA_CLIENT_ID", "CAMUNDA_CLIENT_SECRET")),
-        ("ZEEBE_AUTHORIZATION_SERVER_URL", "CAMUNDA_OAUTH_URL"),
+def relaxed(name: str) -> tuple[str, ...]:
+    """The variables of a Spring Boot property: dots become underscores, and dashes go or become underscores."""
+    upper = name.upper().replace(".", "_")
+    return tuple(dict.fromkeys((upper.replace("-", ""), upper.replace("-", "_"))))
+
+
+def _cluster(kind: str, key: str, plain: str, spring: str = "") -> Row:
+    return Row(("credentials", CLUSTER, key), plain, spring, kind)
+
+
+def _organization(name: str) -> tuple[Row, ...]:
+    names = {key: f"CAMUNDA_{name.upper()}_{key.upper()}" for key in _REQUIRED["client_credentials"]}
+    return tuple(
+        Row(("credentials", name, key), plain, type="client_credentials")
+        for key, plain in {**names, "token_url": _OAUTH_URL}.items()
+    )
+
+
+def _product(name: str) -> tuple[Row, Row]:
+    own = f"CAMUNDA_{name.upper()}_OAUTH_AUDIENCE"
+    address, audience = ("routes", name, "upstream"), ("routes", name, "audience")
+    if name == "zeebe":
+        return (
+            Row(
+                address,
+                "CAMUNDA_REST_ADDRESS ZEEBE_REST_ADDRESS",
+                "camunda.client.rest-address camunda.client.zeebe.rest-address camunda.client.zeebe.base-url"
+                " zeebe.client.broker.rest-address",
+            ),
+            Row(
+                audience,
+                f"{own} CAMUNDA_TOKEN_AUDIENCE ZEEBE_TOKEN_AUDIENCE",
+                "camunda.client.auth.audience camunda.client.zeebe.audience zeebe.client.cloud.audience",
+            ),
+        )
+    return Row(address, "CAMUNDA_HUB_REST_URL" if name == "hub" else f"CAMUNDA_{name.upper()}_BASE_URL"), Row(
+        audience, own
+    )
+
+
+_DISCOVERY = Row(
+    (),
+    "CAMUNDA_ISSUER_URL CAMUNDA_WELL_KNOWN_CONFIGURATION_URL",
+    "camunda.client.auth.issuer-url camunda.client.auth.well-known-configuration-url",
+    note="A mistake unless another variable names the token endpoint: the sidecar reads no discovery document.",
+)
+TABLE: tuple[Row, ...] = (
+    _cluster(
+        "client_credentials",
+        "client_id",
+        "CAMUNDA_CLIENT_ID ZEEBE_CLIENT_ID",
+        "camunda.client.auth.client-id zeebe.client.cloud.client-id",
     ),
-    CONSOLE: ClientVariables((("CAMUNDA_CONSOLE_CLIENT_ID", "CAMUNDA_CONSOLE_CLIENT_SECRET"),), ("CAMUNDA_OAUTH_URL",)),
-    HUB: ClientVariables((("CAMUNDA_HUB_CLIENT_ID", "CAMUNDA_HUB_CLIENT_SECRET"),), ("CAMUNDA_OAUTH_URL",)),
-}
+    _cluster(
+        "client_credentials",
+        "client_secret",
+        "CAMUNDA_CLIENT_SECRET ZEEBE_CLIENT_SECRET",
+        "camunda.client.auth.client-secret zeebe.client.cloud.client-secret",
+    ),
+    _cluster(
+        "client_credentials",
+        "token_url",
+        f"{_OAUTH_URL} CAMUNDA_AUTHORIZATION_SERVER_URL ZEEBE_AUTHORIZATION_SERVER_URL",
+        "camunda.client.auth.token-url camunda.client.auth.issuer zeebe.client.cloud.auth-url",
+    ),
+    _cluster(
+        "client_credentials",
+        "scope",
+        "CAMUNDA_OAUTH_SCOPE CAMUNDA_TOKEN_SCOPE ZEEBE_TOKEN_SCOPE",
+        "camunda.client.auth.scope zeebe.client.cloud.scope",
+    ),
+    _cluster(
+        "client_credentials",
+        "resource",
+        "CAMUNDA_TOKEN_RESOURCE ZEEBE_TOKEN_RESOURCE",
+        "camunda.client.auth.resource",
+    ),
+    _cluster("basic", "username", "CAMUNDA_BASIC_AUTH_USERNAME", "camunda.client.auth.username"),
+    _cluster("basic", "password", "CAMUNDA_BASIC_AUTH_PASSWORD", "camunda.client.auth.password"),
+    _cluster("static_token", "token", "CAMUNDA_OAUTH_TOKEN"),
+    _cluster("session", "login_url", "CAMUNDA_COOKIE_AUTH_URL"),
+    _cluster("session", "username", "CAMUNDA_COOKIE_AUTH_USERNAME"),
+    _cluster("session", "password", "CAMUNDA_COOKIE_AUTH_PASSWORD"),
+    _STRATEGY := Row(
+        ("credentials", CLUSTER, "type"),
+        "CAMUNDA_AUTH_STRATEGY",
+        "camunda.client.auth.method",
+        note="`OAUTH`, `OIDC`, `BASIC`, `BEARER`, `COOKIE` or `NONE`. Default: OAuth or Basic, by what else is set.",
+    ),
+    *_organization(CONSOLE),
+    *_organization(HUB),
+    _REGION := Row(
+        ("saas", "region"),
+        "CAMUNDA_CLUSTER_REGION",
+        "camunda.client.cloud.region camunda.client.region zeebe.client.cloud.region",
+        note="With the cluster's id: its APIs on Camunda SaaS.",
+    ),
+    _CLUSTER_ID := Row(
+        ("saas", "cluster_id"),
+        "CAMUNDA_CLUSTER_ID",
+        "camunda.client.cloud.cluster-id camunda.client.cluster-id zeebe.client.cloud.cluster-id",
+    ),
+    *(row for name in PRODUCTS for row in _product(name)),
+    _SCOPES := Row(
+        (), "CAMUNDA_CREDENTIALS_SCOPES", note="Which APIs that follow from id and region become routes. Default: all."
+    ),
+    Row(
+        (),
+        "ZEEBE_ADDRESS ZEEBE_GRPC_ADDRESS CAMUNDA_GRPC_ADDRESS",
+        "camunda.client.grpc-address zeebe.client.broker.grpc-address zeebe.client.broker.gateway-address",
+        note="Not used: the gRPC API's address. `init` takes region and cluster id from `ZEEBE_ADDRESS`.",
+    ),
+    _DISCOVERY,
+)
+_KNOWN = frozenset(name for row in TABLE for name in row.names)
 
 
-@dataclass(slots=True)
-class FromEnvironment:
-    """The raw configuration, and which variable each of its values came from."""
+def from_environment(environ: Mapping[str, str], report: Report) -> dict[str, Any]:
+    """The raw configuration: a route for each product that has both an address and a credential.
 
-    raw: dict[str, dict[str, dict[str, object]]] = field(default_factory=lambda: {"credentials": {}, "routes": {}})
-    names: dict[Path, str] = field(default_factory=dict)
-
-
-def from_environment(environ: Mapping[str, str]) -> FromEnvironment:
-    """A route for each product that has both a base URL and a credential."""
-    result = FromEnvironment()
-    for name, variables in CLIENTS.items():
-        _add_credential(result, name, variables, environ)
-    for product in PRODUCTS.values():
-        _add_route(result, product, environ)
-    return result
+    Where each value comes from goes to `report.names`; variables that contradict each other are a mistake.
+    """
+    return _Reader({name: value for name, value in environ.items() if value.strip()}, report).read()
 
 
-def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:
-    return next((name for name in names if environ.get(name)), None)
+def is_known(name: str) -> bool:
+    """Whether the table has this variable."""
+    return name in _KNOWN
 
 
-def _add_credential(result: FromEnvironment, name: str, variables: ClientVariables, environ: Mapping[str, str]) -> None:
-    """A client of which only half is set is added too: what is missing is then reported by its variable's name."""
-    pair = next((pair for pair in variables.pairs if environ.get(pair[0])), None)
-    pair = pair or next((pair for pair in variables.pairs if environ.get(pair[1])), None)
-    if pair is None:
-        return
-    sources = {"client_id": pair[0], "client_secret": pair[1], "token_url": _first(environ, variables.token_url)}
-    credential: dict[str, object] = {"type": "client_credentials"}
-    for key, variable in sources.items():
-        if variable:
-            result.names["credentials", name, key] = variable
-            if environ.get(variable):
-                credential[key] = environ[variable]
-    result.raw["credentials"][name] = credential
+class _Reader:
+    def __init__(self, environ: Mapping[str, str], report: Report) -> None:
+        self._environ = environ
+        self._report = report
+        self._credentials: dict[str, dict[str, str]] = {}
+        self._routes: dict[str, dict[str, str]] = {}
+
+    def read(self) -> dict[str, Any]:
+        for name in (CONSOLE, HUB, CLUSTER):
+            if kind := self._kind(name):
+                self._add_credential(name, kind)
+        saas = self._saas()
+        for product in PRODUCTS.values():
+            self._add_route(product, saas)
+        self._warn_of_unknown()
+        if self._credentials and not self._routes:
+            self._report.mistake(
+                (),
+                "there are credentials, and no API to use them for",
+                "set the API's address, such as CAMUNDA_REST_ADDRESS or CAMUNDA_OPERATE_BASE_URL,"
+                " or both CAMUNDA_CLUSTER_ID and CAMUNDA_CLUSTER_REGION",
+            )
+        return {**({"saas": saas} if saas else {}), "credentials": self._credentials, "routes": self._routes}
+
+    # --- variables -----------------------------------------------------------------------------------------------
+
+    def _first(self, names: Sequence[str]) -> str | None:
+        return next((name for name in names if name in self._environ), None)
+
+    def _value(self, path: Path, names: Sequence[str]) -> str | None:
+        """The value of the first that is set; it is a mistake if another one says something else."""
+        if (first := self._first(names)) is None:
+            return None
+        self._report.names[path] = first
+        for other in names:
+            if _normal(self._environ.get(other, self._environ[first])) != _normal(self._environ[first]):
+                self._report.mistake(path, f"contradicts {other}", "unset the one that is wrong")
+        return self._environ[first]
+
+    def _warn_of_unknown(self) -> None:
+        for name in sorted(self._environ):
+            if name not in _KNOWN and _SUSPECT.fullmatch(name):
+                self._report.names["environment", name] = name
+                cure = "docs/configuration.md has the variables that are known; what they cannot say, a file can"
+                self._report.warning(("environment", name), "is not known to the sidecar: it has no effect", cure)
+
+    # --- credentials ---------------------------------------------------------------------------------------------
+
+    def _kind(self, name: str) -> str | None:
+        """The type of a credential; None where no variable says who to be."""
+        given = {kind: variable for kind in ("client_credentials", "basic") if (variable := self._given(name, kind))}
+        if name == CLUSTER and (strategy := self._value(_STRATEGY.path, _STRATEGY.names)):
+            if strategy.upper() not in STRATEGIES:
+                self._report.mistake(
+                    _STRATEGY.path, f"{strategy!r} is not supported", f"set one of: {', '.join(STRATEGIES)}"
+                )
+            return STRATEGIES.get(strategy.upper(), "none")
+        if len(given) > 1:
+            self._report.names[_STRATEGY.path], other = given.values()
+            cure = f"unset one of them, or set {_STRATEGY.names[0]} to OAUTH or BASIC"
+            self._report.mistake(_STRATEGY.path, f"contradicts {other}", cure)
+        return next(iter(given), None)
+
+    def _given(self, name: str, kind: str) -> str | None:
+        rows = _rows(name, kind)
+        return self._first([each for key in _REQUIRED[kind] if key in rows for each in rows[key].names])
+
+    def _add_credential(self, name: str, kind: str) -> None:
+        """One of which only half is set is added too: what is missing is then reported by its variable's name."""
+        found = {"type": kind}
+        rows = _rows(name, kind)
+        given = self._given(name, kind)
+        for key, row in rows.items():
+            # The same place in the list belongs to the same client library.
+            place = next((each.names.index(given) for each in rows.values() if given in each.names), 0)
+            self._report.names[row.path] = row.names[place if key in _REQUIRED[kind] else 0]
+            if value := self._value(row.path, self._names(row)):
+                found[key] = value
+            elif key in _REQUIRED[kind]:
+                self._report.mistake(row.path, "is missing", f"set it beside {given or _STRATEGY.names[0]}")
+        if "token_url" in rows and "token_url" not in found and name == CLUSTER:
+            self._refuse_discovery(rows["token_url"].path)
+        self._credentials[name] = found
+
+    def _names(self, row: Row) -> Sequence[str]:
+        """A key's variables; the one that is every client's gives way to the cluster's own where there are others."""
+        own = [name for name in row.names if name != _OAUTH_URL]
+        return own if self._credentials and self._first(own) else row.names
+
+    def _refuse_discovery(self, path: Path) -> None:
+        if variable := self._first(_DISCOVERY.names):
+            self._report.names[path] = variable
+            cure = f"set {_OAUTH_URL} to what the issuer's discovery document calls token_endpoint"
+            self._report.mistake(path, "names an issuer, and not its token endpoint", cure)
+
+    # --- routes --------------------------------------------------------------------------------------------------
+
+    def _saas(self) -> dict[str, str]:
+        """The cluster on Camunda SaaS, where both its region and its id are set."""
+        rows = (_REGION, _CLUSTER_ID)
+        found = {row.path[1]: value for row in rows if (value := self._value(row.path, row.names))}
+        return found if len(found) == len(rows) else {}
+
+    def _add_route(self, product: Product, saas: Mapping[str, str]) -> None:
+        address, audience = _product(product.name)
+        upstream = self._value(address.path, address.names)
+        credential = _credential_of(product, self._credentials, has_address=upstream is not None)
+        if credential is None or (upstream is None and product.of_cluster and not self._is_granted(product, saas)):
+            return
+        route = {"credential": credential}
+        if upstream is not None:
+            route["upstream"] = upstream
+            self._compare(address.path, upstream, product, saas)
+        if value := self._value(audience.path, audience.names):
+            route["audience"] = value
+        self._routes[product.name] = route
+
+    def _is_granted(self, product: Product, saas: Mapping[str, str]) -> bool:
+        """Whether this API follows from the cluster's id, and the client may use it as far as is known."""
+        scopes = {scope.strip().lower() for scope in self._environ.get(_SCOPES.plain, "").split(",")} & PRODUCTS.keys()
+        kind = self._credentials.get(CLUSTER, {}).get("type")
+        return bool(saas) and kind == "client_credentials" and (not scopes or product.name in scopes)
+
+    def _compare(self, path: Path, upstream: str, product: Product, saas: Mapping[str, str]) -> None:
+        """An address on Camunda SaaS is the cluster's that id and region name."""
+        if not saas or not product.of_cluster:
+            return
+        with suppress(BadValueError):
+            address = parse_base(upstream.rstrip("/").removesuffix("/v2"))
+            if is_saas(address.host) and str(address) != product.saas_upstream.format(**saas):
+                others = " and ".join(self._report.names[row.path] for row in (_REGION, _CLUSTER_ID))
+                self._report.mistake(path, f"contradicts {others}", "unset what is wrong")
 
 
-def _add_route(result: FromEnvironment, product: Product, environ: Mapping[str, str]) -> None:
-    base_url = _first(environ, product.base_url_variables)
-    credential = _credential_of(product, result.raw["credentials"], has_base_url=base_url is not None)
-    if credential is None or (base_url is None and product.of_cluster):
-        return
-    route: dict[str, object] = {"credential": credential}
-    for key, variable in (("upstream", base_url), ("audience", _first(environ, product.audience_variables))):
-        if variable:
-            route[key] = environ[variable]
-            result.names["routes", product.name, key] = variable
-    result.raw["routes"][product.name] = route
+def _rows(credential: str, kind: str) -> dict[str, Row]:
+    return {row.path[2]: row for row in TABLE if row.path[:2] == ("credentials", credential) and row.type == kind}
 
 
-def _credential_of(product: Product, credentials: Mapping[str, object], *, has_base_url: bool) -> str | None:
+def _normal(value: str) -> str:
+    """An address without what may be left out; any other value as it is."""
+    with suppress(BadValueError):
+        return str(parse_base(value.rstrip("/").removesuffix("/v2")))
+    return value
+
+
+def _credential_of(product: Product, credentials: Mapping[str, object], *, has_address: bool) -> str | None:
     """Which client an API takes.
 
     Hub and Modeler take Console's client on SaaS (Camunda's own SDKs and guides do), Hub its own first. A cluster's
@@ -91,7 +348,7 @@ def _credential_of(product: Product, credentials: Mapping[str, object], *, has_b
     elif product.name == "hub":
         candidates = (HUB, CONSOLE)
     elif product.name == "modeler":
-        candidates = (CONSOLE, CLUSTER) if has_base_url else (CONSOLE,)
+        candidates = (CONSOLE, CLUSTER) if has_address else (CONSOLE,)
     else:
         candidates = (CONSOLE,)
     return next((name for name in candidates if name in credentials), None)

@@ -11,13 +11,11 @@ from sidecar.config.convert import convert
 from sidecar.config.environment import from_environment
 from sidecar.config.expand import expand
 from sidecar.config.files import Files
-from sidecar.config.report import Report
+from sidecar.config.report import ENVIRONMENT, Report
 from sidecar.config.resolve import resolve
 from sidecar.config.settings import Address, Settings
 from sidecar.config.source import DEFAULT_FILE, VARIABLE, find, read
 from sidecar.errors import Mistake
-
-ENVIRONMENT = "environment"
 
 Verify = Callable[[Settings], Iterable[Mistake]]
 """Further checks by those who know what is in a file, such as a PEM key; asked only when all else is right."""
@@ -85,21 +83,12 @@ def _from_file(file: Path, environ: Mapping[str, str], report: Report) -> model.
 
 
 def _from_environment(environ: Mapping[str, str], report: Report) -> model.Configuration:
-    found = from_environment(environ)
-    report.names.update(found.names)
-    if not found.raw["credentials"]:
+    raw = from_environment(environ, report)
+    if not raw["credentials"]:
         report.mistake(
             (),
             f"there is no configuration: neither --config nor {VARIABLE} names a file, {DEFAULT_FILE} does not exist,"
-            " and no variable such as ZEEBE_CLIENT_ID or CAMUNDA_CONSOLE_CLIENT_ID is set",
+            " and no variable such as CAMUNDA_CLIENT_ID, ZEEBE_CLIENT_ID or CAMUNDA_CONSOLE_CLIENT_ID is set",
             "let `camunda-sidecar init` write a file, or set Camunda's variables",
         )
-    elif not found.raw["routes"]:
-        report.mistake(
-            (),
-            "there are credentials, and no API to use them for",
-            "set the API's address, such as CAMUNDA_OPERATE_BASE_URL or ZEEBE_REST_ADDRESS",
-        )
-    if report.mistakes:
-        report.finish()
-    return convert(found.raw, model.Configuration, report, lambda text: text)
+    return convert(raw, model.Configuration, report, str)

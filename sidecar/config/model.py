@@ -92,7 +92,7 @@ class ClientCredentials(Part, frozen=True, kw_only=True, tag_field="type", tag="
 
     token_url: Annotated[
         TokenUrl | None,
-        Doc(f"The issuer's token endpoint. Default: the preset's, else Camunda SaaS's, {SAAS_TOKEN_URL}."),
+        Doc(f"The issuer's token endpoint. Default: the preset's; for Camunda SaaS's APIs {SAAS_TOKEN_URL}."),
     ] = None
     identity: Annotated[Identity | None, Doc("Preset: self-managed Identity on Keycloak.")] = None
     entra: Annotated[Entra | None, Doc("Preset: Microsoft Entra ID.")] = None

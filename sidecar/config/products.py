@@ -21,9 +21,6 @@ class Product:
     """On Camunda SaaS."""
     saas_upstream: str
     """May refer to `{region}` and `{cluster_id}`."""
-    base_url_variables: tuple[str, ...]
-    """Environment variables, the first that is set wins."""
-    audience_variables: tuple[str, ...]
     identity_audience: str | None
     """On self-managed Identity; None where the token request has none."""
     public: tuple[Rule, ...] = ()
@@ -35,26 +32,20 @@ class Product:
 
 
 def _of_cluster(name: str, public: tuple[Rule, ...] = ()) -> Product:
-    upper = name.upper()
     return Product(
         name=name,
         audience=f"{name}.camunda.io",
         saas_upstream=f"https://{{region}}.{name}.camunda.io/{{cluster_id}}",
-        base_url_variables=("ZEEBE_REST_ADDRESS",) if name == "zeebe" else (f"CAMUNDA_{upper}_BASE_URL",),
-        audience_variables=(f"CAMUNDA_{upper}_OAUTH_AUDIENCE",)
-        + (("ZEEBE_TOKEN_AUDIENCE",) if name == "zeebe" else ()),
         identity_audience=f"{name}-api",
         public=public,
     )
 
 
-def _of_organization(name: str, saas_upstream: str, base_url_variable: str, identity_audience: str | None) -> Product:
+def _of_organization(name: str, saas_upstream: str, identity_audience: str | None) -> Product:
     return Product(
         name=name,
         audience="api.cloud.camunda.io",
         saas_upstream=saas_upstream,
-        base_url_variables=(base_url_variable,),
-        audience_variables=(f"CAMUNDA_{name.upper()}_OAUTH_AUDIENCE",),
         identity_audience=identity_audience,
     )
 
@@ -67,8 +58,13 @@ PRODUCTS: dict[str, Product] = {
         _of_cluster("optimize", (Rule("GET", "/api/readyz"),)),
         _of_cluster("tasklist"),
         _of_cluster("zeebe"),
-        _of_organization("console", "https://api.cloud.camunda.io", "CAMUNDA_CONSOLE_BASE_URL", "console-api"),
-        _of_organization("hub", "https://hub.cloud.camunda.io", "CAMUNDA_HUB_REST_URL", None),
-        _of_organization("modeler", "https://modeler.cloud.camunda.io/api", "CAMUNDA_MODELER_BASE_URL", None),
+        _of_organization("console", "https://api.cloud.camunda.io", "console-api"),
+        _of_organization("hub", "https://hub.cloud.camunda.io", None),
+        _of_organization("modeler", "https://modeler.cloud.camunda.io/api", None),
     )
 }
+
+
+def is_saas(host: str) -> bool:
+    """Whether a host is Camunda SaaS's."""
+    return host == "camunda.io" or host.endswith(".camunda.io")

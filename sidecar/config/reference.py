@@ -1,4 +1,4 @@
-"""The reference of all keys in Markdown, made from the model: the tables of `docs/configuration.md`.
+"""The tables of `docs/configuration.md` in Markdown: all keys, from the model, and all environment variables.
 
 `python -m sidecar.config.reference docs/configuration.md` writes them anew; a test tells when that is due.
 """
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -14,11 +14,12 @@ import msgspec
 
 from sidecar.config.convert import alternatives, fields_of, leaf_of, tag_of, unwrap
 from sidecar.config.describe import duration, size
+from sidecar.config.environment import CLUSTER, TABLE, relaxed
 from sidecar.config.model import Configuration
 from sidecar.config.schema import doc_of
 
-BEGIN = "<!-- begin: made by python -m sidecar.config.reference -->"
-END = "<!-- end -->"
+BEGIN = "<!-- begin {name}: made by python -m sidecar.config.reference -->"
+END = "<!-- end {name} -->"
 
 
 def reference() -> str:
@@ -89,11 +90,28 @@ def _default(value: object, kind: str) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
+def environment() -> str:
+    """What each of Camunda's variables becomes."""
+    lines = ["| key | Java, JavaScript, Python, C# | Spring Boot | |", "| --- | --- | --- | --- |"]
+    for row in TABLE:
+        key = f"`{'.'.join(row.path)}`" if row.path else "none"
+        kind = f"`type: {row.type}`" if row.type and row.path[1] == CLUSTER else ""
+        spring = [relaxed(each)[0] for each in row.spring.split()]
+        lines.append(f"| {key} | {_code(row.plain.split())} | {_code(spring)} | {kind or row.note} |")
+    return "\n".join(lines)
+
+
+def _code(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
 def replace_tables(text: str) -> str:
-    """A document with the tables between the two marks made anew."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{reference()}\n\n{END}{after}"
+    """A document with the tables between their marks made anew."""
+    for name, table in {"variables": environment(), "keys": reference()}.items():
+        begin, end = BEGIN.format(name=name), END.format(name=name)
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}"
+    return text
 
 
 if __name__ == "__main__":

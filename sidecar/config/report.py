@@ -10,6 +10,9 @@ from sidecar.errors import ConfigurationError, Mistake
 Path = tuple[str | int, ...]
 """Where a value stands: keys, and positions in lists."""
 
+ENVIRONMENT = "environment"
+"""The source of a configuration that is no file."""
+
 _PLAIN_KEY = re.compile(r"[\w-]+")
 
 
@@ -51,11 +54,11 @@ class Report:
         if path in self._wrong:
             return
         self._wrong.add(path)
-        self.mistakes.append(Mistake(self.source, self._name(path), message, cure))
+        self.mistakes.append(Mistake(self.source, self.name(path), message, cure))
 
     def warning(self, path: Path, message: str, cure: str = "") -> None:
         """Something that works, and that a person should know of."""
-        self.warnings.append(Mistake(self.source, self._name(path), message, cure))
+        self.warnings.append(Mistake(self.source, self.name(path), message, cure))
 
     def is_wrong(self, path: Path) -> bool:
         """Whether something at this place, inside it, or around it is wrong already."""
@@ -71,5 +74,6 @@ class Report:
             raise ConfigurationError(self.mistakes)
         return tuple(self.warnings)
 
-    def _name(self, path: Path) -> str:
+    def name(self, path: Path) -> str:
+        """What the user calls a path: the environment variable that it came from, or the key's path."""
         return self.names.get(path) or render(path)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from msgspec import UNSET
 
 from sidecar.config import model, settings
-from sidecar.config.products import PRODUCTS, Product
-from sidecar.config.report import Path, Report
+from sidecar.config.products import PRODUCTS, SAAS_TOKEN_URL, Product, is_saas
+from sidecar.config.report import ENVIRONMENT, Path, Report
 from sidecar.config.resolve_credentials import Credentials
 from sidecar.config.settings import Upstream
 from sidecar.config.urls import is_loopback, parse_base
@@ -70,7 +70,7 @@ class Routes:
         self, product: Product | None, written: model.Route, credential: model.Credential | None, where: Path
     ) -> Upstream:
         if written.upstream is not None:
-            return written.upstream
+            return _without_version(written.upstream) if product and product.name == "zeebe" else written.upstream
         here = (*where, "upstream")
         if product is None:
             self.report.mistake(here, "is missing", f"add the API's base URL; products are: {', '.join(PRODUCTS)}")
@@ -119,9 +119,32 @@ class Routes:
         for name, users in used.items():
             if not users:
                 self.report.warning(("credentials", name), "is used by no route", "remove it, or name it in a route")
-            if isinstance(self.written.credentials[name], model.StaticToken | model.Basic):
+            credential = self.written.credentials[name]
+            if isinstance(credential, model.StaticToken | model.Basic):
                 for route in users:
                     self._warn_plain(route)
+            if isinstance(credential, model.ClientCredentials):
+                self._check_issuer(name, credential, users)
+
+    def _check_issuer(self, name: str, written: model.ClientCredentials, users: list[settings.Route]) -> None:
+        """Camunda SaaS's login is the default for clients of Camunda SaaS: no other secret goes there unasked."""
+        foreign = [route for route in users if not is_saas(route.upstream.host) and route.upstream != _NOWHERE]
+        if not foreign or written.token_url or written.identity or written.entra:
+            return
+        if self.report.source == ENVIRONMENT:
+            say = self.report.mistake
+        elif len(foreign) < len(users):
+            return  # the route on Camunda SaaS beside it shows whose client this is
+        else:
+            # What listens on loopback may be anybody's: a tunnel, a test.
+            is_local = all(is_loopback(route.upstream.host) for route in foreign)
+            say = self.report.warning if is_local else self.report.mistake
+        upstream = self.report.name(("routes", foreign[0].name, "upstream"))
+        say(
+            ("credentials", name, "token_url"),
+            f"is not set, while {upstream} is not Camunda SaaS's: the secret would go to {SAAS_TOKEN_URL}",
+            "set it to the token endpoint that this client belongs to",
+        )
 
     def _warn_plain(self, route: settings.Route) -> None:
         if route.upstream.scheme == "http" and not is_loopback(route.upstream.host):
@@ -130,6 +153,11 @@ class Routes:
                 "is plain http: a secret that does not expire crosses the network unencrypted",
                 "use https",
             )
+
+
+def _without_version(upstream: Upstream) -> Upstream:
+    """The orchestration cluster's address without `/v2`, which every client appends to it."""
+    return replace(upstream, base_path=upstream.base_path.removesuffix("/v2"))
 
 
 def _is_self_managed(credential: model.Credential | None) -> bool:

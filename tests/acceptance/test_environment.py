@@ -1,4 +1,4 @@
-"""With no file at all: Camunda's own environment variables are the configuration (DESIGN section 3)."""
+"""With no file at all: Camunda's own environment variables are the configuration."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ CLUSTER = {"ZEEBE_CLIENT_ID": "c-id", "ZEEBE_CLIENT_SECRET": "c-secret"}
 CONSOLE = {"CAMUNDA_CONSOLE_CLIENT_ID": "o-id", "CAMUNDA_CONSOLE_CLIENT_SECRET": "o-secret"}
 HUB = {"CAMUNDA_HUB_CLIENT_ID": "h-id", "CAMUNDA_HUB_CLIENT_SECRET": "h-secret"}
 LOGIN = "https://login.cloud.camunda.io/oauth/token"
+ISSUER = {"CAMUNDA_OAUTH_URL": "https://issuer.example.com/token"}
+SAAS = "https://bru-2.operate.camunda.io/id"
 
 pytestmark = pytest.mark.skipif(DEFAULT_FILE.exists(), reason=f"{DEFAULT_FILE} exists, and comes before the variables")
 
@@ -58,7 +60,7 @@ AUDIENCES = {
 def test_a_product_exists_with_its_address_and_a_client():
     """Each documented address variable makes its product's route, with the documented audience and the right client."""
     variables = {name: f"https://example.com/{product}" for product, name in ADDRESSES.items()}
-    assert routes(**CLUSTER, **CONSOLE, **variables) == {
+    assert routes(**CLUSTER, **CONSOLE, **ISSUER, **variables) == {
         "operate": ("https://example.com/operate", "operate.camunda.io", "cluster"),
         "optimize": ("https://example.com/optimize", "optimize.camunda.io", "cluster"),
         "tasklist": ("https://example.com/tasklist", "tasklist.camunda.io", "cluster"),
@@ -71,23 +73,23 @@ def test_a_product_exists_with_its_address_and_a_client():
 
 def test_without_an_address_or_a_client_there_is_no_route():
     """A cluster's API needs its address, an organization's has one; Hub's own client goes before Console's."""
-    assert routes(**CLUSTER, **CONSOLE, **HUB, CAMUNDA_TASKLIST_BASE_URL="https://example.com") == {
+    assert routes(**CLUSTER, **CONSOLE, **HUB, **ISSUER, CAMUNDA_TASKLIST_BASE_URL="https://example.com") == {
         "tasklist": ("https://example.com", "tasklist.camunda.io", "cluster"),
         "console": ("https://api.cloud.camunda.io", "api.cloud.camunda.io", "console"),
         "hub": ("https://hub.cloud.camunda.io", "api.cloud.camunda.io", "hub"),
         "modeler": ("https://modeler.cloud.camunda.io/api", "api.cloud.camunda.io", "console"),
     }
-    assert set(routes(**CLUSTER, ZEEBE_REST_ADDRESS="https://example.com")) == {"zeebe"}
+    assert set(routes(**CLUSTER, **ISSUER, ZEEBE_REST_ADDRESS="https://example.com")) == {"zeebe"}
 
 
 def test_every_audience_variable_is_heeded():
     """An audience of one's own, for each product; Zeebe's older variable too."""
     addresses = dict.fromkeys(ADDRESSES.values(), "https://example.com")
-    found = routes(**CLUSTER, **CONSOLE, **addresses, **{name: f"of-{name}" for name in AUDIENCES.values()})
+    found = routes(**CLUSTER, **CONSOLE, **ISSUER, **addresses, **{name: f"of-{name}" for name in AUDIENCES.values()})
     assert {product: audience for product, (_, audience, _) in found.items()} == {
         product: f"of-{name}" for product, name in AUDIENCES.items()
     }
-    older = routes(**CLUSTER, ZEEBE_REST_ADDRESS="https://example.com", ZEEBE_TOKEN_AUDIENCE="older")
+    older = routes(**CLUSTER, **ISSUER, ZEEBE_REST_ADDRESS="https://example.com", ZEEBE_TOKEN_AUDIENCE="older")
     assert older["zeebe"][1] == "older"
 
 
@@ -102,7 +104,7 @@ def test_every_audience_variable_is_heeded():
 )
 def test_the_clusters_client_and_its_issuer(variables, client_id, token_url):
     """Both spellings of the client, both of the issuer, and Camunda SaaS's issuer without one."""
-    credential = resolved(**variables, CAMUNDA_OPERATE_BASE_URL="https://example.com")["credentials"]["cluster"]
+    credential = resolved(**variables, CAMUNDA_OPERATE_BASE_URL=SAAS)["credentials"]["cluster"]
     assert (credential["client_id"], credential["token_url"]) == (client_id, token_url)
 
 
@@ -115,6 +117,52 @@ def test_consoles_and_hubs_issuer_is_camunda_oauth_url():
         "console": "https://b.example/t",
         "hub": "https://b.example/t",
     }
+
+
+def test_todays_clients_variables_are_a_configuration():
+    """What the clients for Java, JavaScript, Python and C# name, and the Spring starter: address, issuer, audience."""
+    today = {
+        "CAMUNDA_REST_ADDRESS": "https://camunda.example.com/v2",
+        "CAMUNDA_AUTHORIZATION_SERVER_URL": "https://keycloak.example.com/token",
+        "CAMUNDA_TOKEN_AUDIENCE": "orchestration-api",
+        "CAMUNDA_CLIENT_ID": "id",
+        "CAMUNDA_CLIENT_SECRET": "s",
+    }
+    spring = {
+        "CAMUNDA_CLIENT_RESTADDRESS": "https://camunda.example.com/v2/",
+        "CAMUNDA_CLIENT_AUTH_TOKENURL": "https://keycloak.example.com/token",
+        "CAMUNDA_CLIENT_AUTH_AUDIENCE": "orchestration-api",
+        "CAMUNDA_CLIENT_AUTH_CLIENTID": "id",
+        "CAMUNDA_CLIENT_AUTH_CLIENTSECRET": "s",
+    }
+    assert resolved(**today) == resolved(**spring)
+    assert routes(**today) == {"zeebe": ("https://camunda.example.com", "orchestration-api", "cluster")}
+    assert resolved(**today)["credentials"]["cluster"]["token_url"] == "https://keycloak.example.com/token"
+
+
+def test_a_self_managed_secret_never_goes_to_the_saas_login():
+    """An address that is not Camunda SaaS's, and no variable that names its issuer: exit code 2, and both named."""
+    result = command("check", env={**CLUSTER, "ZEEBE_REST_ADDRESS": "http://localhost:8080"})
+    assert result.returncode == 2
+    assert "ZEEBE_REST_ADDRESS" in result.stderr
+    assert "CAMUNDA_OAUTH_URL" in result.stderr
+
+
+def test_two_variables_that_contradict_each_other_are_both_named():
+    """Nobody guesses which of two addresses is meant."""
+    addresses = {"ZEEBE_REST_ADDRESS": "http://a", "CAMUNDA_REST_ADDRESS": "http://b"}
+    result = command("check", env={**CLUSTER, **ISSUER, **addresses})
+    assert result.returncode == 2
+    assert all(name in result.stderr for name in addresses)
+
+
+def test_an_unknown_variable_is_warned_of_by_name():
+    """It works without it, and its value is shown nowhere."""
+    environment = {**CLUSTER, "CAMUNDA_OPERATE_BASE_URL": SAAS, "CAMUNDA_OPERATE_URL": "hunter2"}
+    result = command("check", env=environment)
+    assert result.returncode == 0
+    assert "warning: environment: CAMUNDA_OPERATE_URL" in result.stderr
+    assert "hunter2" not in result.stdout + result.stderr
 
 
 def test_half_a_client_is_a_mistake_by_its_variables_name(tmp_path):

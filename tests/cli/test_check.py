@@ -73,7 +73,8 @@ def test_the_schema(tmp_path):
 
 PEM = """
 credentials:
-  jwt: {type: client_credentials, client_id: id, client_authentication: private_key_jwt, private_key_file: key.pem}
+  jwt: {type: client_credentials, token_url: "https://h/token", client_id: id,
+    client_authentication: private_key_jwt, private_key_file: key.pem}
   static: {type: static_token, token: two words}
 routes:
   x: {upstream: "https://h", credential: jwt, tls: {ca_file: key.pem}}

@@ -86,7 +86,7 @@ BAD = [
     (b"nothing of the kind", "is no credentials file"),
     (b"\xff\xfe\x00", "is not text"),
     (SHELL.replace("ZEEBE_CLIENT_SECRET", "X").encode(), "ZEEBE_CLIENT_SECRET"),
-    (SHELL.replace("'syd-1'", "'Syd 1'").encode(), "is not a region"),
+    (SHELL.replace("'syd-1'", "'Syd 1'").encode(), "CAMUNDA_CLUSTER_REGION"),
 ]
 
 

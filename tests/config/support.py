@@ -15,7 +15,10 @@ from sidecar.errors import ConfigurationError
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config.example.yaml"
 ENVIRON = {"HOME": "/home/user"}
-CLUSTER = "credentials: {cluster: {type: client_credentials, client_id: id, client_secret: s3cr3t}}\n"
+CLUSTER = (
+    "credentials: {cluster: {type: client_credentials, token_url: 'https://issuer.example.com/token', client_id: id,"
+    " client_secret: s3cr3t}}\n"
+)
 ROUTE = "routes: {api: {upstream: 'https://api.example.com', credential: cluster}}\n"
 MINIMAL = CLUSTER + ROUTE
 

@@ -9,9 +9,10 @@ from tests.config.test_example import CLIENTS
 
 SECRETS = """
 credentials:
-  a: {type: client_credentials, client_id: id, client_secret: hunter2-a, extra: {pin: hunter2-b}}
-  b: {type: client_credentials, client_id: id, client_authentication: private_key_jwt, private_key: hunter2-c,
-      private_key_password: hunter2-d}
+  a: {type: client_credentials, token_url: "https://i/t", client_id: id, client_secret: hunter2-a,
+      extra: {pin: hunter2-b}}
+  b: {type: client_credentials, token_url: "https://i/t", client_id: id, client_authentication: private_key_jwt,
+      private_key: hunter2-c, private_key_password: hunter2-d}
   c: {type: static_token, token: hunter2-e}
   d: {type: session, login_url: "https://h/login", username: u, password: hunter2-f}
   e: {type: basic, username: u, password: hunter2-g}

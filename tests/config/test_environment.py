@@ -2,14 +2,16 @@ import pytest
 
 from sidecar.config import load
 from sidecar.config.products import SAAS_TOKEN_URL
-from sidecar.config.settings import FileStore
+from sidecar.config.settings import Basic, ClientCredentials, FileStore, NoCredential, SessionLogin, StaticToken
 from sidecar.errors import ConfigurationError
 
+ISSUER = {"CAMUNDA_OAUTH_URL": "https://issuer.example/t"}
 CLUSTER = {"ZEEBE_CLIENT_ID": "zeebe", "ZEEBE_CLIENT_SECRET": "z-secret"}
-CAMUNDA = {"CAMUNDA_CLIENT_ID": "camunda", "CAMUNDA_CLIENT_SECRET": "c-secret"}
 CONSOLE = {"CAMUNDA_CONSOLE_CLIENT_ID": "console", "CAMUNDA_CONSOLE_CLIENT_SECRET": "o-secret"}
 HUB = {"CAMUNDA_HUB_CLIENT_ID": "hub", "CAMUNDA_HUB_CLIENT_SECRET": "h-secret"}
-OPERATE = {"CAMUNDA_OPERATE_BASE_URL": "https://operate.example"}
+OPERATE = {"CAMUNDA_OPERATE_BASE_URL": "https://operate.example"} | ISSUER
+ZEEBE = {"ZEEBE_REST_ADDRESS": "http://z:8080"} | ISSUER
+SAAS = {"CAMUNDA_CLUSTER_REGION": "bru-2", "CAMUNDA_CLUSTER_ID": "id"}
 API = "api.cloud.camunda.io"
 
 
@@ -29,14 +31,12 @@ def routes(environ):
 
 TABLE = [
     (CLUSTER | OPERATE, {"operate": ("zeebe", "https://operate.example", "operate.camunda.io")}),
-    (CAMUNDA | OPERATE, {"operate": ("camunda", "https://operate.example", "operate.camunda.io")}),
-    (CLUSTER | CAMUNDA | OPERATE, {"operate": ("zeebe", "https://operate.example", "operate.camunda.io")}),
     (
         CLUSTER | OPERATE | {"CAMUNDA_OPERATE_OAUTH_AUDIENCE": "mine"},
         {"operate": ("zeebe", "https://operate.example", "mine")},
     ),
     (
-        CLUSTER | {"CAMUNDA_OPTIMIZE_BASE_URL": "http://o:8083", "CAMUNDA_TASKLIST_BASE_URL": "http://t:8082"},
+        CLUSTER | ISSUER | {"CAMUNDA_OPTIMIZE_BASE_URL": "http://o:8083", "CAMUNDA_TASKLIST_BASE_URL": "http://t:8082"},
         {
             "optimize": ("zeebe", "http://o:8083", "optimize.camunda.io"),
             "tasklist": ("zeebe", "http://t:8082", "tasklist.camunda.io"),
@@ -45,15 +45,6 @@ TABLE = [
     (
         CLUSTER | {"ZEEBE_REST_ADDRESS": "https://bru-2.zeebe.camunda.io:443/id"},
         {"zeebe": ("zeebe", "https://bru-2.zeebe.camunda.io/id", "zeebe.camunda.io")},
-    ),
-    (
-        CLUSTER | {"ZEEBE_REST_ADDRESS": "http://z", "ZEEBE_TOKEN_AUDIENCE": "token"},
-        {"zeebe": ("zeebe", "http://z", "token")},
-    ),
-    (
-        CLUSTER
-        | {"ZEEBE_REST_ADDRESS": "http://z", "ZEEBE_TOKEN_AUDIENCE": "t", "CAMUNDA_ZEEBE_OAUTH_AUDIENCE": "first"},
-        {"zeebe": ("zeebe", "http://z", "first")},
     ),
     (
         CONSOLE,
@@ -65,7 +56,7 @@ TABLE = [
     ),
     (HUB, {"hub": ("hub", "https://hub.cloud.camunda.io", API)}),
     (
-        CONSOLE | HUB | {"CAMUNDA_CONSOLE_BASE_URL": "http://c", "CAMUNDA_HUB_REST_URL": "http://h/"},
+        CONSOLE | HUB | ISSUER | {"CAMUNDA_CONSOLE_BASE_URL": "http://c", "CAMUNDA_HUB_REST_URL": "http://h/"},
         {
             "console": ("console", "http://c", API),
             "hub": ("hub", "http://h", API),
@@ -73,12 +64,19 @@ TABLE = [
         },
     ),
     (
-        CLUSTER | {"CAMUNDA_MODELER_BASE_URL": "http://m:8070/api", "CAMUNDA_MODELER_OAUTH_AUDIENCE": "m"},
+        CLUSTER | ISSUER | {"CAMUNDA_MODELER_BASE_URL": "http://m:8070/api", "CAMUNDA_MODELER_OAUTH_AUDIENCE": "m"},
         {"modeler": ("zeebe", "http://m:8070/api", "m")},
     ),
     (
         CLUSTER | OPERATE | {"CAMUNDA_TASKLIST_BASE_URL": ""},
         {"operate": ("zeebe", "https://operate.example", "operate.camunda.io")},
+    ),
+    (
+        CLUSTER | SAAS | {"CAMUNDA_CREDENTIALS_SCOPES": "Zeebe, Optimize,Secrets"},
+        {
+            "optimize": ("zeebe", "https://bru-2.optimize.camunda.io/id", "optimize.camunda.io"),
+            "zeebe": ("zeebe", "https://bru-2.zeebe.camunda.io/id", "zeebe.camunda.io"),
+        },
     ),
 ]
 
@@ -89,23 +87,110 @@ def test_a_route_for_each_product_with_an_address_and_a_credential(environ, expe
     assert routes(environ) == expected
 
 
-ISSUERS = [
-    (CLUSTER, SAAS_TOKEN_URL),
-    (CLUSTER | {"CAMUNDA_OAUTH_URL": "https://oauth.example/t"}, "https://oauth.example/t"),
+SPELLINGS = [
+    # What a variable becomes: the client's id, its secret, scope and resource; the route's address and audience.
+    ("CAMUNDA_CLIENT_ID ZEEBE_CLIENT_ID CAMUNDA_CLIENT_AUTH_CLIENTID CAMUNDA_CLIENT_AUTH_CLIENT_ID", "client_id"),
     (
-        CLUSTER
-        | {"CAMUNDA_OAUTH_URL": "https://oauth.example/t", "ZEEBE_AUTHORIZATION_SERVER_URL": "https://z.example/t"},
-        "https://z.example/t",
+        "CAMUNDA_CLIENT_SECRET ZEEBE_CLIENT_SECRET CAMUNDA_CLIENT_AUTH_CLIENTSECRET ZEEBE_CLIENT_CLOUD_CLIENTSECRET",
+        "secret",
     ),
+    ("CAMUNDA_OAUTH_URL CAMUNDA_AUTHORIZATION_SERVER_URL ZEEBE_AUTHORIZATION_SERVER_URL", "token_url"),
+    ("CAMUNDA_OAUTH_URL CAMUNDA_CLIENT_AUTH_TOKENURL CAMUNDA_CLIENT_AUTH_TOKEN_URL", "token_url"),
+    ("CAMUNDA_OAUTH_SCOPE CAMUNDA_TOKEN_SCOPE ZEEBE_TOKEN_SCOPE CAMUNDA_CLIENT_AUTH_SCOPE", "scope"),
+    ("CAMUNDA_TOKEN_RESOURCE ZEEBE_TOKEN_RESOURCE CAMUNDA_CLIENT_AUTH_RESOURCE", "resource"),
+    ("CAMUNDA_REST_ADDRESS ZEEBE_REST_ADDRESS CAMUNDA_CLIENT_RESTADDRESS CAMUNDA_CLIENT_REST_ADDRESS", "upstream"),
+    (
+        "CAMUNDA_TOKEN_AUDIENCE ZEEBE_TOKEN_AUDIENCE CAMUNDA_ZEEBE_OAUTH_AUDIENCE CAMUNDA_CLIENT_AUTH_AUDIENCE",
+        "audience",
+    ),
+]
+VALUES = {
+    "client_id": "i",
+    "secret": "s",
+    "token_url": "https://issuer.example/x",
+    "scope": "a b",
+    "resource": "urn:r",
+    "upstream": "http://camunda:8080",
+    "audience": "orchestration",
+}
+
+
+@pytest.mark.parametrize(
+    ("spelled", "key"), [(name, key) for names, key in SPELLINGS for name in names.split()], ids=str
+)
+def test_every_client_librarys_spelling_is_understood(spelled, key):
+    """Java's, JavaScript's, Python's, C#'s, and the Spring starter's by relaxed binding, each in place of another."""
+    environ = {names.split()[0]: VALUES[of] for names, of in SPELLINGS if of != key} | {spelled: VALUES[key]}
+    settings = load(None, environ)
+    credential, (route,) = settings.credentials["cluster"], settings.routes
+    assert {
+        "client_id": credential.client_id,
+        "secret": credential.client_secret.read().reveal(),
+        "token_url": credential.token_url,
+        "scope": credential.scope,
+        "resource": credential.resource,
+        "upstream": str(route.upstream),
+        "audience": route.audience,
+    } == VALUES
+    assert settings.warnings == ()
+
+
+BASIC = {"CAMUNDA_BASIC_AUTH_USERNAME": "demo", "CAMUNDA_BASIC_AUTH_PASSWORD": "p"}
+COOKIE = {
+    "CAMUNDA_COOKIE_AUTH_URL": "http://z:8080/api/login",
+    "CAMUNDA_COOKIE_AUTH_USERNAME": "demo",
+    "CAMUNDA_COOKIE_AUTH_PASSWORD": "p",
+}
+STRATEGIES = [
+    (CLUSTER, ClientCredentials),
+    (CLUSTER | BASIC | {"CAMUNDA_AUTH_STRATEGY": "oauth"}, ClientCredentials),
+    (CLUSTER | BASIC | {"CAMUNDA_CLIENT_AUTH_METHOD": "oidc"}, ClientCredentials),
+    (BASIC, Basic),
+    ({"CAMUNDA_CLIENT_AUTH_USERNAME": "demo", "CAMUNDA_CLIENT_AUTH_PASSWORD": "p"}, Basic),
+    (CLUSTER | BASIC | {"CAMUNDA_AUTH_STRATEGY": "BASIC"}, Basic),
+    (CLUSTER | {"CAMUNDA_AUTH_STRATEGY": "NONE"}, NoCredential),
+    ({"CAMUNDA_AUTH_STRATEGY": "BEARER", "CAMUNDA_OAUTH_TOKEN": "t"}, StaticToken),
+    ({"CAMUNDA_AUTH_STRATEGY": "COOKIE"} | COOKIE, SessionLogin),
+]
+
+
+@pytest.mark.parametrize(("environ", "type_"), STRATEGIES)
+def test_the_strategy_says_which_credential_it_is(environ, type_):
+    """Without one, what is set says it."""
+    settings = load(None, ZEEBE | environ)
+    assert isinstance(settings.credentials["cluster"], type_)
+    assert [(route.name, route.credential) for route in settings.routes] == [("zeebe", "cluster")]
+
+
+@pytest.mark.parametrize("address", ["http://z:8080", "http://z:8080/", "http://z:8080/v2", "http://z:8080/v2/"])
+@pytest.mark.parametrize("name", ["ZEEBE_REST_ADDRESS", "CAMUNDA_REST_ADDRESS"])
+def test_an_address_may_end_in_v2(name, address):
+    """Clients append /v2 where it is missing, so that an address with it would become /v2/v2."""
+    (route,) = load(None, CLUSTER | ISSUER | {name: address}).routes
+    assert str(route.upstream) == "http://z:8080"
+    same = {"ZEEBE_REST_ADDRESS": address, "CAMUNDA_REST_ADDRESS": "http://z:8080/v2"}
+    assert load(None, CLUSTER | ISSUER | same).routes == (route,)
+
+
+ISSUERS = [
+    (CLUSTER | SAAS, SAAS_TOKEN_URL),
+    (CLUSTER | SAAS | ISSUER, ISSUER["CAMUNDA_OAUTH_URL"]),
+    (CLUSTER | OPERATE | CONSOLE | {"ZEEBE_AUTHORIZATION_SERVER_URL": "https://z.example/t"}, "https://z.example/t"),
+    (CLUSTER | OPERATE | HUB | {"CAMUNDA_AUTHORIZATION_SERVER_URL": "https://z.example/t"}, "https://z.example/t"),
 ]
 
 
 @pytest.mark.parametrize(("environ", "url"), ISSUERS)
 def test_the_issuer(environ, url):
-    """ZEEBE_AUTHORIZATION_SERVER_URL, else CAMUNDA_OAUTH_URL, else Camunda SaaS."""
-    settings = load(None, environ | OPERATE)
+    """CAMUNDA_OAUTH_URL is for Console and Hub where they have a client and the cluster an issuer of its own."""
+    settings = load(None, environ)
     assert settings.source == "environment"
     assert settings.credentials["cluster"].token_url == url
+    assert all(
+        settings.credentials[name].token_url == environ["CAMUNDA_OAUTH_URL"]
+        for name in ("console", "hub")
+        if name in settings.credentials
+    )
 
 
 def test_a_value_of_the_environment_is_not_expanded():
@@ -114,9 +199,83 @@ def test_a_value_of_the_environment_is_not_expanded():
     assert settings.credentials["cluster"].client_secret.read().reveal() == "a${b}$${"
 
 
+NO_ISSUER = [
+    CLUSTER | {"ZEEBE_REST_ADDRESS": "http://localhost:8080"},
+    CLUSTER | {"CAMUNDA_OPERATE_BASE_URL": "https://operate.example"},
+    CLUSTER | SAAS | {"CAMUNDA_TASKLIST_BASE_URL": "https://camunda.io.example"},
+    CONSOLE | {"CAMUNDA_MODELER_BASE_URL": "https://evilcamunda.io"},
+]
+
+
+@pytest.mark.parametrize("environ", NO_ISSUER)
+def test_no_secret_goes_to_the_saas_login_unasked(environ):
+    """An address that is not Camunda SaaS's, and nothing that names its issuer: a mistake, and no default."""
+    with pytest.raises(ConfigurationError) as error:
+        load(None, environ)
+    (mistake,) = error.value.mistakes
+    assert mistake.path == "CAMUNDA_OAUTH_URL"
+    assert [name for name in environ if name in mistake.message] == [list(environ)[-1]]
+
+
+CONFLICTS = [
+    {"CAMUNDA_REST_ADDRESS": "http://a", "ZEEBE_REST_ADDRESS": "http://b"},
+    {"CAMUNDA_CLIENT_ID": "a"},
+    {"CAMUNDA_CLIENT_SECRET": "s3cr3t"},
+    {"CAMUNDA_AUTHORIZATION_SERVER_URL": "https://other.example/s3cr3t"},
+    ZEEBE | {"CAMUNDA_TOKEN_AUDIENCE": "a", "CAMUNDA_CLIENT_AUTH_AUDIENCE": "b"},
+    {"CAMUNDA_BASIC_AUTH_USERNAME": "demo"},
+    SAAS | {"CAMUNDA_REST_ADDRESS": "https://bru-2.zeebe.camunda.io/other"},
+]
+
+
+@pytest.mark.parametrize("environ", CONFLICTS)
+def test_variables_that_contradict_each_other_are_a_mistake_that_names_them(environ):
+    """Which of two addresses, clients or issuers is meant is not for the sidecar to choose; no value is quoted."""
+    everything = CLUSTER | OPERATE | environ
+    with pytest.raises(ConfigurationError) as error:
+        load(None, everything)
+    (mistake,) = error.value.mistakes
+    assert mistake.path in everything
+    assert [name for name in everything if name in mistake.message]
+    assert {*environ} & {mistake.path, *mistake.message.split()}
+    assert "s3cr3t" not in str(mistake)
+
+
+def test_what_sounds_like_an_address_or_a_credential_and_is_not_known_is_warned_of():
+    """By name and never by value; what only looks alike, as Kubernetes's service variables, is let alone."""
+    unknown = {
+        "CAMUNDA_ZEEBE_URL": "s3cr3t",
+        "CAMUNDA_SSL_CLIENT_KEYSTORE_PATH": "/s3cr3t",
+        "ZEEBE_CLIENT_SECRETS": "",
+        "ZEEBE_API_PASSWORD": "s3cr3t",
+    }
+    harmless = {
+        "CAMUNDA_SIDECAR_ADDRESS": "x",
+        "CAMUNDA_OPERATE_SERVICE_HOST": "10.0.0.1",
+        "ZEEBE_PORT_26500_TCP_ADDR": "10.0.0.1",
+        "ZEEBE_GRPC_ADDRESS": "http://z:26500",
+        "CAMUNDA_TOKEN_CACHE_DIR": "/tmp",
+        "ZEEBE_ADDRESS": "z:26500",
+    }
+    warnings = load(None, CLUSTER | OPERATE | unknown | harmless).warnings
+    assert [warning.path for warning in warnings] == [
+        *("CAMUNDA_SSL_CLIENT_KEYSTORE_PATH", "CAMUNDA_ZEEBE_URL", "ZEEBE_API_PASSWORD")
+    ]
+    assert "s3cr3t" not in str(warnings)
+
+
 MISTAKES = [
     ({}, "", "camunda-sidecar init"),
     (CLUSTER, "", "CAMUNDA_OPERATE_BASE_URL"),
+    (CLUSTER | {"CAMUNDA_CLUSTER_ID": "id"}, "", "CAMUNDA_CLUSTER_REGION"),
+    (BASIC | OPERATE | {"CAMUNDA_BASIC_AUTH_PASSWORD": ""}, "CAMUNDA_BASIC_AUTH_PASSWORD", "is missing"),
+    ({"CAMUNDA_CLIENT_AUTH_CLIENTID": "id"} | OPERATE, "CAMUNDA_CLIENT_AUTH_CLIENTSECRET", "is missing"),
+    (CLUSTER | OPERATE | {"CAMUNDA_AUTH_STRATEGY": "SAML"}, "CAMUNDA_AUTH_STRATEGY", "'SAML'"),
+    (
+        CLUSTER | {"CAMUNDA_REST_ADDRESS": "http://z", "CAMUNDA_ISSUER_URL": "https://keycloak/realms/c"},
+        "CAMUNDA_ISSUER_URL",
+        "token_endpoint",
+    ),
     ({"ZEEBE_CLIENT_ID": "id"} | OPERATE, "ZEEBE_CLIENT_SECRET", "is missing"),
     ({"CAMUNDA_CLIENT_SECRET": "s3cr3t"} | OPERATE, "CAMUNDA_CLIENT_ID", "is missing"),
     (CLUSTER | {"CAMUNDA_OPERATE_BASE_URL": "s3cr3t"}, "CAMUNDA_OPERATE_BASE_URL", "is not an http or https URL"),

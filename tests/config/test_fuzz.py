@@ -105,8 +105,9 @@ def test_what_init_writes_means_what_was_there(directory, client, audience):
         "ZEEBE_CLIENT_SECRET": "s",
         "ZEEBE_REST_ADDRESS": "http://localhost:8080",
         "ZEEBE_TOKEN_AUDIENCE": audience,
+        "CAMUNDA_OAUTH_URL": "http://localhost:18080/token",
     }
-    made = scaffold(variables, references=False)
+    made = scaffold(variables, Report("file"), references=False)
     written(directory, "s", "cluster-client-secret")
     file = directory / "made.yaml"
     file.write_text(made.text, encoding="utf-8")

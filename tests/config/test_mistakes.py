@@ -19,7 +19,7 @@ from tests.config.support import (
 FIVE = """
 listen: 0.0.0.0:8600
 admin: {listne: 127.0.0.1:8601}
-credentials: {cluster: {type: client_credentials, client_secret: s3cr3t}}
+credentials: {cluster: {type: client_credentials, token_url: "https://issuer.example.com", client_secret: s3cr3t}}
 routes:
   api: {upstream: "ftp://api.example.com", credential: clutser}
 drain_timeout: -5s
@@ -43,7 +43,8 @@ def test_all_mistakes_come_at_once(tmp_path):
 
 
 def of_cluster(more: str) -> str:
-    return f"credentials: {{cluster: {{type: client_credentials, client_id: id, {more}}}}}\n" + ROUTE
+    issuer = "" if "token_url" in more else "token_url: 'https://issuer.example.com/token', "
+    return f"credentials: {{cluster: {{type: client_credentials, {issuer}client_id: id, {more}}}}}\n" + ROUTE
 
 
 def of_api(more: str) -> str:

@@ -118,10 +118,10 @@ def test_other_types_have_no_audience(tmp_path, credential, settings_type):
 WARNINGS = [
     (MINIMAL, []),
     (
-        ROUTE + CLUSTER.replace("s3cr3t}", "s3cr3t, token_url: 'http://keycloak:18080/token'}"),
+        MINIMAL.replace("https://issuer.example.com", "http://keycloak:18080"),
         [("credentials.cluster.token_url", "unencrypted")],
     ),
-    (ROUTE + CLUSTER.replace("s3cr3t}", "s3cr3t, token_url: 'http://localhost:18080/token'}"), []),
+    (MINIMAL.replace("https://issuer.example.com", "http://localhost:18080"), []),
     (
         ROUTE + "credentials: {cluster: {type: none}, spare: {type: none}}",
         [("credentials.spare", "is used by no route")],
@@ -160,6 +160,41 @@ def test_what_works_but_should_be_known_is_a_warning(tmp_path, text, expected):
     warnings = sorted(loaded(tmp_path, text).warnings)
     assert [warning.path for warning in warnings] == [path for path, _ in expected]
     assert all(says in str(warning) for warning, (_, says) in zip(warnings, expected, strict=True))
+
+
+SECRET_ONLY = "credentials: {c: {type: client_credentials, client_id: id, client_secret: s}}\n"
+FOREIGN = [
+    ("https://api.example.com", "mistake"),
+    ("https://camunda.io.example.com", "mistake"),
+    ("http://127.0.0.1:8080", "warning"),
+    ("https://bru-2.operate.camunda.io/id", None),
+]
+
+
+@pytest.mark.parametrize(("upstream", "expected"), FOREIGN)
+def test_the_saas_login_is_the_default_for_camunda_saas_alone(tmp_path, upstream, expected):
+    """A secret of somebody else's client does not go there because `token_url` was forgotten."""
+    text = SECRET_ONLY + f"routes: {{operate: {{credential: c, upstream: '{upstream}'}}}}"
+    place = ["credentials.c.token_url"]
+    assert list(mistakes(tmp_path, text)) == (place if expected == "mistake" else [])
+    if expected != "mistake":
+        warnings = loaded(tmp_path, text).warnings
+        assert [warning.path for warning in warnings] == (place if expected == "warning" else [])
+
+
+def test_a_route_on_camunda_saas_shows_whose_client_it_is(tmp_path):
+    """A client of Camunda SaaS may serve another address beside it."""
+    text = SECRET_ONLY + SAAS + "routes: {operate: {credential: c}, x: {credential: c, upstream: 'https://h'}}"
+    assert loaded(tmp_path, text).warnings == ()
+
+
+def test_the_orchestration_clusters_address_is_meant_without_its_version(tmp_path):
+    """Clients append /v2 to the base URL, whatever the base URL's own end."""
+    for name, expected in {"zeebe": "https://h/c", "mine": "https://h/c/v2"}.items():
+        assert (
+            str(route_of(tmp_path, KEYCLOAK, f"{name}: {{credential: c, upstream: 'https://h/c/v2/'}}").upstream)
+            == expected
+        )
 
 
 LOOPS = [

@@ -54,7 +54,7 @@ FORMS = {
 
 
 def settings_of(tmp_path, text):
-    made = scaffold(read_credentials(text, Report("file")), references=False)
+    made = scaffold(read_credentials(text, Report("file")), Report("file"), references=False)
     for name, secret in made.secrets.items():
         (tmp_path / name).write_text(secret)
     assert SECRET not in made.text
@@ -101,7 +101,7 @@ def test_an_organizations_client(tmp_path):
     """The Administration API's client serves Console, Hub and Modeler; what is the default is not repeated."""
     settings = settings_of(tmp_path, ORGANIZATION)
     assert [route.name for route in settings.routes] == ["console", "hub", "modeler"]
-    text = scaffold(read_credentials(ORGANIZATION, Report("file")), references=False).text
+    text = scaffold(read_credentials(ORGANIZATION, Report("file")), Report("file"), references=False).text
     assert "upstream" not in text
     assert "token_url" not in text
 
@@ -132,7 +132,7 @@ def test_a_self_managed_setup(tmp_path):
 def test_from_the_environment_values_stay_there(tmp_path, text):
     """Without a file, the configuration refers to the variables: to secrets always, and to what may change."""
     variables = read_credentials(text, Report("file"))
-    made = scaffold(variables, references=True)
+    made = scaffold(variables, Report("file"), references=True)
     assert made.secrets == {}
     assert ID not in made.text
     direct = settings_of(tmp_path, text)
