@@ -25,7 +25,6 @@ from sidecar.config.settings import Address, Settings
 from sidecar.credentials.build import RouteCredentials, build
 from sidecar.credentials.reach import explain
 from sidecar.errors import ConfigurationError, ListenError
-from sidecar.proxy.authorizer import Authorizer
 from sidecar.proxy.guard import Guard
 from sidecar.proxy.server import ProxyServer
 from sidecar.status_report import describe, describe_store
@@ -33,6 +32,7 @@ from sidecar.telemetry.http import HttpStats
 from sidecar.telemetry.logs import configure_logging
 from sidecar.telemetry.masking import mask_text
 from sidecar.telemetry.metrics import Metrics
+from sidecar.tokens.authorizer import TokenAuthorizer
 from sidecar.tokens.manager import TokenManager
 from sidecar.tokens.stores import build_store
 
@@ -57,9 +57,10 @@ class Service:
         self._metrics = Metrics(self._http, clock)
         self._store = build_store(settings.token_store, clock, self._metrics.tokens)
         self._tokens = TokenManager(self._store, clock, settings.token_requests, settings.refresh, self._metrics.tokens)
-        self._metrics.tokens.read_memory_lookups(self._tokens.memory_lookups)
+        self._metrics.tokens.read_state(self._tokens.snapshot, self._tokens.memory_lookups)
         self._store_status = describe_store(settings.token_store)
         self._credentials = build(settings, clock)
+        self._token_authorizers: Mapping[str, TokenAuthorizer] = {}
         self.proxy = ProxyServer(stats=self._http, clock=clock, explain=_explain)
         self.admin = self._admin_server()
         self.listen: Address = settings.listen
@@ -166,17 +167,16 @@ class Service:
         contexts = {name: partial(getattr, watched, "value") for name, watched in credentials.upstream_tls.items()}
         self.settings, self._credentials = settings, credentials
         self._metrics.config.secret_files(credentials.watcher.names(), credentials.watcher.errors())
-        self.proxy.configure(settings, self._authorizers(settings, credentials), contexts)
+        before, self._token_authorizers = self._token_authorizers, self._authorizers(settings, credentials)
+        self.proxy.configure(settings, {**credentials.authorizers, **self._token_authorizers}, contexts)
+        self._tokens.retire(before.values())
 
-    def _authorizers(self, settings: Settings, credentials: RouteCredentials) -> Mapping[str, Authorizer]:
-        authorizers = dict(credentials.authorizers)
-        for route in settings.routes:
-            source = credentials.sources.get(route.name)
-            if source is not None:
-                authorizers[route.name] = self._tokens.authorizer(
-                    source, credential=route.credential, audience=route.audience
-                )
-        return authorizers
+    def _authorizers(self, settings: Settings, credentials: RouteCredentials) -> Mapping[str, TokenAuthorizer]:
+        return {
+            route.name: self._tokens.authorizer(source, credential=route.credential, audience=route.audience)
+            for route in settings.routes
+            if (source := credentials.sources.get(route.name)) is not None
+        }
 
     # --- what happens meanwhile ----------------------------------------------------------------------------------
 
@@ -187,7 +187,7 @@ class Service:
         for name in changed:
             _log.info("secret file changed", setting=name)
         if changed:
-            await self._tokens.secrets_changed()
+            self._tokens.secrets_changed()
 
     async def _date_problems(self) -> None:
         """Look what is wrong, so that `since` says when it began and not when somebody first asked."""

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from sidecar.admin.status_model import IssuerStatus, RouteStatus, Status, StoreStatus, TokenStatus
+from sidecar.admin.status_model import RouteStatus, Status, StoreStatus, TokenStatus
 from sidecar.config.settings import FileStore, RedisStore, Settings, TokenStore
 from sidecar.errors import SecretUnavailableError
 from sidecar.telemetry.http import HttpStats
@@ -34,38 +34,17 @@ def routes(settings: Settings, stats: HttpStats) -> tuple[RouteStatus, ...]:
 
 
 def tokens(settings: Settings, snapshot: Snapshot) -> tuple[TokenStatus, ...]:
-    """Each token identity, with the routes that share it."""
+    """Each credential's and audience's token, with the routes that use it."""
     return tuple(
-        TokenStatus(
-            credential=one.credential,
-            audience=one.audience or None,
-            issuer=one.issuer,
-            state=one.state,
-            expires_at=one.expires_at,
-            refreshes_at=one.refreshes_at,
-            quarantined_until=one.quarantined_until,
-            detail=one.detail,
+        replace(
+            one,
             routes=tuple(
                 route.name
                 for route in settings.routes
-                if (route.credential, route.audience or "") == (one.credential, one.audience)
+                if (route.credential, route.audience or None) == (one.credential, one.audience)
             ),
         )
-        for one in snapshot.identities
-    )
-
-
-def issuers(snapshot: Snapshot) -> tuple[IssuerStatus, ...]:
-    """Each issuer's budget."""
-    return tuple(
-        IssuerStatus(
-            issuer=one.issuer,
-            min_interval=one.min_interval,
-            requests=one.requests,
-            next_slot_at=one.next_slot_at,
-            cooldown_until=one.cooldown_until,
-        )
-        for one in snapshot.budgets
+        for one in snapshot.tokens
     )
 
 
@@ -89,5 +68,5 @@ def describe(process: Status, settings: Settings, stats: HttpStats, snapshot: Sn
         process,
         routes=routes(settings, stats),
         tokens=tokens(settings, snapshot),
-        issuers=issuers(snapshot),
+        issuers=snapshot.issuers,
     )

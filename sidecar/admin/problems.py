@@ -108,7 +108,7 @@ def _token(token: TokenStatus, now: float) -> Iterator[Found]:
     if token.new_secret == "refused":  # noqa: S105 (a state)
         text = f"The issuer refuses the new secret of {name}. {token.new_secret_detail}"
         yield severity, "new_secret_refused", name, text.strip(), None
-    elif token.state == "quarantined" or token.quarantined_until is not None:
+    elif token.refused or token.state == "quarantined":
         yield severity, "credential_refused", name, f"The issuer refuses the credential {name}. {token.detail}", None
     elif token.new_secret == "pending":  # noqa: S105 (a state)
         text = f"The new secret of {name} has no token yet. {token.new_secret_detail}"

@@ -9,6 +9,10 @@ from typing import Literal
 
 import msgspec
 
+from sidecar.tokens.token_status import IssuerStatus, TokenStatus
+
+__all__ = ["IssuerStatus", "ProblemStatus", "RouteStatus", "Status", "StoreStatus", "TokenStatus"]
+
 Severity = Literal["warning", "critical"]
 Whose = Literal["host", "credential", "issuer", "upstream", "store"]
 
@@ -46,37 +50,6 @@ class RouteStatus(msgspec.Struct, frozen=True, kw_only=True):
     failing: str = ""
     """The code of the sidecar's own latest error about this upstream, until the upstream answers again."""
     failing_since: float | None = None
-
-
-class TokenStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One token identity."""
-
-    credential: str
-    audience: str | None = None
-    issuer: str = ""
-    state: str
-    """`none` (not wanted yet), `fresh`, `stale`, `expired` or `quarantined`."""
-    expires_at: float | None = None
-    refreshes_at: float | None = None
-    quarantined_until: float | None = None
-    detail: str = ""
-    """The issuer's refusal or the last failure, in words."""
-    new_secret: Literal["", "pending", "refused"] = ""
-    """Whether a changed secret has no token yet, while the token of the old one serves."""
-    new_secret_detail: str = ""
-    """Why it has none."""
-    routes: tuple[str, ...] = ()
-
-
-class IssuerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One issuer's budget."""
-
-    issuer: str
-    min_interval: float
-    requests: int = 0
-    """Token requests that this process has sent."""
-    next_slot_at: float | None = None
-    cooldown_until: float | None = None
 
 
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):

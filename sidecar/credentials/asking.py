@@ -84,9 +84,7 @@ class Asker:
             special = {origin(url): seconds for url, seconds in self._requests.issuers.items()}
             interval = special.get(place, self._requests.min_interval)
             rng = random.Random()  # noqa: S311 (jitter)
-            self._budgets[place] = IssuerBudget(
-                self._store, self._clock, NoObserver(), rng, origin=place, interval=interval
-            )
+            self._budgets[place] = IssuerBudget(self._store, self._clock, rng, origin=place, interval=interval)
         return self._budgets[place]
 
 

@@ -1,4 +1,4 @@
-"""The token core's events as metrics: a `TokenObserver`."""
+"""The token core's events and state as metrics: a `TokenObserver`."""
 
 from __future__ import annotations
 
@@ -6,41 +6,84 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from sidecar.tokens.observer import InvalidationReason, Outcome, Source, StoreOperation
+from sidecar.tokens.identity import origin
+from sidecar.tokens.observer import InvalidationReason, Outcome, Source, StoreOperation, TokenObserver
+from sidecar.tokens.snapshot import Snapshot
+from sidecar.tokens.token_status import TokenStatus
 
 WAIT_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 _P = "camunda_sidecar_"
 
 
-class LookupCollector(Collector):
-    """Where tokens came from. Those from memory are the hot path: counted by the token core, read at the scrape."""
+class StateCollector(Collector):
+    """What is read at the scrape: where tokens came from (those from memory are the hot path), and how they are."""
 
     def __init__(self) -> None:
-        self.counts: Tally[tuple[str, str]] = Tally()
-        self.memory: Callable[[], Mapping[str, int]] = dict
+        self.registered: dict[tuple[str, str, str], None] = {}
+        """Issuer, credential and audience of each identity that is in use."""
+        self.lookups: Tally[tuple[str, str]] = Tally()
+        self.memory_lookups: Callable[[], Mapping[str, int]] = dict
+        self.snapshot: Callable[[], Snapshot] = lambda: Snapshot((), ())
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """See `Collector`."""
-        family = CounterMetricFamily(
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families as they are now."""
+        lookups = CounterMetricFamily(
             f"{_P}token_lookups", "Requests that needed a token, by where it came from.", labels=["audience", "source"]
         )
-        memory = {(audience, "memory"): count for audience, count in self.memory().items()}
-        for (audience, source), count in {**self.counts, **memory}.items():
-            family.add_metric([audience, source], count)
-        yield family
+        memory = {(audience, "memory"): count for audience, count in self.memory_lookups().items()}
+        for (audience, source), count in {**self.lookups, **memory}.items():
+            lookups.add_metric([audience, source], count)
+        yield lookups
+        snapshot = self.snapshot()
+        tokens = {(token.credential, token.audience or ""): token for token in snapshot.tokens}
+        for name, text, value in _OF_A_TOKEN:
+            family = GaugeMetricFamily(f"{_P}{name}", text, labels=["credential", "audience"])
+            for _, credential, audience in self.registered:
+                token = tokens.get((credential, audience))
+                family.add_metric([credential, audience], value(token) if token is not None else 0.0)
+            yield family
+        cooldown = GaugeMetricFamily(
+            f"{_P}cooldown_until_timestamp_seconds",
+            "Until when nobody asks this issuer, in seconds since 1970; 0 where there is no cool-down.",
+            labels=["issuer"],
+        )
+        until = {issuer.issuer: issuer.cooldown_until for issuer in snapshot.issuers}
+        for issuer in dict.fromkeys(issuer for issuer, _, _ in self.registered):
+            cooldown.add_metric([issuer], until.get(origin(issuer)) or 0.0)
+        yield cooldown
 
 
-class TokenMetrics:
-    """A `sidecar.tokens.observer.TokenObserver`. Labels come from the configuration and from fixed sets only."""
+_OF_A_TOKEN: tuple[tuple[str, str, Callable[[TokenStatus], float]], ...] = (
+    (
+        "token_expiry_timestamp_seconds",
+        "When the token in use expires, in seconds since 1970; 0 while there is none.",
+        lambda token: token.expires_at or 0.0,
+    ),
+    (
+        "quarantined",
+        "1 from the issuer's refusal of this credential for this audience until a token comes or the secret changes.",
+        lambda token: float(token.refused),
+    ),
+    (
+        "secret_pending",
+        "1 while the token of an earlier secret serves, because the credential's new secret has none yet.",
+        lambda token: float(token.new_secret != ""),
+    ),
+)
+"""Gauges of each credential and audience: name, description, and value."""
+
+
+class TokenMetrics(TokenObserver):
+    """Labels come from the configuration and from fixed sets only."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._lookups = LookupCollector()
-        registry.register(self._lookups)
+        self._state = StateCollector()
+        registry.register(self._state)
         self._requests = Counter(
             f"{_P}token_requests_total",
             "Attempts to obtain a token, by how each ended.",
@@ -51,12 +94,6 @@ class TokenMetrics:
             f"{_P}token_request_duration_seconds",
             "One attempt to obtain a token, from its slot in the budget to its end.",
             buckets=WAIT_BUCKETS,
-            registry=registry,
-        )
-        self._expiry = Gauge(
-            f"{_P}token_expiry_timestamp_seconds",
-            "When the token in use expires, in seconds since 1970; 0 while there is none.",
-            ("credential", "audience"),
             registry=registry,
         )
         self._waiters = Gauge(f"{_P}token_waiters", "Requests that wait for a token now.", registry=registry)
@@ -78,18 +115,6 @@ class TokenMetrics:
             buckets=WAIT_BUCKETS,
             registry=registry,
         )
-        self._cooldown = Gauge(
-            f"{_P}cooldown_until_timestamp_seconds",
-            "Until when nobody asks this issuer, in seconds since 1970; 0 where there was no cool-down.",
-            ("issuer",),
-            registry=registry,
-        )
-        self._quarantined = Gauge(
-            f"{_P}quarantined",
-            "1 while the issuer's refusal keeps this credential from being sent again for this audience.",
-            ("credential", "audience"),
-            registry=registry,
-        )
         self.store_is_up = True
         self._store_up = Gauge(f"{_P}store_up", "1 while tokens are shared through the store.", registry=registry)
         self._store_errors = Counter(
@@ -98,65 +123,65 @@ class TokenMetrics:
         for operation in get_args(StoreOperation):
             self._store_errors.labels(operation)
 
-    def read_memory_lookups(self, counts: Callable[[], Mapping[str, int]]) -> None:
-        """From now on `counts` tells, by audience, how many tokens were handed out from memory."""
-        self._lookups.memory = counts
+    def read_state(self, snapshot: Callable[[], Snapshot], memory_lookups: Callable[[], Mapping[str, int]]) -> None:
+        """From now on `snapshot` tells how tokens are, and `memory_lookups`, by audience, how many came from memory."""
+        self._state.snapshot = snapshot
+        self._state.memory_lookups = memory_lookups
 
     def registered(self, *, issuer: str, credential: str, audience: str) -> None:
-        """See `TokenObserver`."""
+        """Begin the series of an identity at 0."""
+        self._state.registered[issuer, credential, audience] = None
         for outcome in get_args(Outcome):
             self._requests.labels(issuer, audience, outcome)
         for source in get_args(Source):
-            self._lookups.counts[audience, source] += 0
+            self._state.lookups[audience, source] += 0
         for reason in get_args(InvalidationReason):
             self._invalidations.labels(audience, reason)
-        self._cooldown.labels(issuer)
-        self._expiry.labels(credential, audience)
-        self._quarantined.labels(credential, audience)
+
+    def retired(self, *, issuer: str, credential: str, audience: str) -> None:
+        """End the series of an identity; what was counted by issuer and audience stays while another has them."""
+        registered = self._state.registered
+        registered.pop((issuer, credential, audience), None)
+        if not any((other[0], other[2]) == (issuer, audience) for other in registered):
+            for outcome in get_args(Outcome):
+                self._requests.remove(issuer, audience, outcome)
+        if not any(other[2] == audience for other in registered):
+            for source in get_args(Source):
+                del self._state.lookups[audience, source]
+            for reason in get_args(InvalidationReason):
+                self._invalidations.remove(audience, reason)
 
     def token_requested(self, *, issuer: str, audience: str, outcome: Outcome, seconds: float) -> None:
-        """See `TokenObserver`."""
+        """Count and time an attempt."""
         self._requests.labels(issuer, audience, outcome).inc()
         self._request_duration.observe(seconds)
 
     def looked_up(self, *, audience: str, source: Source) -> None:
-        """See `TokenObserver`."""
-        self._lookups.counts[audience, source] += 1
+        """Count a token by where it came from."""
+        self._state.lookups[audience, source] += 1
 
     def invalidated(self, *, audience: str, reason: InvalidationReason) -> None:
-        """See `TokenObserver`."""
+        """Count a token that is given up."""
         self._invalidations.labels(audience, reason).inc()
 
     def waiting(self) -> None:
-        """See `TokenObserver`."""
+        """One waits more."""
         self._waiters.inc()
 
     def waited(self, seconds: float) -> None:
-        """See `TokenObserver`."""
+        """One waits less."""
         self._waiters.dec()
         self._wait.observe(seconds)
 
-    def budget_waited(self, *, issuer: str, seconds: float) -> None:  # noqa: ARG002 (DESIGN's metric has no label)
-        """See `TokenObserver`."""
+    def budget_waited(self, *, issuer: str, seconds: float) -> None:  # noqa: ARG002 (the metric has no label)
+        """Time a wait for a slot."""
         self._budget_wait.observe(seconds)
 
-    def cooldown(self, *, issuer: str, until: float) -> None:
-        """See `TokenObserver`."""
-        self._cooldown.labels(issuer).set(until)
-
-    def quarantined(self, *, credential: str, audience: str, active: bool) -> None:
-        """See `TokenObserver`."""
-        self._quarantined.labels(credential, audience).set(active)
-
-    def token_expires(self, *, credential: str, audience: str, at: float) -> None:
-        """See `TokenObserver`."""
-        self._expiry.labels(credential, audience).set(at)
-
     def store_up(self, *, up: bool) -> None:
-        """See `TokenObserver`."""
+        """Tell whether the store is in use."""
         self.store_is_up = up
         self._store_up.set(up)
 
     def store_failed(self, *, operation: StoreOperation) -> None:
-        """See `TokenObserver`."""
+        """Count an operation that failed."""
         self._store_errors.labels(operation).inc()

@@ -28,6 +28,11 @@ class Alarm:
             self._task.cancel()
             self._task = None
 
+    @property
+    def is_set(self) -> bool:
+        """Whether it will ring."""
+        return self._task is not None
+
     async def _wait(self, at: float) -> None:
         while (ahead := at - self._clock.boottime()) > 0:
             await self._clock.sleep(ahead)

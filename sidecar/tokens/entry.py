@@ -36,6 +36,7 @@ from sidecar.tokens.events import (
     Save,
     Saved,
     SaveFirst,
+    SecretChanged,
     Serve,
     Wake,
     Wanted,
@@ -44,16 +45,19 @@ from sidecar.tokens.events import (
 from sidecar.tokens.fetching import Flight
 from sidecar.tokens.gate import IssuerBudget
 from sidecar.tokens.grant import GrantSource
+from sidecar.tokens.identity import Identity
 from sidecar.tokens.ledger import Ledger
 from sidecar.tokens.lifecycle import decide
 from sidecar.tokens.observer import Source, TokenObserver
 from sidecar.tokens.shared import NEVER, Change, RefuseToken, Token, new_version
 from sidecar.tokens.slot import Flight as FlightState
-from sidecar.tokens.slot import Rules, Slot, quarantined, quiet_until, usable
+from sidecar.tokens.slot import Rules, Slot, quiet_until, usable
 from sidecar.tokens.waiters import Waiters
 
 log = structlog.get_logger(__name__)
 
+RECHECK: Final = 5.0
+"""Seconds between two looks into the store, after a refusal: another process, or `doctor`, may have a token."""
 SAVE_PATIENCE: Final = 1.0
 """Seconds for which an answer waits until it is on the store: much for a disk or a network, little for a client."""
 
@@ -84,6 +88,7 @@ class Entry:
         self,
         surroundings: Surroundings,
         source: GrantSource,
+        identity: Identity,
         ledger: Ledger,
         budget: IssuerBudget,
         *,
@@ -93,6 +98,7 @@ class Entry:
         rules: Rules,
     ) -> None:
         self.source = source
+        self.identity = identity
         self.ledger = ledger
         self.budget = budget
         self.issuer = issuer
@@ -109,15 +115,15 @@ class Entry:
         self._waiters: Waiters[tuple[Held, Source]] = Waiters()
         self._impatience = Alarm(surroundings.clock, self._patience_over)
         self._wake = Alarm(surroundings.clock, self._woke)
-        self._lift = Alarm(surroundings.clock, self._report)
+        self._recheck = Alarm(surroundings.clock, self.warm)
         self._flight = Flight(self)
         self._flying: asyncio.Task[None] | None = None
         self._again = False
+        self._retired = False
         self._peeking: asyncio.Task[None] | None = None
         self._changes: deque[Change] = deque()
         self._saving = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._reported: tuple[bool, str | None] = (False, None)
 
     # --- what the data plane asks for ------------------------------------------------------------------------------
 
@@ -173,32 +179,44 @@ class Entry:
         """New settings: for tokens that come from now on."""
         self.slot = replace(self.slot, rules=rules)
 
+    def take_over(self, before: Entry) -> None:
+        """The secret has changed: the token of the one before serves until this identity has its own."""
+        if before.slot.token is not None:
+            self.dispatch(SecretChanged(before.slot.token, before.slot.used))
+
+    def take_waiters(self, before: Entry) -> None:
+        """Those who wait for an identity that nobody uses any more wait for this one."""
+        if before.waiting:
+            self.deadline = max(self.deadline, before.deadline)
+            before._impatience.clear()
+            self._waiters.take(before._waiters)
+            self.dispatch(Wanted())
+            self._be_impatient()
+
+    def retire(self) -> None:
+        """No route uses this identity any more: nothing is refreshed. Who still waits is answered."""
+        self._retired = True
+        self._wake.clear()
+        self._recheck.clear()
+        if self._flying is not None and not self.waiting:
+            self._flying.cancel()
+
     async def close(self, problem: Problem) -> None:
         """No more flights; who still waits gets `problem`."""
         tasks = [task for task in (self._flying, self._peeking, *self._tasks) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self.retire(problem)
+        for alarm in (self._impatience, self._wake, self._recheck):
+            alarm.clear()
+        self._waiters.fail(lambda: type(problem)(problem.detail, retry_after=problem.retry_after))
         if self._changes:
             await self._guarded(self.flush())
 
-    def retire(self, problem: Problem) -> None:
-        """Nobody uses this identity any more."""
-        for alarm in (self._impatience, self._wake, self._lift):
-            alarm.clear()
-        self._waiters.fail(lambda: type(problem)(problem.detail, retry_after=problem.retry_after))
-        was_active, was_version = self._reported
-        self._reported = False, None
-        if was_active:
-            self.around.observer.quarantined(credential=self.credential, audience=self.audience, active=False)
-        if was_version is not None:
-            self.around.observer.token_expires(credential=self.credential, audience=self.audience, at=0.0)
-
-    def report_again(self) -> None:
-        """Where another entry of the same names was retired, what it took back is said anew."""
-        self._reported = False, None
-        self._report()
+    @property
+    def busy(self) -> bool:
+        """Whether something is still to be done here."""
+        return self._flying is not None or bool(self._tasks)
 
     @property
     def waiting(self) -> int:
@@ -220,7 +238,10 @@ class Entry:
         self.serve_until = quiet_until(self.slot, now)
         for command in commands:
             self._carry_out(command, _SOURCES.get(type(event), "memory"))
-        self._report()
+        if self.slot.shared.quarantine is None:
+            self._recheck.clear()
+        elif not self._retired and not self._recheck.is_set:
+            self._recheck.set(now + RECHECK)
         return commands
 
     def _woke(self) -> None:
@@ -243,7 +264,8 @@ class Entry:
                 self._changes.append(change)
                 self._spawn(self.flush())
             case Wake(at):
-                self._wake.set(at)
+                if not self._retired:
+                    self._wake.set(at)
             case _:
                 pass  # the flight's, or the caller's
 
@@ -329,6 +351,9 @@ class Entry:
             self.dispatch(PatienceOver())
             return
         self._waiters.expire(now, self._too_late)
+        self._be_impatient()
+
+    def _be_impatient(self) -> None:
         deadline = self._waiters.next_deadline()
         if deadline is not None:
             self._impatience.set(deadline)
@@ -380,21 +405,6 @@ class Entry:
     def _too_late(self) -> Problem:
         retry_after = max(words.LEAST_RETRY_AFTER, self.budget.interval)
         return words.too_late(self.credential, self.audience, self.around.requests.max_wait, retry_after)
-
-    def _report(self) -> None:
-        now, observer = self._now(), self.around.observer
-        quarantine = quarantined(self.slot, now)
-        token = self.slot.token
-        active, version = quarantine is not None, token.version if token else None
-        was_active, was_version = self._reported
-        self._reported = active, version
-        if active != was_active:
-            observer.quarantined(credential=self.credential, audience=self.audience, active=active)
-            if quarantine is not None:
-                self._lift.set(quarantine.until)
-        if version != was_version:
-            at = self.around.clock.wall() + token.end - now if token else 0.0
-            observer.token_expires(credential=self.credential, audience=self.audience, at=at)
 
     def _now(self) -> float:
         return self.around.clock.boottime()

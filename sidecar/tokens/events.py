@@ -94,6 +94,15 @@ class Rotated:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretChanged:
+    """This identity's secret has taken the place of another one, whose token may still be good."""
+
+    previous: Token
+    used: bool
+    """Clients use it: the first token of the new secret is obtained at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class QuarantineEnded:
     """SIGHUP, or `doctor` succeeded."""
 
@@ -113,6 +122,7 @@ Event = (
     | Rejected
     | Replayed
     | Rotated
+    | SecretChanged
     | QuarantineEnded
     | Woke
 )

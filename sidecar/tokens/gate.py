@@ -51,18 +51,13 @@ class IssuerBudget:
     hour ago, cannot make it ask sooner.
     """
 
-    def __init__(
-        self, store: Store, clock: Clock, observer: TokenObserver, rng: random.Random, *, origin: str, interval: float
-    ) -> None:
+    def __init__(self, store: Store, clock: Clock, rng: random.Random, *, origin: str, interval: float) -> None:
         self.origin = origin
         self.interval = interval
-        self.labels: set[str] = set()
-        """The issuers of this origin, as metrics name them."""
         self.requests = 0
         """Attempts of this process."""
         self._store = store
         self._clock = clock
-        self._observer = observer
         self._rng = rng
         self._key = f"budget-{hashlib.sha256(origin.encode()).hexdigest()[:32]}"
         self.known = Budget()
@@ -118,11 +113,7 @@ class IssuerBudget:
             return None if budget == found and certain else write_budget(budget, now)
 
         await self._store.update(self._key, update)
-        before, self.known = self.known, result[0]
-        if self.known.cooldown_until > max(before.cooldown_until, self._clock.boottime()):
-            until = self._clock.wall() + self.known.cooldown_until - self._clock.boottime()
-            for issuer in self.labels:
-                self._observer.cooldown(issuer=issuer, until=until)
+        self.known = result[0]
 
     def _read(self, record: Record | None, now: float) -> Budget:
         if record is None:

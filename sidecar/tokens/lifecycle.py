@@ -63,6 +63,7 @@ from sidecar.tokens.events import (
     Save,
     Saved,
     SaveFirst,
+    SecretChanged,
     Serve,
     Wait,
     Wake,
@@ -273,7 +274,7 @@ def _rejected(slot: Slot, event: Rejected, now: float, jitter: float) -> Decisio
             return slot, (PassOn(),)
         count = forced.count + 1 if now < forced.until + FORCED_MOST else 1
         change = RefuseToken(event.version, Backoff(count, now + doubled(FORCED_FIRST, FORCED_MOST, count)))
-        slot = replace(slot, shared=apply(slot.shared, change), moments=None, retry_at=NEVER)
+        slot = replace(slot, shared=apply(slot.shared, change), previous=None, moments=None, retry_at=NEVER)
         if not event.replay:
             return slot, (Save(change),)
         slot, look = _join(slot)
@@ -293,10 +294,22 @@ def _replayed(slot: Slot, event: Replayed, _now: float, _jitter: float) -> Decis
 def _rotated(slot: Slot, event: Rotated, now: float, jitter: float) -> Decision:
     if slot.token is None or slot.token.version != event.version:
         return slot, ()
+    if slot.token is slot.previous:
+        return replace(slot, previous=event.token), (Serve(),)
     change = PutToken(event.token)
     used, moments = slot.used, slot.moments
     slot = replace(_adopt(slot, apply(slot.shared, change), now, jitter), used=used, moments=moments)
     return slot, (Serve(), Save(change))
+
+
+def _secret_changed(slot: Slot, event: SecretChanged, now: float, _jitter: float) -> Decision:
+    """The old secret's token serves as a stale one does: the next is asked for, and its failure takes nothing away."""
+    moments = replace(schedule(event.previous, slot.rules, 0.0), stale_at=NEVER)
+    if usable(slot, now) or event.previous.version in slot.shared.refused or now >= moments.last_use:
+        return slot, ()
+    shared = replace(slot.shared, token=None)
+    slot = replace(slot, shared=shared, previous=event.previous, moments=moments, used=event.used)
+    return _background(slot) if event.used else (slot, ())
 
 
 def _quarantine_ended(slot: Slot, _event: QuarantineEnded, _now: float, _jitter: float) -> Decision:
@@ -375,17 +388,21 @@ def _refusal(slot: Slot, now: float) -> Refuse:
 def _adopt(slot: Slot, shared: Shared, now: float, jitter: float) -> Slot:
     """Takes over what the store says, but keeps a token of its own that is better."""
     token = shared.token
-    mine = slot.token
+    mine = slot.shared.token
     if mine is not None and mine.version not in shared.refused and (token is None or mine.end > token.end):
         token = mine
-    if token is not None and (token.version in slot.shared.refused or now >= token.end):
+    if token is not None and (token.version in slot.shared.refused or now >= schedule(token, slot.rules, 0.0).last_use):
         token = None
     merged = replace(shared, token=token, refused=_united(slot.shared.refused, shared.refused))
     if token is None:
-        return replace(slot, shared=merged, moments=None, used=False)
+        previous = slot.previous
+        if previous is not None and previous.version not in merged.refused and usable(slot, now):
+            return replace(slot, shared=merged)
+        return replace(slot, shared=merged, previous=None, moments=None, used=False)
     if mine is not None and mine.version == token.version:
         return replace(slot, shared=merged)
-    return replace(slot, shared=merged, moments=schedule(token, slot.rules, jitter), used=False, failures=0)
+    moments = schedule(token, slot.rules, jitter)
+    return replace(slot, shared=merged, previous=None, moments=moments, used=False, failures=0)
 
 
 def _united(mine: tuple[str, ...], theirs: tuple[str, ...]) -> tuple[str, ...]:
@@ -402,6 +419,7 @@ _RULES: Final[dict[type, Callable[..., Decision]]] = {
     Rejected: _rejected,
     Replayed: _replayed,
     Rotated: _rotated,
+    SecretChanged: _secret_changed,
     QuarantineEnded: _quarantine_ended,
     Woke: _woke,
 }

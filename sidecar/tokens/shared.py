@@ -67,7 +67,7 @@ class Shared:
     failing: Backoff = Backoff()
     """Fetches that clients waited for and that failed at transient faults, since one last succeeded."""
     quarantine: Quarantine | None = None
-    """Kept when its time has passed: the next one is twice as long, until a grant comes."""
+    """Kept when its time has passed: the credential is refused until a grant comes; the next quarantine is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class PutQuarantine:
 
 @dataclass(frozen=True, slots=True)
 class EndQuarantine:
-    """Somebody repaired it."""
+    """Somebody may have repaired the credential: the issuer can be asked. Until a grant comes it counts as refused."""
 
 
 Change = PutToken | RefuseToken | ForcedHelped | PutFailing | PutQuarantine | EndQuarantine
@@ -128,7 +128,8 @@ def apply(shared: Shared, change: Change) -> Shared:
         case PutQuarantine(quarantine):
             return replace(shared, quarantine=quarantine)
         case EndQuarantine():
-            return replace(shared, failing=Backoff(), quarantine=None)
+            ended = replace(shared.quarantine, count=0, until=NEVER) if shared.quarantine is not None else None
+            return replace(shared, failing=Backoff(), quarantine=ended)
         case _:
             assert_never(change)
 

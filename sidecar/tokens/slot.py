@@ -76,7 +76,10 @@ class Slot:
 
     rules: Rules = Rules()
     shared: Shared = field(default_factory=Shared)
+    previous: Token | None = None
+    """A token of the secret that was in force before: it serves until this identity has one. It is never saved."""
     moments: Schedule | None = None
+    """Of the token in use."""
     flight: Flight = Flight.NONE
     failures: int = 0
     retry_at: float = NEVER
@@ -89,7 +92,7 @@ class Slot:
     @property
     def token(self) -> Token | None:
         """The token in use."""
-        return self.shared.token
+        return self.shared.token or self.previous
 
 
 def freshness(slot: Slot, now: float) -> Freshness:

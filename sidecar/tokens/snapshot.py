@@ -1,4 +1,4 @@
-"""The token core's state for people: the `status` command, the status page. Never a token's value."""
+"""The token core's state, read from its parts: for `/status` and for gauges. Never a token."""
 
 from __future__ import annotations
 
@@ -6,91 +6,76 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from sidecar.clock import Clock
-from sidecar.tokens.entry import Entry
+from sidecar.tokens.authorizer import TokenAuthorizer
 from sidecar.tokens.gate import IssuerBudget
-from sidecar.tokens.slot import Freshness, freshness, quarantined
-
-State = Literal["none", "fresh", "stale", "expired", "quarantined"]
-
-
-@dataclass(frozen=True, slots=True)
-class IdentitySnapshot:
-    """One token identity. Moments are seconds since 1970."""
-
-    credential: str
-    audience: str
-    issuer: str
-    state: State
-    expires_at: float | None
-    refreshes_at: float | None
-    quarantined_until: float | None
-    detail: str
-    """The issuer's refusal, or the last failure."""
-    waiting: int
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetSnapshot:
-    """One issuer origin's budget."""
-
-    issuer: str
-    min_interval: float
-    requests: int
-    """Attempts of this process."""
-    next_slot_at: float | None
-    cooldown_until: float | None
+from sidecar.tokens.slot import Slot, freshness, quarantined, usable
+from sidecar.tokens.token_status import IssuerStatus, TokenStatus
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything, as this process knows it."""
+    """Everything that is in use, as this process knows it."""
 
-    identities: tuple[IdentitySnapshot, ...]
-    budgets: tuple[BudgetSnapshot, ...]
+    tokens: tuple[TokenStatus, ...]
+    issuers: tuple[IssuerStatus, ...]
 
 
-def describe(entries: Iterable[Entry], budgets: Iterable[IssuerBudget], clock: Clock) -> Snapshot:
-    """As it is now."""
+def describe(authorizers: Iterable[TokenAuthorizer], budgets: Iterable[IssuerBudget], clock: Clock) -> Snapshot:
+    """One row for each credential and audience, in the order in which they came, and one for each issuer origin."""
     now = clock.boottime()
     offset = clock.wall() - now
+    by_names = {authorizer.names: authorizer for authorizer in authorizers}
     return Snapshot(
-        tuple(_identity(entry, now, offset) for entry in entries),
-        tuple(_budget(budget, now, offset) for budget in budgets),
+        tuple(_token(authorizer, now, offset) for authorizer in by_names.values()),
+        tuple(_issuer(budget, now, offset) for budget in budgets),
     )
 
 
-def _identity(entry: Entry, now: float, offset: float) -> IdentitySnapshot:
+def _token(authorizer: TokenAuthorizer, now: float, offset: float) -> TokenStatus:
+    entry, names = authorizer.entry, authorizer.names
+    status = TokenStatus(
+        credential=names.credential,
+        audience=names.audience or None,
+        issuer=names.issuer,
+        state="none",
+        detail=authorizer.secret_error,
+    )
+    if entry is None:
+        return status
     slot = entry.slot
-    quarantine = quarantined(slot, now)
-    state: State = "none"
-    if slot.token is not None:
-        state = _NAMES[freshness(slot, now)]
-    elif quarantine is not None:
-        state = "quarantined"
-    return IdentitySnapshot(
-        credential=entry.credential,
-        audience=entry.audience,
-        issuer=entry.issuer,
-        state=state,
+    refusal = slot.shared.quarantine
+    detail = refusal.detail if refusal is not None else entry.last_failure
+    active = quarantined(slot, now)
+    new_secret: Literal["", "pending", "refused"] = ""
+    if slot.previous is not None and usable(slot, now):
+        new_secret = "pending" if refusal is None else "refused"
+    return msgspec.structs.replace(
+        status,
+        state=_state(slot, now),
         expires_at=slot.token.end + offset if slot.token else None,
-        refreshes_at=slot.moments.stale_at + offset if slot.moments else None,
-        quarantined_until=quarantine.until + offset if quarantine else None,
-        detail=quarantine.detail if quarantine else entry.last_failure,
-        waiting=entry.waiting,
+        refreshes_at=slot.moments.stale_at + offset if slot.moments and not new_secret else None,
+        refused=refusal is not None,
+        quarantined_until=active.until + offset if active is not None else None,
+        new_secret=new_secret,
+        new_secret_detail=detail if new_secret else "",
+        detail=authorizer.secret_error or detail,
     )
 
 
-_NAMES: dict[Freshness, State] = {
-    Freshness.FRESH: "fresh",
-    Freshness.STALE: "stale",
-    Freshness.EXPIRED: "expired",
-}
+def _state(slot: Slot, now: float) -> str:
+    if usable(slot, now):
+        return freshness(slot, now).name.lower()
+    if slot.shared.quarantine is not None:
+        return "quarantined"
+    return "none" if slot.token is None else "expired"
 
 
-def _budget(budget: IssuerBudget, now: float, offset: float) -> BudgetSnapshot:
+def _issuer(budget: IssuerBudget, now: float, offset: float) -> IssuerStatus:
     known = budget.known
-    return BudgetSnapshot(
+    return IssuerStatus(
         issuer=budget.origin,
         min_interval=budget.interval,
         requests=budget.requests,

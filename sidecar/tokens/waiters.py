@@ -27,6 +27,10 @@ class Waiters(Generic[T]):
         self._waiting.append((deadline, future))
         return future
 
+    def take(self, others: Waiters[T]) -> None:
+        """Those who wait there wait here from now on."""
+        self._waiting = deque(sorted((*self._waiting, *others._taken()), key=lambda waiting: waiting[0]))
+
     def answer(self, value: T) -> None:
         """All get the same."""
         for _, future in self._taken():

@@ -30,6 +30,7 @@ GAUGES: dict[str, Rule] = {
     f"{_P}token_expiry_timestamp_seconds": max,
     f"{_P}cooldown_until_timestamp_seconds": max,
     f"{_P}quarantined": max,
+    f"{_P}secret_pending": max,
     f"{_P}secret_file_errors": max,
     f"{_P}build_info": max,
     # All is well only where it is with each.

@@ -69,7 +69,9 @@ def _route(seen: list[RouteStatus]) -> RouteStatus:
 
 def _token(seen: list[TokenStatus]) -> TokenStatus:
     """The one who knows most: of a quarantine, else of the token that lives longest."""
-    return max(seen, key=lambda one: (one.quarantined_until or 0.0, one.expires_at or 0.0, one.detail != ""))
+    return max(
+        seen, key=lambda one: (one.refused, one.quarantined_until or 0.0, one.expires_at or 0.0, one.detail != "")
+    )
 
 
 def _issuer(seen: list[IssuerStatus]) -> IssuerStatus:

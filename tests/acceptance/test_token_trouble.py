@@ -326,3 +326,55 @@ def test_what_is_not_configured_any_more_is_not_in_quarantine(tmp_path):
             names = {"credential": "cluster", "audience": AUDIENCE}
             assert sidecar.metric("quarantined", **names) == 0
             assert sidecar.metric("token_expiry_timestamp_seconds", **names) > time.time()
+
+
+def test_a_rotated_secret_drops_no_good_token(tmp_path):
+    """The issuer is down when the file changes: requests go on, and it is said that the new secret has no token yet."""
+    file = tmp_path / "secret"
+    file.write_text("the-first")
+    with peer(grants()) as issuer, peer(tells_its_token) as upstream:
+        written = configuration(tmp_path, issuer.url + "/t", {"operate": {"upstream": upstream.url}})
+        credential = written["credentials"]["cluster"]
+        del credential["client_secret"]
+        credential["client_secret_file"] = str(file)
+        written["token_requests"] = UNLIMITED
+        names = {"credential": "cluster", "audience": AUDIENCE}
+        with running(tmp_path, written) as sidecar:
+            assert sidecar.ask("/operate/x").body == b"token-1"
+            issuer.behaviour, granting = says(503), issuer.behaviour
+            file.write_text("the-second")
+            until(lambda: sidecar.metric("secret_pending", **names) == 1, "the change is noticed", 10.0)
+            until(lambda: len(issuer.requests) > 1, "the new secret's token is asked for by itself", 10.0)
+            assert sidecar.ask("/operate/x").body == b"token-1"
+            [token] = sidecar.status()["tokens"]
+            assert (token["state"], token["new_secret"]) == ("stale", "pending")
+            assert abs(sidecar.metric("token_expiry_timestamp_seconds", **names) - token["expires_at"]) < 1
+            issuer.behaviour = refuses()
+            file.write_text("mistyped")
+            until(lambda: sidecar.metric("quarantined", **names) == 1, "the new secret is refused", 10.0)
+            assert sidecar.ask("/operate/x").body == b"token-1"
+            [token] = sidecar.status()["tokens"]
+            assert (token["new_secret"], token["refused"]) == ("refused", True)
+            issuer.behaviour = granting
+            file.write_text("the-third")
+            until(lambda: sidecar.ask("/operate/x").body == b"token-2", "the new token is used", 10.0)
+            assert sidecar.metric("secret_pending", **names) == sidecar.metric("quarantined", **names) == 0
+            assert sidecar.ask("/operate/x").status == 200
+
+
+def test_what_a_reload_removes_is_nowhere(tmp_path):
+    """Neither in the list nor in the metrics: not its route's token, nor its issuer, nor its audience."""
+    with peer(grants()) as issuer, peer(tells_its_token) as upstream:
+        routes = {name: {"upstream": upstream.url} for name in ("operate", "optimize")}
+        written = configuration(tmp_path, issuer.url + "/t", routes)
+        written["token_requests"] = UNLIMITED
+        with running(tmp_path, written) as sidecar:
+            assert sidecar.ask("/operate/x").status == sidecar.ask("/optimize/x").status == 200
+            del written["routes"]["optimize"]
+            sidecar.write(written)
+            sidecar.signal(signal.SIGHUP)
+            sidecar.logged("configuration reloaded")
+            assert [token["routes"] for token in sidecar.status()["tokens"]] == [["operate"]]
+            audiences = {value for _, labels in sidecar.metrics() for label, value in labels if label == "audience"}
+            assert audiences == {AUDIENCE}
+            assert sidecar.total("token_lookups_total", audience=AUDIENCE, source="issuer") == 1

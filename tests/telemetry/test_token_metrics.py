@@ -1,8 +1,11 @@
 import pytest
+from msgspec.structs import replace
 
 from sidecar.telemetry.http import HttpStats
 from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.observer import TokenObserver
+from sidecar.tokens.snapshot import Snapshot
+from sidecar.tokens.token_status import IssuerStatus, TokenStatus
 from tests.telemetry.support import ManualClock, samples
 
 ISSUER = "https://login.cloud.camunda.io/oauth/token"
@@ -29,7 +32,7 @@ def test_a_registered_identitys_series_start_at_zero(metrics):
         *("token_lookups_total" for _ in ("memory", "store", "issuer", "coalesced")),
         *("token_invalidations_total" for _ in ("upstream_refused", "secret_changed", "session_rotated")),
         *("store_errors_total" for _ in ("open", "load", "save", "reserve", "lock")),
-        *("token_expiry_timestamp_seconds", "quarantined", "cooldown_until_timestamp_seconds"),
+        *("token_expiry_timestamp_seconds", "quarantined", "secret_pending", "cooldown_until_timestamp_seconds"),
         *("token_waiters", "token_wait_seconds_count", "budget_wait_seconds_count", "store_up"),
         "token_request_duration_seconds_count",
     ]
@@ -56,7 +59,7 @@ def test_attempts_and_waits_are_counted(metrics):
 def test_lookups_come_from_events_and_from_the_hot_paths_counter(metrics):
     """Hand-outs from memory are no events: they are read when somebody looks."""
     counts = {AUDIENCE: 0}
-    metrics.tokens.read_memory_lookups(lambda: counts)
+    metrics.tokens.read_state(lambda: Snapshot((), ()), lambda: counts)
     metrics.tokens.looked_up(audience=AUDIENCE, source="coalesced")
     counts[AUDIENCE] = 41
     assert value(metrics, "token_lookups_total", audience=AUDIENCE, source="coalesced") == 1
@@ -64,19 +67,32 @@ def test_lookups_come_from_events_and_from_the_hot_paths_counter(metrics):
 
 
 def test_states_are_told(metrics):
-    """Expiry, cool-down, quarantine and the store are what they last were; errors and invalidations add up."""
+    """Expiry, cool-down, refusal and a new secret are read at the scrape; errors and invalidations add up."""
     tokens = metrics.tokens
-    tokens.token_expires(credential="cluster", audience=AUDIENCE, at=1_800_003_600.0)
-    tokens.cooldown(issuer=ISSUER, until=1_800_000_060.0)
-    tokens.quarantined(credential="cluster", audience=AUDIENCE, active=True)
-    tokens.quarantined(credential="cluster", audience=AUDIENCE, active=False)
+    row = TokenStatus(credential="cluster", audience=AUDIENCE, state="stale", expires_at=1_800_003_600.0)
+    row = replace(row, refused=True, new_secret="refused")
+    issuer = IssuerStatus(issuer="https://login.cloud.camunda.io", min_interval=1.25, cooldown_until=1_800_000_060.0)
+    tokens.read_state(lambda: Snapshot((row,), (issuer,)), dict)
     tokens.store_up(up=True)
     tokens.store_failed(operation="load")
     tokens.invalidated(audience=AUDIENCE, reason="upstream_refused")
     identity = {"credential": "cluster", "audience": AUDIENCE}
     assert value(metrics, "token_expiry_timestamp_seconds", **identity) == 1_800_003_600.0
     assert value(metrics, "cooldown_until_timestamp_seconds", issuer=ISSUER) == 1_800_000_060.0
-    assert value(metrics, "quarantined", **identity) == 0
+    assert value(metrics, "quarantined", **identity) == value(metrics, "secret_pending", **identity) == 1
     assert value(metrics, "store_up") == 1
     assert value(metrics, "store_errors_total", operation="load") == 1
     assert value(metrics, "token_invalidations_total", audience=AUDIENCE, reason="upstream_refused") == 1
+
+
+def test_an_identity_that_is_retired_has_no_series(metrics):
+    """Nothing of it stays in a dashboard; what another one shares with it goes on."""
+    metrics.tokens.registered(issuer=ISSUER, credential="other", audience=AUDIENCE)
+    metrics.tokens.looked_up(audience=AUDIENCE, source="issuer")
+    metrics.tokens.retired(issuer=ISSUER, credential="cluster", audience=AUDIENCE)
+    labels = [labels for _, *labels in samples(metrics)]
+    assert [value for each in labels for label, value in each if label == "credential"][:1] == ["other"]
+    assert not any(("credential", "cluster") in each for each in labels)
+    assert value(metrics, "token_lookups_total", audience=AUDIENCE, source="issuer") == 1
+    metrics.tokens.retired(issuer=ISSUER, credential="other", audience=AUDIENCE)
+    assert not any(label in {"credential", "audience", "issuer"} for _, *each in samples(metrics) for label, _ in each)

@@ -20,6 +20,7 @@ from sidecar.tokens.grant import AttemptGate, Grant
 from sidecar.tokens.manager import TokenManager
 from sidecar.tokens.stores.base import Store
 from sidecar.tokens.stores.memory import MemoryStore
+from sidecar.tokens.token_status import TokenStatus
 
 T = TypeVar("T")
 
@@ -102,6 +103,8 @@ class FakeIssuer:
     clock: ManualClock
     answers: list[Answer] = field(default_factory=list)
     otherwise: Callable[[int], Answer] = lambda number: grant(f"token-{number}")
+    by_secret: dict[str, Answer] = field(default_factory=dict)
+    """Before all others: what a request with this secret is answered."""
     issuer: str = ISSUER
     parameters: tuple[tuple[str, str], ...] = (("audience", "operate.camunda.io"), ("client_id", "me"))
     password: Secret | None = field(default_factory=lambda: Secret("secret"))
@@ -130,18 +133,24 @@ class FakeIssuer:
         for attempt in range(attempts):
             await gate.slot()
             self.requests.append(self.clock.boottime())
+            secret = self.secret().reveal()
             gate.sent()
             if self.held is not None:
                 await self.held.wait()
             if self.takes:
                 await self.clock.sleep(self.takes)
-            answer = self.answers.pop(0) if self.answers else self.otherwise(len(self.requests))
+            answer = self._answer(secret)
             if isinstance(answer, Grant):
                 return answer
             last = attempt == attempts - 1 or isinstance(answer, GrantThrottledError)
             if last or not (isinstance(answer, GrantError) and answer.retryable):
                 raise answer
         raise AssertionError
+
+    def _answer(self, secret: str) -> Answer:
+        if secret in self.by_secret:
+            return self.by_secret[secret]
+        return self.answers.pop(0) if self.answers else self.otherwise(len(self.requests))
 
 
 def grant(name: str, lifetime: float = 3600.0) -> Grant:
@@ -201,6 +210,12 @@ class Rig:
         if isinstance(error, Problem):
             return error
         return asking.result().header
+
+    def status(self) -> TokenStatus:
+        """What `/status` says of this route's token."""
+        names = self.authorizer.names
+        rows = {(row.credential, row.audience or ""): row for row in self.manager.snapshot().tokens}
+        return rows[names.credential, names.audience]
 
     def now_attached(self) -> bytes | None:
         """What the hot path gives."""

@@ -9,7 +9,6 @@ from itertools import pairwise
 import pytest
 
 from sidecar.tokens.gate import Gate, IssuerBudget, NoSlotError, SupersededError
-from sidecar.tokens.observer import NoObserver
 from sidecar.tokens.stores.base import Record, StoreError, Update
 from sidecar.tokens.stores.memory import MemoryStore
 from tests.tokens.support import ISSUER, Events, FakeIssuer, ManualClock, rig, settle
@@ -33,7 +32,7 @@ class SlowStore(MemoryStore):
 
 
 def budget(store: MemoryStore, clock: ManualClock, interval: float = INTERVAL) -> IssuerBudget:
-    return IssuerBudget(store, clock, NoObserver(), random.Random(1), origin="https://login.example", interval=interval)
+    return IssuerBudget(store, clock, random.Random(1), origin="https://login.example", interval=interval)
 
 
 def gate(

@@ -25,6 +25,7 @@ from sidecar.tokens.events import (
     Save,
     Saved,
     SaveFirst,
+    SecretChanged,
     Serve,
     Wait,
     Wake,
@@ -524,6 +525,68 @@ def test_a_rotated_session_takes_the_place_of_the_one_before() -> None:
     assert decide(holding(), Rotated("v0", rotated), STALE, 0.7) == (holding(), ())
 
 
+# --- a changed secret --------------------------------------------------------------------------------------------
+
+
+def inheriting(**changes: object) -> Slot:
+    """A slot that serves the token of the secret before, which was used."""
+    slot, _ = decide(empty(), SecretChanged(token(), used=True), FRESH, 0.0)
+    return replace(slot, **{"flight": Flight.NONE, **changes})
+
+
+@pytest.mark.parametrize(
+    ("slot", "now", "used", "commands", "version"),
+    [
+        (empty(), FRESH, True, (Look(),), "v1"),
+        (empty(), FRESH, False, (), "v1"),
+        (empty(flight=Flight.WAITED), FRESH, True, (), "v1"),
+        (empty(), LAST, True, (Look(),), "v1"),
+        (empty(), GONE, True, (), None),
+        (empty(shared=Shared(refused=("v1",))), FRESH, True, (), None),
+        (holding(token("mine")), FRESH, True, (), "mine"),
+        (holding(token("mine", born=BORN - 3600)), FRESH, True, (Look(),), "v1"),
+    ],
+)
+def test_the_token_of_the_secret_before_is_taken_over(*, slot, now, used, commands, version) -> None:
+    """Where there is none of the new secret's, and as long as it is good; where it is in use, the next is asked for."""
+    after, given = decide(slot, SecretChanged(token(), used), now, 0.0)
+    assert (given, after.token and after.token.version) == (commands, version)
+
+
+@pytest.mark.parametrize(
+    ("slot", "event", "now", "commands"),
+    [
+        (inheriting(), Wanted(), FRESH, (Serve(), Look())),
+        (inheriting(used=False), Wanted(), FRESH, (Serve(), Wake(NEVER), Look())),
+        (inheriting(retry_at=FRESH + 30), Wanted(), FRESH, (Serve(),)),
+        (with_quarantine(inheriting(), FRESH + 30), Wanted(), FRESH, (Serve(),)),
+        (inheriting(), Wanted(), LAST, (Wait(), Look())),
+        (inheriting(), Wanted(), GONE, (Wait(), Look())),
+        (inheriting(), Woke(), FRESH, (Look(),)),
+        (inheriting(flight=Flight.BACKGROUND), Loaded(Shared()), FRESH, (Lock(),)),
+        (inheriting(flight=Flight.BACKGROUND), Loaded(Shared(token=NEW)), STALE, (Serve(),)),
+        (inheriting(), Rotated("v1", token("v1b")), FRESH, (Serve(),)),
+    ],
+)
+def test_while_the_token_of_the_secret_before_serves(slot, event, now, commands) -> None:
+    """It is a stale token like any other, until the new secret has one; and nothing of it is saved."""
+    assert decide(slot, event, now, 0.0)[1] == commands
+
+
+def test_a_token_of_the_new_secret_ends_the_one_before_though_it_lives_shorter() -> None:
+    """Make, then break."""
+    new = token("v2", born=FRESH, lifetime=60.0)
+    slot, commands = concluded(inheriting(flight=Flight.BACKGROUND), Fetched(new), FRESH)
+    assert (slot.token, slot.previous, commands) == (new, None, (SaveFirst(PutToken(new)), Serve()))
+
+
+@pytest.mark.parametrize("event", [Rejected("v1"), Loaded(Shared(refused=("v1",)))])
+def test_a_refusal_by_an_upstream_ends_the_token_of_the_secret_before(event) -> None:
+    """Here, or at another process."""
+    slot, _ = decide(inheriting(), event, FRESH, 0.0)
+    assert (slot.token, slot.moments) == (None, None)
+
+
 # --- the rest ----------------------------------------------------------------------------------------------------
 
 
@@ -538,7 +601,8 @@ def test_a_rotated_session_takes_the_place_of_the_one_before() -> None:
 def test_a_quarantine_ends_when_somebody_says_so(slot, now, commands) -> None:
     """SIGHUP, or `doctor` succeeding; on the store, for all."""
     after, given = decide(slot, QuarantineEnded(), now, 0.0)
-    assert (given, after.shared.quarantine) == ((Save(EndQuarantine()), *commands), None)
+    assert (given, quarantined(after, now)) == ((Save(EndQuarantine()), *commands), None)
+    assert (after.shared.quarantine is None) == (slot.shared.quarantine is None)  # refused it is until a token comes
 
 
 @pytest.mark.parametrize(

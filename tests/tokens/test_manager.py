@@ -58,7 +58,8 @@ async def test_the_hot_path_gives_the_same_bytes_again() -> None:
 async def test_equal_identities_share_a_token_and_others_do_not() -> None:
     """Two routes to Console and Hub with one client cost one token; another audience costs another."""
     one = await rig()
-    same = one.manager.authorizer(FakeIssuer(one.clock), credential="again", audience="operate.camunda.io")
+    again = FakeIssuer(one.clock)
+    same = one.manager.authorizer(again, credential="again", audience="operate.camunda.io")
     other_issuer = FakeIssuer(one.clock, parameters=(("audience", "tasklist"), ("client_id", "me")))
     other = one.manager.authorizer(other_issuer, credential="cluster", audience="tasklist")
     await one.ask()
@@ -67,7 +68,7 @@ async def test_equal_identities_share_a_token_and_others_do_not() -> None:
     asking = ignored(other.obtain())
     await one.clock.advance(1.25)
     assert asking.done()
-    assert [len(one.issuer.requests), len(other_issuer.requests)] == [1, 1]
+    assert [len(one.issuer.requests) + len(again.requests), len(other_issuer.requests)] == [1, 1]
 
 
 async def test_identities_wait_for_each_other_only_in_the_budget() -> None:
@@ -195,7 +196,7 @@ async def test_a_refused_credential_is_not_asked_for_again() -> None:
     )
     assert line["detail"] == REFUSAL.detail
     assert len(one.issuer.requests) == 1
-    assert one.events.of("quarantined") == [("cluster", "operate.camunda.io", True)]
+    assert (one.status().state, one.status().refused) == ("quarantined", True)
 
 
 async def test_a_quarantine_doubles_while_the_refusals_go_on() -> None:
@@ -228,7 +229,7 @@ async def test_a_quarantine_outlives_the_process() -> None:
     for _ in range(5):
         again = await rig(beside=one)
         assert isinstance(await again.ask(0.1), CredentialRejectedError)
-        assert again.events.of("quarantined")[-1] == ("cluster", "operate.camunda.io", True)
+        assert again.status().refused
     assert len(one.issuer.requests) == 1
 
 
@@ -239,7 +240,7 @@ async def test_a_changed_secret_ends_the_quarantine_at_once() -> None:
     await one.ask(0.1)
     one.issuer.password = Secret("the right one")
     with capture_logs() as logs:
-        await one.manager.secrets_changed()
+        one.manager.secrets_changed()
     assert [entry["credential"] for entry in logs] == ["cluster"]
     assert one.events.of("invalidated") == [("operate.camunda.io", "secret_changed")]
     assert await one.ask(2) == bearer("token-2")
@@ -248,12 +249,12 @@ async def test_a_changed_secret_ends_the_quarantine_at_once() -> None:
 async def test_who_waits_while_the_secret_changes_gets_the_new_ones_token() -> None:
     """The old one's refusal is not passed on."""
     one = await rig()
+    one.issuer.by_secret = {"secret": REFUSAL}
     one.issuer.held = asyncio.Event()
-    one.issuer.answers = [REFUSAL]
     waiting = one.asking()
     await settle()
     one.issuer.password = Secret("the right one")
-    await one.manager.secrets_changed()
+    one.manager.secrets_changed()
     one.issuer.held.set()
     await one.clock.advance(2)
     assert waiting.result().header == bearer("token-2")
@@ -263,7 +264,7 @@ async def test_an_unchanged_secret_changes_nothing() -> None:
     """Kubernetes swaps the symlink of a whole directory."""
     one = await rig()
     await one.ask()
-    await one.manager.secrets_changed()
+    one.manager.secrets_changed()
     assert one.now_attached() == bearer("token-1")
     assert one.events.of("invalidated") == []
 
@@ -276,10 +277,10 @@ async def test_sighup_ends_quarantines_for_the_whole_store() -> None:
     await one.ask(0.1)
     await beside.ask(0.1)
     await one.manager.end_quarantines()
-    assert one.events.of("quarantined")[-1] == ("cluster", "operate.camunda.io", False)
+    assert (one.status().refused, one.status().quarantined_until) == (True, None)
     await one.clock.advance(1)  # the other process looks into the store again after a second
     assert await beside.ask(2) == bearer("token-2")
-    assert beside.events.of("quarantined")[-1] == ("cluster", "operate.camunda.io", False)
+    assert not beside.status().refused
 
 
 async def test_an_unreadable_secret_is_a_503_and_no_request() -> None:
@@ -312,7 +313,8 @@ async def test_429_stops_every_identity_and_process_on_the_store() -> None:
     beside = await rig(beside=one)
     second = await beside.ask(0.1)
     assert (type(second), second.retry_after) == (TokenUnavailableError, pytest.approx(39.9, abs=0.3))
-    assert one.events.of("cooldown") == [(ISSUER, pytest.approx(one.clock.wall() - 0.2 + 40.0, abs=0.01))]
+    (issuer,) = one.manager.snapshot().issuers
+    assert issuer.cooldown_until == pytest.approx(one.clock.wall() - 0.2 + 40.0, abs=0.01)
     assert served.current() is not None
     assert len(one.issuer.requests) == 1
     await one.clock.advance(second.retry_after)
@@ -339,7 +341,7 @@ async def test_without_retry_after_cool_downs_grow() -> None:
         await one.clock.advance(error.retry_after)
     assert pauses == [5, 10, 20]
     assert await one.ask(1) == bearer("token-4")
-    assert one.manager.snapshot().budgets[0].cooldown_until is None
+    assert one.manager.snapshot().issuers[0].cooldown_until is None
 
 
 async def test_a_slot_beyond_max_wait_is_refused_at_once_and_reserves_nothing() -> None:
@@ -401,7 +403,7 @@ async def test_a_reload_changes_the_rules() -> None:
     assert (type(error), error.retry_after) == (TokenUnavailableError, 5.0)
     await one.clock.advance(5)
     await one.ask(0.1)
-    (token,) = one.manager.snapshot().identities
+    (token,) = one.manager.snapshot().tokens
     assert token.refreshes_at - one.clock.wall() == pytest.approx(1800, abs=1)
 
 
@@ -528,7 +530,7 @@ async def test_a_lifetime_counts_from_the_sending() -> None:
     one = await rig()
     one.issuer.takes = 8.0
     await one.ask(8)
-    (token,) = one.manager.snapshot().identities
+    (token,) = one.manager.snapshot().tokens
     assert token.expires_at - one.clock.wall() == pytest.approx(3592)
 
 
@@ -538,7 +540,7 @@ async def test_a_lifetime_is_at_most_a_day(lifetime, seconds) -> None:
     one = await rig()
     one.issuer.answers = [grant("t", lifetime)]
     await one.ask()
-    (token,) = one.manager.snapshot().identities
+    (token,) = one.manager.snapshot().tokens
     assert token.expires_at - one.clock.wall() == pytest.approx(seconds)
 
 
@@ -621,7 +623,7 @@ async def test_no_token_and_no_secret_is_said_anywhere() -> None:
     one = await rig()
     one.issuer.answers = [FAULT, grant("TOKENVALUE"), REFUSAL]
     one.issuer.password = Secret("SECRETVALUE")
-    await one.manager.secrets_changed()
+    one.manager.secrets_changed()
     with capture_logs() as logs:
         await one.ask(3)
         held = one.authorizer.current()
@@ -639,11 +641,11 @@ async def test_no_token_and_no_secret_is_said_anywhere() -> None:
 async def test_a_snapshot_tells_all_a_person_needs() -> None:
     """States, moments, refusals, budgets."""
     one = await rig()
-    (before,) = one.manager.snapshot().identities
+    (before,) = one.manager.snapshot().tokens
     assert (before.state, before.expires_at) == ("none", None)
     await one.ask()
-    (token,) = one.manager.snapshot().identities
-    (budget,) = one.manager.snapshot().budgets
+    (token,) = one.manager.snapshot().tokens
+    (budget,) = one.manager.snapshot().issuers
     assert (token.credential, token.audience, token.issuer, token.state) == (
         "cluster",
         "operate.camunda.io",
@@ -655,12 +657,12 @@ async def test_a_snapshot_tells_all_a_person_needs() -> None:
     assert budget.next_slot_at == one.clock.wall() + 1.25
     one.issuer.otherwise = lambda _: REFUSAL
     await one.clock.advance(3000)
-    (token,) = one.manager.snapshot().identities
+    (token,) = one.manager.snapshot().tokens
     assert (token.state, token.detail) == ("stale", REFUSAL.detail)
     await one.clock.advance(500)
     one.clock.suspend(200)
     await one.ask(0.1)
-    (token,) = one.manager.snapshot().identities
+    (token,) = one.manager.snapshot().tokens
     assert (token.state, token.detail) == ("quarantined", REFUSAL.detail)
 
 
@@ -670,14 +672,57 @@ async def test_every_series_is_known_from_the_start() -> None:
     assert one.events.of("registered") == [(ISSUER, "cluster", "operate.camunda.io")]
 
 
-async def test_an_identity_that_no_route_uses_any_more_is_forgotten() -> None:
-    """After a reload."""
+async def test_what_no_route_uses_any_more_is_forgotten() -> None:
+    """After a reload: neither its token, nor its issuer's budget, nor what was counted for it is in any list."""
     one = await rig()
     await one.ask()
-    other = FakeIssuer(one.clock, parameters=(("audience", "new"),))
-    one.authorizer = one.manager.authorizer(other, credential="cluster", audience="new")
-    await one.manager.end_quarantines()
-    assert [token.audience for token in one.manager.snapshot().identities] == ["new"]
+    other = FakeIssuer(one.clock, issuer="https://other.example/token", parameters=(("audience", "new"),))
+    new = one.manager.authorizer(other, credential="cluster", audience="new")
+    one.manager.retire([one.authorizer])
+    snapshot = one.manager.snapshot()
+    assert [token.audience for token in snapshot.tokens] == ["new"]
+    assert [issuer.issuer for issuer in snapshot.issuers] == ["https://other.example"]
+    assert one.events.of("retired") == [(ISSUER, "cluster", "operate.camunda.io")]
+    assert one.manager.memory_lookups() == {"new": 0}
+    await one.clock.advance(4 * 3600)
+    assert (len(one.issuer.requests), new.current()) == (1, None)
+
+
+async def test_a_reload_keeps_what_the_new_routes_use_too() -> None:
+    """The same credential and audience: the same token, and the same counts."""
+    one = await rig()
+    await one.ask()
+    one.now_attached()
+    again = one.manager.authorizer(FakeIssuer(one.clock), credential="cluster", audience="operate.camunda.io")
+    one.manager.retire([one.authorizer])
+    assert again.current().header == bearer("token-1")
+    assert one.events.of("retired") == []
+    assert one.manager.memory_lookups() == {"operate.camunda.io": 2}
+
+
+async def test_who_waits_on_a_route_that_a_reload_removes_is_answered() -> None:
+    """Its request came before: the token request that is under way serves it, and is the last one."""
+    one = await rig()
+    one.issuer.held = asyncio.Event()
+    waiting = one.asking()
+    await settle()
+    one.manager.retire([one.authorizer])
+    one.issuer.held.set()
+    await settle()
+    assert waiting.result().header == bearer("token-1")
+    assert one.now_attached() == bearer("token-1")
+    assert one.manager.snapshot().tokens == ()
+    await one.clock.advance(3600)
+    assert len(one.issuer.requests) == 1
+
+
+async def test_routes_of_one_identity_have_a_row_each_name() -> None:
+    """Two credentials of the same client share the token; each is found in the list under its own name."""
+    one = await rig()
+    one.manager.authorizer(FakeIssuer(one.clock), credential="other", audience="operate.camunda.io")
+    await one.ask()
+    rows = one.manager.snapshot().tokens
+    assert [(row.credential, row.state) for row in rows] == [("cluster", "fresh"), ("other", "fresh")]
 
 
 async def test_closing_answers_who_waits_and_leaves_nothing_running() -> None:
