@@ -232,6 +232,7 @@ class Entry:
         self.slot, commands = decide(self.slot, event, now, self.around.rng.uniform(-1, 1))
         token = self.slot.token
         if token is not before:
+            self.last_failure = self.last_failure if token is None else ""
             self.attachment = (
                 Held(token.grant.header, token.grant.unsafe_header, token.version) if token is not None else None
             )

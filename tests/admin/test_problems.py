@@ -29,7 +29,7 @@ FOUND = {
         ("critical", "credential_refused", "cluster for a", "access_denied"),
     ),
     "refused while the last token serves": (
-        token("stale", quarantined_until=NOW + 30, expires_at=NOW + 60),
+        token("stale", refused=True, expires_at=NOW + 60),
         ("warning", "credential_refused", "cluster for a", "refuses"),
     ),
     "a new secret is refused while the old one's token serves": (

@@ -581,6 +581,18 @@ async def test_a_refreshed_token_is_taken_over_without_a_request() -> None:
     assert len(one.issuer.requests) == 2
 
 
+async def test_a_failure_is_forgotten_with_a_token_that_another_process_got() -> None:
+    """It would be told of a token that is well."""
+    one = await rig()
+    beside = await rig(beside=one)
+    beside.issuer.answers = [FAULT] * 3
+    await beside.ask(5)
+    assert beside.status().detail == FAULT.detail
+    await one.ask(10)
+    await beside.ask(0.1)
+    assert (beside.status().state, beside.status().detail) == ("fresh", "")
+
+
 async def test_a_holder_that_is_stopped_delays_the_others_by_half_of_max_wait() -> None:
     """Then the second lock, so that of many one goes on; the budget keeps the spacing."""
     one = await rig()
