@@ -32,13 +32,13 @@ class ChunkedDecoder:
     Data comes back as slices of what came in, without a copy.
     """
 
-    __slots__ = ("_buffer", "_left", "_limit", "_scanned", "_state", "done")
+    __slots__ = ("_buffer", "_left", "_limit", "_state", "_trailer", "done")
 
     def __init__(self, trailer_limit: int = 16 << 10) -> None:
         self._buffer = b""
         self._left = 0
         self._limit = trailer_limit
-        self._scanned = 0
+        self._trailer = bytearray()
         self._state: _State = self._size
         self.done = False
 
@@ -97,20 +97,22 @@ class ChunkedDecoder:
         return view[_CRLF:]
 
     def _trailers(self, view: memoryview, _: list[memoryview]) -> memoryview | None:
-        start = bytes(view[: self._limit + 1])
-        seen = max(0, self._scanned - 3)  # trailers may come byte by byte; what was looked at is not looked at again
-        end = 0 if start.startswith(b"\r\n") else start.find(b"\r\n\r\n", seen) + _CRLF
+        # They may come byte by byte: what is here is neither copied nor looked at again.
+        trailers = self._trailer
+        before = len(trailers)
+        seen = max(0, before - 3)
+        trailers += view[: self._limit + 1 - before]
+        end = 0 if trailers.startswith(b"\r\n") else trailers.find(b"\r\n\r\n", seen) + _CRLF
         if end == _CRLF - 1:
-            if len(start) > self._limit:
+            if len(trailers) > self._limit:
                 raise ChunkedError("The trailers are too long.")
-            if _BARE_LINE_ENDING.search(start, seen):
+            if _BARE_LINE_ENDING.search(trailers, seen):
                 raise ChunkedError("A trailer line ends with a bare CR or LF.")
-            self._scanned = len(start)
-            return None
-        if _TRAILERS.fullmatch(start, 0, end) is None:
+            return view[len(view) :]
+        if _TRAILERS.fullmatch(trailers, 0, end) is None:
             raise ChunkedError("A trailer line is not `name: value`.")
         self.done = True
-        return view[end + _CRLF :]
+        return view[end + _CRLF - before :]
 
 
 def encode(pieces: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:

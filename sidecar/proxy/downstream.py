@@ -62,7 +62,7 @@ class Downstream(asyncio.Protocol):
         self.keep_alive = True
         self.upstream_is_full = False
         self._exchange: Exchange | None = None
-        self._buffer = b""
+        self._buffer: bytes | bytearray = b""
         self._scanned = 0
         self._skipped = False
         self._half_closed = False
@@ -129,8 +129,12 @@ class Downstream(asyncio.Protocol):
 
     def _read_head(self, data: bytes) -> None:
         if self._buffer:
-            data = self._buffer + data
-            self._buffer = b""
+            # Most of a head that comes in crumbs was looked at before: only what is new is, until there is an end.
+            buffer = self._buffer = transport.appended(self._buffer, data)
+            if buffer[0] != _CR and buffer.find(b"\r\n\r\n", max(0, self._scanned - 3)) < 0:
+                self._read_partial_head(buffer)
+                return
+            data = self._take_buffer()
         if data[0] == _CR:
             data = self._skip_empty_line(data)
         end = data.find(b"\r\n\r\n")
@@ -153,7 +157,12 @@ class Downstream(asyncio.Protocol):
         self._skipped = len(data) > 1
         return data[2:] if self._skipped else data
 
-    def _read_partial_head(self, data: bytes) -> None:
+    def _take_buffer(self) -> bytes:
+        data = bytes(self._buffer)
+        self._buffer = b""
+        return data
+
+    def _read_partial_head(self, data: bytes | bytearray) -> None:
         if len(data) > self.server.header_bytes:
             limit = f"{self.server.header_bytes} bytes (limits.header_bytes)"
             if data.find(b"\r\n", 0, self.server.header_bytes) < 0:
@@ -261,7 +270,7 @@ class Downstream(asyncio.Protocol):
 
     def _read_ahead(self, data: bytes) -> None:
         """Pipelined bytes: kept until the answer before them is sent, and no more of them than a head may have."""
-        self._buffer += data
+        self._buffer = transport.appended(self._buffer, data)
         self.update_reading()
 
     def _discard_all(self) -> None:
@@ -296,8 +305,7 @@ class Downstream(asyncio.Protocol):
         """From here on the client's bytes are the upstream's."""
         self._read = self._read_tunnel
         if self._buffer:
-            data, self._buffer = self._buffer, b""
-            self._read_tunnel(data)
+            self._read_tunnel(self._take_buffer())
 
     def exchange_done(self, now: float) -> None:
         """The answer is sent, or never will be; go on with the next request."""
@@ -324,7 +332,7 @@ class Downstream(asyncio.Protocol):
 
     def _read_buffered(self) -> None:
         if self._buffer and self._exchange is None and not self._closing and not self.transport.is_closing():
-            data, self._buffer = self._buffer, b""
+            data = self._take_buffer()
             self.update_reading()
             self._read_head(data)
             if self._half_closed:

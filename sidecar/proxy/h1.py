@@ -288,7 +288,7 @@ def response_fields(read: bytes) -> ResponseFields:
     )
 
 
-def early_fault(partial: bytes, start: int = 0) -> str | None:
+def early_fault(partial: bytes | bytearray, start: int = 0) -> str | None:
     """Words for why a request's head, still incomplete, can never become one; None while it still can.
 
     Bytes before `start` were looked at before. Without this a client that ends its lines with LF alone, or speaks TLS

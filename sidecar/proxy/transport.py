@@ -48,6 +48,16 @@ def reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
+def appended(buffer: bytes | bytearray, data: bytes) -> bytes | bytearray:
+    """`buffer` with `data` behind it; what was in it already is not copied again for each piece that comes."""
+    if not buffer:
+        return data
+    if isinstance(buffer, bytes):
+        buffer = bytearray(buffer)
+    buffer += data
+    return buffer
+
+
 def pause(transport: asyncio.ReadTransport) -> None:
     """Stop reading, if it is not stopped or over."""
     if not transport.is_closing() and transport.is_reading():

@@ -90,7 +90,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.paused = False
         self._head_only = False
         self._answering = False
-        self._buffer = b""
+        self._buffer: bytes | bytearray = b""
         self._informational = 0
         self._left = 0
         self._decoder: ChunkedDecoder | None = None
@@ -196,7 +196,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _read_head(self, data: bytes) -> None:
         if self._buffer:
-            data = self._buffer + data
+            # Only what is new is looked at, until there is an end (or too much).
+            seen = len(self._buffer)
+            buffer = self._buffer = transport.appended(self._buffer, data)
+            if buffer.find(b"\r\n\r\n", max(0, seen - 3)) < 0 and len(buffer) <= self._limit:
+                return
+            data = bytes(buffer)
             self._buffer = b""
         end = data.find(b"\r\n\r\n")
         if end < 0 or end + 4 > self._limit:

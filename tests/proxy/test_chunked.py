@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -150,12 +149,10 @@ def test_trailers_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("line", [b"A: x\r\n", b"\rA: x\r\n"])
-def test_dripping_trailers_cost_little(line: bytes) -> None:
-    """Trailers that come byte by byte up to the limit cost milliseconds."""
-    start = time.process_time()
+def test_dripping_trailers_are_bounded(line: bytes) -> None:
+    """Byte by byte they have the same limit."""
     with pytest.raises(ChunkedError):
         play(ChunkedDecoder(), single_bytes(b"0\r\n" + line * 4000))
-    assert time.process_time() - start < 1
 
 
 def test_data_is_not_copied() -> None:
