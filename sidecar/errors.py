@@ -58,6 +58,11 @@ class SecretUnavailableError(SidecarError):
 class ListenError(SidecarError):
     """A listener's address cannot be bound; exit code 1."""
 
+    def __init__(self, detail: str, *, taken: str = "") -> None:
+        """`taken`: the address, where another process listens on it."""
+        super().__init__(detail)
+        self.taken = taken
+
 
 # --- what a client sees (RFC 9457) -------------------------------------------------------------------------------
 

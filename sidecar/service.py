@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import resource
@@ -240,6 +241,7 @@ class Service:
             listen=str(self.listen),
             admin=str(self.admin.address),
             configuration=self.settings.source,
+            drain=self.settings.drain_delay + self.settings.drain_timeout,
             store=replace(self._store_status, up=self._metrics.tokens.store_is_up),
             reload_refused_at=config.refused_at,
             mistakes=config.mistakes,
@@ -253,7 +255,8 @@ class Service:
 
 def not_bound(key: str, address: Address, error: OSError) -> ListenError:
     """The error that says which listener, where, and why."""
-    return ListenError(f"{key}: {address} cannot be listened on: {error.strerror or str(error)}.")
+    taken = str(address) if error.errno == errno.EADDRINUSE else ""
+    return ListenError(f"{key}: {address} cannot be listened on: {error.strerror or str(error)}.", taken=taken)
 
 
 def _log_warnings(settings: Settings) -> None:

@@ -75,6 +75,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     admin: str
     configuration: str
     """The file, or `environment`."""
+    drain: float = 0.0
+    """How long its end may take: `drain_delay` and `drain_timeout`."""
     routes: tuple[RouteStatus, ...] = ()
     tokens: tuple[TokenStatus, ...] = ()
     issuers: tuple[IssuerStatus, ...] = ()

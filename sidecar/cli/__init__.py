@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import io
 import sys
@@ -40,9 +41,9 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or configuration.
 
 \b
 Begin with:
-  camunda-sidecar demo                      see it work, no account needed
-  camunda-sidecar init credentials.txt      from the file that the Console lets you download
-  camunda-sidecar check && camunda-sidecar run
+  camunda-sidecar demo                                  see it work, no account needed
+  camunda-sidecar init credentials.txt                  from the file that the Console lets you download
+  camunda-sidecar run --config camunda-sidecar.yaml     which is what init wrote
 """
 
 
@@ -72,6 +73,18 @@ class LazyGroup(click.Group):
             return None
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """A name that is no command gets the one that it looks like."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if not close:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {close[0]}?", ctx) from None
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """From COMMANDS, importing nothing."""

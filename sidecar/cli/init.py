@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +16,7 @@ from sidecar.config.credentials_file import decode, read_credentials
 from sidecar.config.report import ENVIRONMENT, Report
 from sidecar.config.scaffold import Scaffold, scaffold
 from sidecar.config.settings import Settings
-from sidecar.config.source import VARIABLE
+from sidecar.config.source import VARIABLE, find
 from sidecar.errors import ConfigurationError, Mistake
 
 DEFAULT_OUTPUT = "camunda-sidecar.yaml"
@@ -32,14 +33,15 @@ def command(credentials: BinaryIO | None, config: Path | None, force: bool) -> N
     beside the configuration that only you can read. Without it, Camunda's variables are taken from the environment,
     and stay there: the configuration refers to them as ${NAME}.
 
-    What is made is loaded before anything is written, and nothing is overwritten without --force.
+    What is made is loaded before anything is written, and nothing is overwritten without --force. The commands to go
+    on with are printed: only /etc/camunda-sidecar/config.yaml and CAMUNDA_SIDECAR_CONFIG are found without --config.
 
     \b
     Examples:
       camunda-sidecar init ~/Downloads/CamundaCloudMgmtAPI-Client.txt
       camunda-sidecar init --config /etc/camunda-sidecar/config.yaml
     """  # noqa: D301 (click's mark for a paragraph that is not rewrapped)
-    output = config or Path(os.environ.get(VARIABLE) or DEFAULT_OUTPUT)
+    output = (config or Path(os.environ.get(VARIABLE) or DEFAULT_OUTPUT)).absolute()
     report = Report(ENVIRONMENT if credentials is None else getattr(credentials, "name", "standard input"))
     variables = os.environ if credentials is None else read_credentials(decode(credentials.read(), report), report)
     report.finish()
@@ -51,7 +53,7 @@ def command(credentials: BinaryIO | None, config: Path | None, force: bool) -> N
     click.echo(f"Wrote {output}" + (f", with the routes {_names(settings)}." if settings.routes else "."))
     for name in made.secrets:
         click.echo(f"Wrote {output.parent / name} (a secret; readable by you alone).")
-    option = "" if os.environ.get(VARIABLE) == str(output) else f" --config {output}"
+    option = "" if find(None, os.environ) == output else f" --config {shlex.quote(str(output))}"
     click.echo(f"Next: camunda-sidecar check{option} && camunda-sidecar run{option}")
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import click
 
-from sidecar.cli.support import config_option, load_settings
+from sidecar.cli.support import address, config_option, load_settings
+from sidecar.config.settings import Address
+from sidecar.errors import ListenError, SidecarError
 
 MAX_WORKERS = 64
 _NEVER = 1 << 30
@@ -21,6 +24,18 @@ _NEVER = 1 << 30
 
 @click.command
 @config_option
+@click.option(
+    "--listen",
+    type=address,
+    metavar="ADDRESS",
+    help="Where clients come, HOST:PORT or unix:PATH; before CAMUNDA_SIDECAR_LISTEN and the configuration's listen.",
+)
+@click.option(
+    "--admin-listen",
+    type=address,
+    metavar="ADDRESS",
+    help="Where operators come; before CAMUNDA_SIDECAR_ADMIN and the configuration's admin.listen.",
+)
 @click.option(
     "--workers",
     type=click.IntRange(1, MAX_WORKERS),
@@ -30,7 +45,7 @@ _NEVER = 1 << 30
     help=f"Processes that serve together, on one core each; at most {MAX_WORKERS}. They share tokens through the token "
     "store, so it must be file or redis.",
 )
-def command(config: Path | None, workers: int) -> None:
+def command(config: Path | None, listen: Address | None, admin_listen: Address | None, workers: int) -> None:
     """Serve: forward requests, with credentials attached, until SIGTERM.
 
     SIGTERM and SIGINT drain: readiness fails, it goes on serving for drain_delay, requests under way finish within
@@ -45,22 +60,38 @@ def command(config: Path | None, workers: int) -> None:
         from sidecar.service import Service  # noqa: PLC0415
         from sidecar.telemetry.logs import configure_logging, install_hooks  # noqa: PLC0415
 
-    settings = load_settings(config, show_warnings=False)
+    given = {"CAMUNDA_SIDECAR_LISTEN": listen, "CAMUNDA_SIDECAR_ADMIN": admin_listen}
+    environ = {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}}
+    load = partial(load_settings, config, environ, show_warnings=False)
+    settings = load()
     configure_logging(settings.logging)
     install_hooks()
 
-    if workers > 1:
-        from sidecar.workers.supervisor import Supervisor  # noqa: PLC0415 (nothing of it for one process)
-
-        load = partial(load_settings, config, show_warnings=False)
-        sys.exit(Supervisor(settings, load, workers, SystemClock(), loop_factory()).run())
-
     async def serve() -> None:
-        service = Service(settings, lambda: load_settings(config, show_warnings=False), SystemClock())
-        await service.run()
+        await Service(settings, load, SystemClock()).run()
 
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(serve())
+    try:
+        if workers > 1:
+            from sidecar.workers.supervisor import Supervisor  # noqa: PLC0415 (nothing of it for one process)
+
+            sys.exit(Supervisor(settings, load, workers, SystemClock(), loop_factory()).run())
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(serve())
+    except ListenError as error:
+        raise ListenError(error.detail + _holder(error.taken, settings.admin_listen)) from None
+
+
+def _holder(taken: str, admin: Address) -> str:
+    """Which other sidecar listens on the address; empty where it is none, or does not say so."""
+    from sidecar.admin.client import get_status  # noqa: PLC0415 (only for this)
+    from sidecar.cli.local import local_sidecars  # noqa: PLC0415
+
+    for candidate in (admin, *(each.admin for each in local_sidecars())) if taken else ():
+        with suppress(SidecarError):
+            status = get_status(candidate, timeout=1.0)
+            if taken in {status.listen, status.admin}:
+                return f" The camunda-sidecar with pid {status.pid}, configuration {status.configuration}, has it."
+    return ""
 
 
 @contextmanager

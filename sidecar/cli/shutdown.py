@@ -7,12 +7,11 @@ import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import click
 
 from sidecar.admin.client import get_status
-from sidecar.cli.support import config_option, find_running, seconds
+from sidecar.cli.support import Locate, running_options, seconds
 from sidecar.clock import BlockingClock
 from sidecar.errors import SidecarError
 
@@ -22,7 +21,7 @@ class ShutdownError(SidecarError):
 
 
 @click.command
-@config_option
+@running_options
 @click.option(
     "--timeout",
     "-t",
@@ -30,16 +29,15 @@ class ShutdownError(SidecarError):
     metavar="TIME",
     help="How long to wait for its end: seconds, or like 500ms, 2m.  [default: drain_delay, drain_timeout and 5 s]",
 )
-def command(config: Path | None, timeout: float | None) -> None:
+def command(locate: Locate, timeout: float | None) -> None:
     """End a running sidecar and wait for its end.
 
-    Its pid comes from the /status of admin.listen; it gets SIGTERM and drains: it goes on serving for
+    Its pid comes from the /status of its admin listener; it gets SIGTERM and drains: it goes on serving for
     drain_delay, and requests under way finish within drain_timeout. Exit code 0 when it has ended, 1 if it has not
     within --timeout or is not running.
     """
-    running = find_running(config)
-    pid = get_status(running.admin_listen).pid
-    patience = running.drain + 5.0 if timeout is None else timeout
+    status = get_status(locate())
+    pid, patience = status.pid, status.drain + 5.0 if timeout is None else timeout
     if not end(pid, patience):
         raise ShutdownError(f"The sidecar (pid {pid}) has not ended within {patience:g} s; it is draining still.")
     click.echo(f"ended (pid {pid})")

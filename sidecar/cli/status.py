@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import click
 import msgspec
 
 from sidecar.admin.client import get_status
 from sidecar.admin.status_model import IssuerStatus, Status, TokenStatus
-from sidecar.cli.support import config_option, find_running
+from sidecar.cli.support import Locate, running_options
 
 COLOURS = {"fresh": "green", "stale": "yellow", "expired": "yellow", "quarantined": "red"}
 SEVERITIES = {"warning": "yellow", "critical": "red"}
 
 
 @click.command
-@config_option
+@running_options
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 @click.option("--check", is_flag=True, help="Exit code 1 while there are problems.")
 @click.pass_context
-def command(context: click.Context, config: Path | None, *, as_json: bool, check: bool) -> None:
+def command(context: click.Context, locate: Locate, *, as_json: bool, check: bool) -> None:
     """Show a running sidecar's problems, tokens, budget and routes; never a token's value.
 
-    Asks /status of admin.listen. Exit code 1 if no sidecar answers there.
+    Asks /status of its admin listener. Exit code 1 if no sidecar answers there.
     """
-    status = get_status(find_running(config).admin_listen)
+    status = get_status(locate())
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(status)).decode())
     else:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from sidecar.config import Running, load, running
+from sidecar.config import admin_address, load
 from sidecar.config.leaves import parse_duration
 from sidecar.config.report import BadValueError
-from sidecar.config.settings import ClientCredentials, Credential, NoCredential, Settings, Tls
+from sidecar.config.settings import Address, ClientCredentials, Credential, NoCredential, Settings, Tls
+from sidecar.config.urls import parse_listen
 from sidecar.errors import Mistake
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+Locate = Callable[[], Address]
+"""Says where a running sidecar can be asked. Raises SidecarError: nobody knows."""
 
 
 CONFIG_HELP = (
@@ -47,26 +51,57 @@ def config_option_for(help_text: str) -> Callable[[AnyFunction], AnyFunction]:
     return click.option("--config", "-c", type=click.Path(path_type=Path), metavar="FILE", help=help_text)
 
 
-def load_settings(config: Path | None, *, show_warnings: bool = True) -> Settings:
-    """Load with this process's environment, key and certificate files included; warnings go to standard error.
+def load_settings(
+    config: Path | None, environ: Mapping[str, str] = os.environ, *, show_warnings: bool = True
+) -> Settings:
+    """Load, key and certificate files included; warnings go to standard error.
 
     Raises:
         ConfigurationError: with every mistake; `main` prints them and exits with 2.
     """
-    settings = load(config, os.environ, verify=_verify)
+    settings = load(config, environ, verify=_verify)
     if show_warnings:
         for warning in settings.warnings:
             click.echo(f"warning: {warning}", err=True)
     return settings
 
 
-def find_running(config: Path | None) -> Running:
-    """Where a running sidecar of this configuration can be asked; no secret is read for it.
+def address(text: str) -> Address:
+    """A click type: `HOST:PORT`, or `unix:` and a socket's path."""
+    try:
+        return parse_listen(text)
+    except BadValueError as error:
+        raise click.BadParameter(f"{text!r} {error.message}: {error.cure}.") from None
 
-    Raises:
-        ConfigurationError: the file cannot be read, or `admin.listen`, `drain_delay` or `drain_timeout` is wrong.
-    """
-    return running(config, os.environ)
+
+def running_options(function: AnyFunction) -> AnyFunction:
+    """`--admin`, `--local` and `--config`, as the parameter `locate: Locate`."""
+
+    @functools.wraps(function)
+    def command(config: Path | None, admin: Address | None, local: bool, **others: Any) -> Any:
+        if admin is not None and local:
+            raise click.UsageError("--admin and --local each say which sidecar is meant: give one.")
+        # Without either, a mistake in the configuration is told at once, and not only when somebody is asked.
+        found = admin if admin is not None or local else admin_address(config, os.environ)
+        return function(locate=_local_admin if found is None else lambda: found, **others)
+
+    admin = click.option(
+        "--admin",
+        type=address,
+        metavar="ADDRESS",
+        help="The sidecar's admin listener, HOST:PORT or unix:PATH; also CAMUNDA_SIDECAR_ADMIN. No configuration is"
+        " needed then.",
+    )
+    local = click.option(
+        "--local", is_flag=True, help="The one sidecar that runs on this machine as this user, whatever it was given."
+    )
+    return config_option(admin(local(command)))  # type: ignore[return-value]
+
+
+def _local_admin() -> Address:
+    from sidecar.cli.local import only_sidecar  # noqa: PLC0415 (not needed where it is known)
+
+    return only_sidecar().admin
 
 
 def _verify(settings: Settings) -> Iterable[Mistake]:

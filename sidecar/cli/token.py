@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sidecar.cli.support import config_option, load_settings
 from sidecar.clock import Clock, SystemClock
 from sidecar.config.settings import Basic, NoCredential, Route, SessionLogin, Settings
-from sidecar.errors import ConfigurationError
+from sidecar.errors import ConfigurationError, Problem, SidecarError
+
+if TYPE_CHECKING:
+    from sidecar.tokens.manager import TokenManager
 
 BEARER = b"Authorization: Bearer "
+
+
+class NoTokenError(SidecarError):
+    """There is no token to be had."""
 
 
 @click.command
@@ -62,7 +70,7 @@ async def _token(settings: Settings, route: Route, clock: Clock) -> str:
     """The bare token.
 
     Raises:
-        TokenUnavailableError, CredentialRejectedError: why there is none.
+        NoTokenError: why there is none, and what to do, as `doctor` says it.
     """
     from sidecar.credentials.build import build  # noqa: PLC0415 (aiohttp is slow to import)
     from sidecar.tokens.manager import TokenManager  # noqa: PLC0415
@@ -80,5 +88,15 @@ async def _token(settings: Settings, route: Route, clock: Clock) -> str:
         else:
             attachment = await manager.authorizer(source, credential=route.credential, audience=route.audience).obtain()
         return attachment.header.removeprefix(BEARER).strip().decode("ascii")
+    except Problem as problem:
+        raise NoTokenError(_reason(problem, manager)) from None
     finally:
         await manager.close()
+
+
+def _reason(problem: Problem, manager: TokenManager) -> str:
+    """What the issuer said and its cure, where it was asked now or is known to have refused."""
+    details = [each.detail for each in manager.snapshot().tokens if each.detail]
+    if not details:
+        return problem.detail
+    return f"{details[0]} It is asked again in {problem.retry_after or 0:.0f} s at the earliest."

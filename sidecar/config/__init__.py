@@ -1,14 +1,14 @@
 """What the user wrote becomes frozen settings; the only room that reads YAML and the environment.
 
-`load(config, environ)` is the one door and `running(config, environ)` its side entrance (`load.py`); `json_schema()`
-describes what may be written (`schema.py`).
+`load(config, environ)` reads it all, `admin_address(config, environ)` only where a running sidecar can be asked
+(`load.py`); `json_schema()` describes what may be written (`schema.py`).
 """
 
 from typing import Any
 
-from sidecar.config.load import Running, load, running
+from sidecar.config.load import admin_address, load
 
-__all__ = ["Running", "json_schema", "load", "running"]
+__all__ = ["admin_address", "json_schema", "load"]
 
 
 def json_schema() -> dict[str, Any]:

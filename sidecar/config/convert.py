@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get
 import msgspec
 
 from sidecar.config.leaves import Leaf
-from sidecar.config.report import BadValueError, Path, Report
+from sidecar.config.report import ENVIRONMENT, BadValueError, Path, Report, quote
 
 StructType = TypeVar("StructType", bound=msgspec.Struct)
 Expand = Callable[[str], str]
@@ -130,15 +130,20 @@ class _Converter:
         try:
             return leaf.parse(self._expand(raw))
         except BadValueError as error:
-            self._report.mistake(path, error.message, error.cure)
+            self._mistake(path, raw if leaf.is_quotable else "", error.message, error.cure)
             return _INVALID
 
     def _choice(self, raw: object, choices: tuple[str, ...], path: Path) -> object:
         value = self._leaf(raw, _TEXT, path)
         if value is _INVALID or value in choices:
             return value
-        self._report.mistake(path, "is not one of its values", f"write one of: {', '.join(choices)}")
+        self._mistake(path, str(raw), "is not one of its values", f"write one of: {', '.join(choices)}")
         return _INVALID
+
+    def _mistake(self, path: Path, raw: str, message: str, cure: str) -> None:
+        """Quote what the user wrote, unless it came from the environment, where secrets are."""
+        quoted = "" if "${" in raw or self._report.source == ENVIRONMENT else quote(raw)
+        self._report.mistake(path, f"{quoted} {message}".lstrip(), cure)
 
     def _tagged(self, raw: object, structs: tuple[Any, ...], path: Path) -> object:
         """A union: `type` says which; only where the first has no required key may it be left out."""

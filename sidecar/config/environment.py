@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.config.products import PRODUCTS, Product, is_saas
-from sidecar.config.report import BadValueError, Path, Report
+from sidecar.config.report import BadValueError, Path, Report, quote
 from sidecar.config.urls import parse_base
 
 CLUSTER, CONSOLE, HUB = "cluster", "console", "hub"
@@ -245,9 +245,8 @@ class _Reader:
         given = {kind: variable for kind in ("client_credentials", "basic") if (variable := self._given(name, kind))}
         if name == CLUSTER and (strategy := self._value(_STRATEGY.path, _STRATEGY.names)):
             if strategy.upper() not in STRATEGIES:
-                self._report.mistake(
-                    _STRATEGY.path, f"{strategy!r} is not supported", f"set one of: {', '.join(STRATEGIES)}"
-                )
+                wanted = f"set one of: {', '.join(STRATEGIES)}"
+                self._report.mistake(_STRATEGY.path, f"{quote(strategy)} is not supported".lstrip(), wanted)
             return STRATEGIES.get(strategy.upper(), "none")
         if len(given) > 1:
             self._report.names[_STRATEGY.path], other = given.values()

@@ -76,7 +76,7 @@ class Files:
     def _mistake(self, path: Path, where: KeyPath, problem: str) -> None:
         """Name the file, unless what was written may be the secret itself, put into the wrong key."""
         is_path = path.is_absolute() or path.parts[:1] in {("~",), ("..",)}
-        named = f"names {path}, which" if is_path else "names a file that"
+        named = f"names {self.locate(path, where)}, which" if is_path else "names a file that"
         self.report.mistake(where, f"{named} {problem}", "correct the path or the file")
 
     def state_directory(self) -> Path:

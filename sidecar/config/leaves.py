@@ -25,6 +25,8 @@ class Leaf:
     """What the reference calls it."""
     placeholder: object = ""
     """Stands for a required value that is missing or wrong while the rest is checked."""
+    is_quotable: bool = True
+    """Whether a mistake may quote the value: no secret belongs to this kind, nor to its neighbourhood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +201,14 @@ _DURATION_SCHEMA = {"anyOf": [_schema(_DURATION, "1.1s", "500ms", "5m"), {"const
 _SIZE_SCHEMA = {"anyOf": [_schema(_SIZE, "64KiB"), {"type": "integer", "minimum": 0}]}
 _URL = r"https?://[^\s?#@]+"
 
-Text = Annotated[str, Leaf(_text, _TEXT)]
-AnyText = Annotated[str, Leaf(_any_text, _TEXT)]
-SecretText = Annotated[Secret, Leaf(_secret, _TEXT, "secret")]
-RedisUrl = Annotated[Secret, Leaf(_redis_url, _schema(r"(?:rediss?|unix)://\S+", "redis://redis:6379/0"), "secret")]
-FilePath = Annotated[Path, Leaf(_file, {"type": "string", "minLength": 1}, "file")]
+Text = Annotated[str, Leaf(_text, _TEXT, is_quotable=False)]
+AnyText = Annotated[str, Leaf(_any_text, _TEXT, is_quotable=False)]
+SecretText = Annotated[Secret, Leaf(_secret, _TEXT, "secret", is_quotable=False)]
+RedisUrl = Annotated[
+    Secret,
+    Leaf(_redis_url, _schema(r"(?:rediss?|unix)://\S+", "redis://redis:6379/0"), "secret", is_quotable=False),
+]
+FilePath = Annotated[Path, Leaf(_file, {"type": "string", "minLength": 1}, "file", is_quotable=False)]
 Duration = Annotated[float, Leaf(parse_duration, _DURATION_SCHEMA, "duration")]
 Timeout = Annotated[float, Leaf(parse_positive_duration, _DURATION_SCHEMA, "duration")]
 Size = Annotated[int, Leaf(parse_size, _SIZE_SCHEMA, "size")]
@@ -228,7 +233,9 @@ LoginUrl = Annotated[
 Origin = Annotated[str, Leaf(urls.parse_origin, _schema(r"https?://[^\s/?#@]+/?", "http://keycloak:18080"), "origin")]
 RuleText = Annotated[Rule, Leaf(_rule, _schema(_RULE, "GET /api/public/**"), "rule")]
 Prefix = Annotated[str, Leaf(_prefix, _schema(_PREFIX, "/operate"), "path")]
-Header = Annotated[RequiredHeader, Leaf(_header, _schema(rf"{_TOKEN}(?::.+)?", "X-Sidecar"), "header")]
+Header = Annotated[
+    RequiredHeader, Leaf(_header, _schema(rf"{_TOKEN}(?::.+)?", "X-Sidecar"), "header", is_quotable=False)
+]
 Host = Annotated[str, Leaf(_host, _schema(_HOST, "sidecar.internal"), "host")]
 Name = Annotated[str, Leaf(_name, _schema(_NAME), "name")]
 Region = Annotated[str, Leaf(_region, _schema(_REGION, "bru-2"), placeholder="invalid")]

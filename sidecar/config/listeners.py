@@ -34,7 +34,8 @@ def _check_remote(settings: Settings, report: Report) -> None:
         report.mistake(
             ("listen",),
             "is an address that other machines reach",
-            "listen on 127.0.0.1, or set guard: {allow_remote: true} and know that whoever comes acts with your rights",
+            "listen on 127.0.0.1, or set guard: {allow_remote: true} or CAMUNDA_SIDECAR_ALLOW_REMOTE=true, and know"
+            " that whoever comes acts with your rights",
         )
         return
     if settings.guard.require_header is None:

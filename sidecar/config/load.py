@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from sidecar.config import model
@@ -16,6 +16,15 @@ from sidecar.config.resolve import resolve
 from sidecar.config.settings import Address, Settings
 from sidecar.config.source import DEFAULT_FILE, VARIABLE, find, read
 from sidecar.errors import Mistake
+
+ADMIN_VARIABLE = "CAMUNDA_SIDECAR_ADMIN"
+OWN_VARIABLES: Mapping[str, tuple[str, ...]] = {
+    "CAMUNDA_SIDECAR_LISTEN": ("listen",),
+    ADMIN_VARIABLE: ("admin", "listen"),
+    "CAMUNDA_SIDECAR_ALLOW_REMOTE": ("guard", "allow_remote"),
+    "CAMUNDA_SIDECAR_HOSTS": ("guard", "hosts"),
+}
+"""What a container without a file needs to be reached; the hosts are separated by commas."""
 
 Verify = Callable[[Settings], Iterable[Mistake]]
 """Further checks by those who know what is in a file, such as a PEM key; asked only when all else is right."""
@@ -36,7 +45,7 @@ def load(config: Path | None, environ: Mapping[str, str], *, verify: Verify | No
     file = find(config, environ)
     report = Report(ENVIRONMENT if file is None else str(file))
     written = _from_environment(environ, report) if file is None else _from_file(file, environ, report)
-    directory = Path.cwd() if file is None else file.absolute().parent
+    directory = Path.cwd() if file is None else file.parent
     settings = resolve(written, Files(report, environ, directory))
     warnings = report.finish()
     if verify is not None:
@@ -45,41 +54,48 @@ def load(config: Path | None, environ: Mapping[str, str], *, verify: Verify | No
     return replace(settings, warnings=warnings)
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
-    """What commands need that talk to a running sidecar."""
-
-    admin_listen: Address
-    drain: float
-    """Seconds that the end may take: `drain_delay` and `drain_timeout`."""
-
-
-def running(config: Path | None, environ: Mapping[str, str]) -> Running:
+def admin_address(config: Path | None, environ: Mapping[str, str]) -> Address:
     """Where the sidecar of this configuration can be asked.
 
-    Whoever asks need not be able to read its secrets, nor have its variables set: nothing else is looked at.
+    Whoever asks need not be able to read its secrets, nor have its variables set: nothing else is looked at, and not
+    even the file where `CAMUNDA_SIDECAR_ADMIN` is set.
 
     Raises:
-        ConfigurationError: the file cannot be read, or one of these is wrong.
+        ConfigurationError: the file cannot be read, or `admin` in it is wrong.
     """
-    file = find(config, environ)
-    if file is None:
-        written = model.Configuration(routes={})
-        return Running(written.admin.listen, written.drain_delay + written.drain_timeout)
-    report = Report(str(file))
-    raw = read(file, report)
+    file = None if environ.get(ADMIN_VARIABLE) else find(config, environ)
+    report = Report(ENVIRONMENT if file is None else str(file))
+    raw = {"routes": {}} if file is None else read(file, report)
     report.finish()
-    written = convert(raw, model.Configuration, report, lambda text: expand(text, environ))
-    if any(report.is_wrong((key,)) for key in ("admin", "drain_delay", "drain_timeout")):
+    written = convert(_with_own_variables(raw, environ, report), model.Configuration, report, _expander(environ))
+    if report.is_wrong(("admin",)):
         report.finish()
-    return Running(written.admin.listen, written.drain_delay + written.drain_timeout)
+    return written.admin.listen
 
 
 def _from_file(file: Path, environ: Mapping[str, str], report: Report) -> model.Configuration:
     raw = read(file, report)
-    if report.mistakes:
-        report.finish()
-    return convert(raw, model.Configuration, report, lambda text: expand(text, environ))
+    report.finish()
+    return convert(_with_own_variables(raw, environ, report), model.Configuration, report, _expander(environ))
+
+
+def _with_own_variables(raw: object, environ: Mapping[str, str], report: Report) -> object:
+    """The sidecar's own variables go before what the file says."""
+    if not isinstance(raw, dict | None):
+        return raw
+    result: dict[object, object] = dict(raw or {})
+    for variable, path in OWN_VARIABLES.items():
+        section = result if len(path) == 1 else result.get(path[0]) or {}
+        if not (text := environ.get(variable)) or not isinstance(section, dict):
+            continue
+        report.names[path] = variable
+        changed = {**section, path[-1]: text.replace(",", " ").split() if path[-1] == "hosts" else text}
+        result = changed if len(path) == 1 else {**result, path[0]: changed}
+    return result
+
+
+def _expander(environ: Mapping[str, str]) -> Callable[[str], str]:
+    return lambda text: expand(text, environ)
 
 
 def _from_environment(environ: Mapping[str, str], report: Report) -> model.Configuration:
@@ -91,4 +107,4 @@ def _from_environment(environ: Mapping[str, str], report: Report) -> model.Confi
             " and no variable such as CAMUNDA_CLIENT_ID, ZEEBE_CLIENT_ID or CAMUNDA_CONSOLE_CLIENT_ID is set",
             "let `camunda-sidecar init` write a file, or set Camunda's variables",
         )
-    return convert(raw, model.Configuration, report, str)
+    return convert(_with_own_variables(raw, environ, report), model.Configuration, report, str)

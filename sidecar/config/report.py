@@ -16,8 +16,20 @@ ENVIRONMENT = "environment"
 _PLAIN_KEY = re.compile(r"[\w-]+")
 
 
+_QUOTABLE = re.compile(r"[A-Za-z0-9 _.,:/*\[\]-]{1,40}", re.ASCII)
+_RANDOM = re.compile(r"(?=[A-Za-z_-]*[0-9])(?=[0-9_-]*[A-Za-z])[A-Za-z0-9_-]{16,}")
+"""Letters and digits in a long word: a key, a token, a password that a program made."""
+
+
+def quote(value: str) -> str:
+    """The value, for a message about it; empty where it could be a secret that stands in the wrong place."""
+    if not _QUOTABLE.fullmatch(value) or _RANDOM.search(value):
+        return ""
+    return f"{value!r}" if " " in value else value
+
+
 class BadValueError(ValueError):
-    """A value that cannot be used. Neither text may quote the value: it may be a secret in the wrong place."""
+    """A value that cannot be used. Neither text quotes the value: `convert` does, where it cannot be a secret."""
 
     def __init__(self, message: str, cure: str = "") -> None:
         super().__init__(message)
@@ -54,11 +66,11 @@ class Report:
         if path in self._wrong:
             return
         self._wrong.add(path)
-        self.mistakes.append(Mistake(self.source, self.name(path), message, cure))
+        self.mistakes.append(Mistake(self._source(path), self.name(path), message, cure))
 
     def warning(self, path: Path, message: str, cure: str = "") -> None:
         """Something that works, and that a person should know of."""
-        self.warnings.append(Mistake(self.source, self.name(path), message, cure))
+        self.warnings.append(Mistake(self._source(path), self.name(path), message, cure))
 
     def is_wrong(self, path: Path) -> bool:
         """Whether something at this place, inside it, or around it is wrong already."""
@@ -77,3 +89,6 @@ class Report:
     def name(self, path: Path) -> str:
         """What the user calls a path: the environment variable that it came from, or the key's path."""
         return self.names.get(path) or render(path)
+
+    def _source(self, path: Path) -> str:
+        return ENVIRONMENT if path in self.names else self.source

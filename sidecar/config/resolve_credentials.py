@@ -64,7 +64,7 @@ class Credentials:
             return proxy_for(url, environ)
         except BadValueError as error:
             variable = variable_in_force(environ)
-            self.files.report.names["environment", variable] = f"environment variable {variable}"
+            self.files.report.names["environment", variable] = variable
             self.files.report.mistake(("environment", variable), error.message, error.cure)
             return None
 

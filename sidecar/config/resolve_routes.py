@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from sidecar.config import model, settings
 from sidecar.config.products import PRODUCTS, SAAS_TOKEN_URL, Product, is_saas
-from sidecar.config.report import ENVIRONMENT, Path, Report
+from sidecar.config.report import ENVIRONMENT, Path, Report, quote
 from sidecar.config.resolve_credentials import Credentials
 from sidecar.config.settings import Upstream
 from sidecar.config.urls import is_loopback, parse_base
@@ -63,7 +63,8 @@ class Routes:
         credential = known.get(written.credential)
         if credential is None and not self.report.is_wrong(("credentials", written.credential)):
             cure = f"use one of: {', '.join(known)}" if known else "add it under credentials"
-            self.report.mistake((*where, "credential"), "is not the name of a credential", cure)
+            name = quote(written.credential)
+            self.report.mistake((*where, "credential"), f"{name} is not the name of a credential".lstrip(), cure)
         return credential
 
     def _upstream(

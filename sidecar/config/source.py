@@ -18,11 +18,11 @@ _MAX_BYTES = 1 << 20
 
 
 def find(config: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """The file to read: as told, else `CAMUNDA_SIDECAR_CONFIG`, else /etc's where there is one; None: none."""
+    """The file to read, absolute: as told, else `CAMUNDA_SIDECAR_CONFIG`, else /etc's where there is one."""
     if config is not None:
-        return config
+        return config.absolute()
     if named := environ.get(VARIABLE):
-        return Path(named)
+        return Path(named).absolute()
     return DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 

@@ -1,8 +1,9 @@
-"""The commands beside `run`, as scripts and people use them (DESIGN section 3)."""
+"""The commands beside `run`, as scripts and people use them."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import stat
 import subprocess
@@ -14,7 +15,18 @@ import yaml
 from sidecar.demo.ratelimit import Limit
 from sidecar.demo.standin import Options
 from tests.acceptance.peers import grants, peer, refuses, says, standin
-from tests.acceptance.support import SECRET, clean_environment, command, configuration, running, until, write
+from tests.acceptance.support import (
+    SECRET,
+    clean_environment,
+    command,
+    configuration,
+    ending,
+    plain,
+    running,
+    spawn,
+    until,
+    write,
+)
 
 CONSOLE_FILE = """\
 export ZEEBE_ADDRESS='11111111-1111-1111-1111-111111111111.bru-2.zeebe.camunda.io:443'
@@ -181,6 +193,73 @@ routes: {{operate: {{credential: cluster}}, optimize: {{credential: cluster}},
     assert result.returncode == 0
     assert says_ in result.stdout
     assert SECRET not in result.stdout
+
+
+def test_what_init_prints_is_what_works(tmp_path):
+    """The printed command, word for word, from any directory: what was written is not where `check` looks by itself."""
+    directory = tmp_path / "a directory"
+    directory.mkdir()
+    (directory / "credentials.txt").write_text(CONSOLE_FILE)
+    made = command("init", "credentials.txt", cwd=directory)
+    written = directory / "camunda-sidecar.yaml"
+    assert made.stdout.splitlines()[0].startswith(f"Wrote {written}")
+    following = made.stdout.splitlines()[-1].removeprefix("Next: ")
+    words = [shlex.split(each) for each in following.split(" && ")]
+    assert words == [["camunda-sidecar", name, "--config", str(written)] for name in ("check", "run")]
+    checked = command(*words[0][1:], cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    named = {"CAMUNDA_SIDECAR_CONFIG": str(tmp_path / "named.yaml")}
+    made = command("init", directory / "credentials.txt", env=named)
+    assert made.stdout.splitlines()[-1] == "Next: camunda-sidecar check && camunda-sidecar run"
+
+
+def test_a_running_sidecar_is_asked_without_its_configuration(tmp_path):
+    """`--admin` and CAMUNDA_SIDECAR_ADMIN are enough, over TCP and a Unix socket, with the file broken or gone."""
+    for admin in ("127.0.0.1:0", f"unix:{tmp_path}/admin.sock"):
+        written = plain(tmp_path, "http://127.0.0.1:9", drain_timeout="7s")
+        with running(tmp_path, written | {"admin": {"listen": admin}}) as sidecar:
+            write(sidecar.file, "broken: [")
+            assert command("status", "--config", sidecar.file).returncode == 2
+            told = json.loads(command("status", "--json", "--admin", sidecar.admin).stdout)
+            assert (told["pid"], told["drain"]) == (sidecar.process.pid, 7.0)
+            environment = {"CAMUNDA_SIDECAR_ADMIN": sidecar.admin, "CAMUNDA_SIDECAR_CONFIG": str(sidecar.file)}
+            assert command("wait", env=environment).returncode == 0
+            assert command("shutdown", env=environment).stdout == f"ended (pid {sidecar.process.pid})\n"
+            assert sidecar.ended() == 0
+
+
+def test_a_sidecar_listens_where_it_is_told(tmp_path):
+    """Options before variables before the file; a container without a file can be reached."""
+    file = write(tmp_path / "config.yaml", plain(tmp_path, "http://127.0.0.1:9") | {"listen": "127.0.0.1:9"})
+    variables = {"CAMUNDA_SIDECAR_LISTEN": "127.0.0.1:9", "CAMUNDA_SIDECAR_ADMIN": f"unix:{tmp_path}/admin.sock"}
+    arguments = ("run", "--config", str(file), "--listen", f"unix:{tmp_path}/proxy.sock")
+    with ending(spawn(*arguments, env=variables)) as sidecar:
+        sidecar.started()
+        assert (sidecar.address, sidecar.admin) == (f"unix:{tmp_path}/proxy.sock", f"unix:{tmp_path}/admin.sock")
+        assert sidecar.end() == 0
+    remote = {"CAMUNDA_SIDECAR_LISTEN": "0.0.0.0:8600", "CAMUNDA_CONSOLE_CLIENT_ID": "i"}
+    remote["CAMUNDA_CONSOLE_CLIENT_SECRET"] = SECRET
+    refused = command("check", env=remote)
+    assert refused.returncode == 2
+    assert "CAMUNDA_SIDECAR_ALLOW_REMOTE=true" in refused.stderr
+    allowed = {"CAMUNDA_SIDECAR_ALLOW_REMOTE": "true", "CAMUNDA_SIDECAR_HOSTS": "sidecar,sidecar.internal"}
+    checked = yaml.safe_load(command("check", env=remote | allowed).stdout)
+    assert checked["listen"] == "0.0.0.0:8600"
+    assert checked["guard"] == {"hosts": ["sidecar", "sidecar.internal"], "allow_remote": True}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_in_use_names_the_other_sidecar(tmp_path, workers):
+    """Its pid and its configuration, whether the admin listener is the same or the other one has to be looked for."""
+    (tmp_path / "other").mkdir()
+    first = plain(tmp_path, "http://127.0.0.1:9", admin={"listen": f"unix:{tmp_path}/admin.sock"})
+    with running(tmp_path / "other", first) as other:
+        told = f"pid {other.process.pid}, configuration {other.file}"
+        second = write(tmp_path / "config.yaml", plain(tmp_path, "http://127.0.0.1:9", listen=other.address))
+        refused = command("run", "--config", second, "--workers", workers)
+        assert (refused.returncode, told in refused.stderr) == (1, True), refused.stderr
+        refused = command("run", "--config", second, "--admin-listen", other.admin, "--listen", "127.0.0.1:0")
+        assert (refused.returncode, told in refused.stderr) == (1, True), refused.stderr
 
 
 def test_status_is_for_people_and_for_scripts(tmp_path):

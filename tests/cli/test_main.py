@@ -64,6 +64,12 @@ def test_wrong_usage_is_exit_code_2(arguments):
     assert "Error" in result.stderr
 
 
+def test_a_mistyped_command_gets_a_suggestion():
+    """The one that it looks like, and none where it looks like none."""
+    assert "Did you mean status?" in camunda_sidecar("stauts").stderr
+    assert "Did you mean" not in camunda_sidecar("zzz").stderr
+
+
 def test_a_command_that_is_not_there_does_not_break_the_others(monkeypatch):
     """One broken installation of one command leaves the rest usable."""
     monkeypatch.setitem(COMMANDS, "missing", "Not there.")

@@ -95,13 +95,14 @@ def test_what_has_no_token_is_wrong_usage(tmp_path: Path, issuer: Issuer, route:
 
 
 def test_a_refusal_is_said_on_standard_error(tmp_path: Path, issuer: Issuer) -> None:
-    """Exit code 1, the issuer's own code, nothing on standard output; and the second try asks nobody: quarantine."""
+    """Exit code 1, the issuer's code and the cure, nothing on standard output; the second try asks nobody."""
     issuer.answer = 401, b'{"error":"invalid_client"}'
     file = config(tmp_path, issuer)
     for _ in range(2):
         result = camunda_sidecar("token", "operate", "--config", file)
         assert (result.exit_code, result.stdout) == (1, "")
         assert "invalid_client" in result.stderr
+        assert "check both at the issuer" in result.stderr.splitlines()[-1]
         assert "s3cr3t" not in result.stderr
     assert issuer.requests == 1
 

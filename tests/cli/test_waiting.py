@@ -32,7 +32,7 @@ class ManualBlockingClock(BlockingClock):
 def test_wait_asks_ten_times_a_second_and_ends_at_its_limit() -> None:
     """By the clock alone; the last pause is shorter."""
     clock = ManualBlockingClock()
-    assert wait.until_ready(NOWHERE, 0.25, clock) is not None
+    assert wait.until_ready(lambda: NOWHERE, 0.25, clock) is not None
     assert clock.slept == pytest.approx([0.1, 0.1, 0.05])
 
 

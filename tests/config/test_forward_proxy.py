@@ -77,7 +77,7 @@ def test_what_is_no_proxy(text):
 def test_a_bad_proxy_is_one_mistake_with_the_variables_name(tmp_path):
     """Every route and issuer would meet it; it is said once, and its password is not shown."""
     found = mistakes(tmp_path, MINIMAL, HTTPS_PROXY="socks5://user:hunter2@proxy")
-    assert list(found) == ["environment variable HTTPS_PROXY"]
+    assert list(found) == ["HTTPS_PROXY"]
     assert "hunter2" not in str(found)
 
 

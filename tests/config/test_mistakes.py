@@ -304,6 +304,42 @@ def test_a_secret_in_the_wrong_key_is_not_shown(tmp_path):
     assert "hunter2" not in str(found)
 
 
+QUOTED = [
+    (CLUSTER + "routes: {api: {upstream: 'https://h', credential: nobody}}", "nobody is not the name of a credential"),
+    (MINIMAL + "drain_timeout: 5 parsecs", "'5 parsecs' is not a duration"),
+    (MINIMAL + "logging: {level: loud}", "loud is not one of its values"),
+    (MINIMAL + "listen: '127.0.0.1:86000'", "127.0.0.1:86000 has no valid port"),
+    (MINIMAL.replace("https://api.example.com", "ftp://api.example.com"), "ftp://api.example.com is not an http"),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), QUOTED)
+def test_a_wrong_value_is_quoted(tmp_path, text, says):
+    """Who reads the message need not look into the file for what it means."""
+    (message,) = mistakes(tmp_path, text).values()
+    assert message.startswith(says)
+
+
+NOT_QUOTED = [
+    MINIMAL + "drain_timeout: hunter2-9f3b2c1d8e7a",
+    MINIMAL + "drain_timeout: hunter2=",
+    MINIMAL + "drain_timeout: '${SECRET}'",
+    of_cluster("client_secret: s, token_url: hunter2~x"),
+    CLUSTER + "routes: {api: {upstream: 'https://u:hunter2@h', credential: cluster}}",
+    CLUSTER + "routes: {api: {upstream: 'https://h', credential: hunter2-0123456789abcdef}}",
+    MINIMAL + "guard: {require_header: 'X-Sidecar hunter2'}",
+    MINIMAL + "token_store: {type: redis, url: hunter2}",
+]
+
+
+@pytest.mark.parametrize("text", NOT_QUOTED)
+def test_what_could_be_a_secret_is_not_quoted(tmp_path, text):
+    """A user and password in a URL, a long random word, what a variable held, a key that holds secrets."""
+    found = mistakes(tmp_path, text, SECRET="hunter2")
+    assert found
+    assert "hunter2" not in str(found)
+
+
 CANARY = "hunter2/canary=="
 
 
@@ -326,7 +362,7 @@ WHOLE = yaml.safe_load(uncommented(EXAMPLE.read_text()))
 
 
 @pytest.mark.parametrize("path", list(leaves_of(WHOLE)), ids=lambda path: ".".join(map(str, path)))
-def test_no_mistake_quotes_a_value(tmp_path, path):
+def test_no_mistake_quotes_what_could_be_a_secret(tmp_path, path):
     """A secret that was pasted into any key at all appears in no mistake and no warning."""
     text = with_secret_files(yaml.safe_dump(replaced(WHOLE, path)), tmp_path / "secrets")
     clients = {

@@ -58,7 +58,7 @@ def test_the_health_check_and_the_command_are_commands_that_exist():
     assert [*json.loads(of("ENTRYPOINT")[0]), *json.loads(of("CMD")[0])] == ["camunda-sidecar", "run"]
     assert command[:2] == ["camunda-sidecar", "wait"]
     help_text = subprocess.run([sys.executable, "-m", "sidecar", "wait", "--help"], check=True, capture_output=True)
-    assert command[2].encode() in help_text.stdout
+    assert all(option.encode() in help_text.stdout for option in command[2:] if option.startswith("--"))
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +93,9 @@ def environment(image: Path) -> dict[str, str]:
     return placed | {"PATH": placed["PATH"].replace("$PATH", os.environ["PATH"])}
 
 
-def as_user() -> dict:
+def as_user(user: int = USER, group: int = USER) -> dict:
     """What makes a subprocess the image's user; nothing where this user may not do that."""
-    return {"user": USER, "group": USER, "extra_groups": []} if os.geteuid() == 0 else {}
+    return {"user": user, "group": group, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 def interpreter() -> str:
@@ -121,8 +121,12 @@ def test_the_package_is_installed_whole_and_byte_compiled(image):
     assert not (installed / "pip").exists()
 
 
-def test_it_serves_as_its_user_on_a_read_only_root(image):
-    """As uid 65532, with no write permission anywhere but in its home: it gets ready, and ends with 0 at SIGTERM."""
+@pytest.mark.parametrize(("user", "group"), [(USER, USER), (1_000_660_000, 0)], ids=["65532", "OpenShift"])
+def test_it_serves_as_its_user_on_a_read_only_root(image, user, group):
+    """With no write permission anywhere but in its home: it gets ready, keeps tokens there, and ends with 0 at SIGTERM.
+
+    As uid 65532, and as a uid of OpenShift's choosing, which is in group 0.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -131,18 +135,28 @@ def test_it_serves_as_its_user_on_a_read_only_root(image):
         f"listen: 127.0.0.1:0\nadmin: {{listen: 127.0.0.1:{port}}}\n"
         "credentials: {none: {type: none}}\nroutes: {api: {upstream: 'http://127.0.0.1:9', credential: none}}\n"
     )
-    environ = environment(image)
+    environ, chosen = environment(image), as_user(user, group)
     command = [str(image / "opt/camunda-sidecar/bin/camunda-sidecar")]
     told = subprocess.run(
-        [*command, "--version"], check=True, capture_output=True, text=True, env=environ, cwd="/", **as_user()
+        [*command, "--version"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environ,
+        cwd="/",
+        **chosen,
     )
     assert told.stdout == f"camunda-sidecar {__version__}\n"
     before = {path for path in image.rglob("*") if "home" not in path.parts}
     serving = subprocess.Popen(
-        [*command, "run", "--config", str(configuration)], env=environ, cwd="/", stderr=subprocess.PIPE, **as_user()
+        [*command, "run", "--config", str(configuration)],
+        env=environ,
+        cwd="/",
+        stderr=subprocess.PIPE,
+        **chosen,
     )
     try:
-        reason = until_ready(TcpAddress("127.0.0.1", port), 20)
+        reason = until_ready(lambda: TcpAddress("127.0.0.1", port), 20)
         serving.terminate()
         _, log = serving.communicate(timeout=20)
     finally:
@@ -150,3 +164,5 @@ def test_it_serves_as_its_user_on_a_read_only_root(image):
     assert reason is None, log.decode()
     assert serving.returncode == 0, log.decode()
     assert {path for path in image.rglob("*") if "home" not in path.parts} == before
+    assert b"store" not in log
+    shutil.rmtree(image / "home/sidecar/.local")

@@ -1,0 +1,96 @@
+"""The sidecars that run on this machine as this user, found in /proc; nothing of them has to be known beforehand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from sidecar.config import admin_address
+from sidecar.config.load import ADMIN_VARIABLE
+from sidecar.config.settings import Address
+from sidecar.errors import SidecarError
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSidecar:
+    """One process that serves, and where it can be asked."""
+
+    pid: int
+    admin: Address
+
+
+class NoSuchSidecarError(SidecarError):
+    """There is no sidecar, or not only one."""
+
+
+def only_sidecar() -> LocalSidecar:
+    """The one that runs here.
+
+    Raises:
+        NoSuchSidecarError: there is none, or there are several.
+    """
+    found = list(local_sidecars())
+    if len(found) == 1:
+        return found[0]
+    several = ", ".join(f"pid {each.pid} with admin.listen {each.admin}" for each in found)
+    raise NoSuchSidecarError(
+        f"Several sidecars of this user run here: {several}. Name one by --admin."
+        if found
+        else "No sidecar of this user runs here. Start one with: camunda-sidecar run"
+    )
+
+
+def local_sidecars() -> Iterator[LocalSidecar]:
+    """Every sidecar of this user but this process itself; a sidecar's workers are not counted."""
+    pids = (int(entry.name) for entry in _PROC.glob("[0-9]*"))
+    serving = {pid: arguments for pid in pids if (arguments := _run_arguments(pid)) is not None}
+    for pid, arguments in sorted(serving.items()):
+        if pid != os.getpid() and _parent(pid) not in serving:
+            # What can no longer be read belongs to a process that has gone, or to a file that has changed.
+            with suppress(OSError, SidecarError):
+                yield LocalSidecar(pid, _admin(pid, arguments))
+
+
+def _strings(pid: int, name: str) -> list[str]:
+    return (_PROC / str(pid) / name).read_bytes().decode(errors="surrogateescape").split("\0")[:-1]
+
+
+def _run_arguments(pid: int) -> list[str] | None:
+    """What stands after `run` on the command line; None where the process is no sidecar that serves."""
+    try:
+        words = _strings(pid, "cmdline")
+    except OSError:
+        return None
+    for place, (name, command) in enumerate(pairwise(words)):
+        is_program = Path(name).name == "camunda-sidecar" or words[place - 1 : place + 1] == ["-m", "sidecar"]
+        if is_program and command == "run":
+            return words[place + 2 :]
+    return None
+
+
+def _parent(pid: int) -> int:
+    try:
+        # The name before it may have spaces and parentheses of its own.
+        return int((_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def _admin(pid: int, arguments: list[str]) -> Address:
+    from sidecar.cli.run import command  # noqa: PLC0415 (in a circle with this module)
+
+    environ = dict(entry.split("=", 1) for entry in _strings(pid, "environ") if "=" in entry)
+    given = command.make_context("run", arguments, resilient_parsing=True).params
+    if given["admin_listen"] is not None:
+        environ[ADMIN_VARIABLE] = str(given["admin_listen"])
+    directory = (_PROC / str(pid) / "cwd").readlink()
+    config = given["config"] and directory / given["config"]
+    if environ.get("CAMUNDA_SIDECAR_CONFIG"):
+        environ["CAMUNDA_SIDECAR_CONFIG"] = str(directory / environ["CAMUNDA_SIDECAR_CONFIG"])
+    return admin_address(config, environ)
