@@ -204,6 +204,11 @@ class GrantFailedError(GrantError):
 class GrantInterruptedError(GrantFailedError):
     """A fault that the next attempt may not meet: no connection, a 5xx, a garbled answer. `fetch` tries it again."""
 
+    def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
+        """`retry_after`: seconds, where a 5xx named them; nobody asks the issuer sooner."""
+        super().__init__(detail)
+        self.retry_after = retry_after
+
 
 class GrantThrottledError(GrantError):
     """The issuer said 429, or a firewall in front of it refused: everybody on the store cools down (DESIGN 5.6)."""

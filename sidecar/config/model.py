@@ -261,7 +261,7 @@ class Guard(Part, frozen=True, kw_only=True):
 class Limits(Part, frozen=True, kw_only=True):
     """What clients may use."""
 
-    header_bytes: Annotated[PositiveSize, Doc("The largest request head.")] = 64 << 10
+    header_bytes: Annotated[PositiveSize, Doc("The largest head of a request, or of any answer.")] = 64 << 10
     head_timeout: Annotated[Timeout, Doc("The time in which a request's head must arrive.")] = 10.0
     replay_bytes: Annotated[
         Size, Doc("The largest body that is kept, to send it again with a new token after a 401.")

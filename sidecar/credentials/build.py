@@ -125,7 +125,8 @@ class _Builder:
     def _line(self, url: str, credential: configured.ClientCredentials | configured.SessionLogin) -> Line:
         secure = url.lower().startswith("https:")
         context = self._context(f"credentials.{credential.name}.tls", credential.tls) if secure else None
-        return Line(url, self._settings.token_requests.timeout, context, credential.proxy)
+        settings = self._settings
+        return Line(url, settings.token_requests.timeout, context, credential.proxy, settings.limits.header_bytes)
 
     def _context(self, name: str, settings: configured.Tls) -> Watched[ssl.SSLContext]:
         return self._watch(self._contexts.watched(name, settings))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote_plus, urlencode
 
 from sidecar.clock import Clock
 from sidecar.config.settings import ClientCredentials
+from sidecar.credentials import untrusted
 from sidecar.credentials.exchange import FORM, Ask, Exchange, Line, Message
 from sidecar.credentials.held import ClientKey
 from sidecar.credentials.verdict import Answer, Asked, judge
@@ -19,8 +19,7 @@ from sidecar.credentials.watched import Watched
 from sidecar.errors import SecretUnavailableError
 from sidecar.secret import Secret
 from sidecar.tokens.grant import AttemptGate, Grant
-
-_JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
+from sidecar.tokens.identity import label
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 """RFC 7523, 2.2."""
@@ -43,7 +42,7 @@ class ClientCredentialsSource:
         self._key = key
         self.line = line
         self._clock = clock
-        self._asked = Asked(settings.token_url, settings.name, settings.client_id, self._audience, self._hide)
+        self._asked = Asked(label(settings.token_url), settings.name, settings.client_id, self._audience)
         self.parameters: tuple[tuple[str, str], ...] = (
             ("type", "client_credentials"),
             ("client_authentication", settings.client_authentication),
@@ -72,9 +71,6 @@ class ClientCredentialsSource:
         """See `GrantSource`."""
         return await Exchange(self.line, gate, self._message, self._judge).run(attempts)
 
-    def _hide(self, text: str) -> str:
-        return _JWT.sub("***", text.replace(self._key.value.secret.reveal(), "***"))
-
     def _judge(self, answer: Answer) -> Grant:
         return judge(answer, self._asked, self._clock.wall())
 
@@ -97,20 +93,29 @@ def grant_fields(settings: ClientCredentials, audience: str | None) -> dict[str,
 def token_request(settings: ClientCredentials, audience: str | None, key: ClientKey, now: float) -> Message:
     """One attempt's headers and body."""
     fields = grant_fields(settings, audience)
+    secrets = [value for value in settings.extra.values() if len(value) >= untrusted.PART]  # one may be a secret
     headers: dict[str, str] = {}
     secret = key.secret.reveal()
     match settings.client_authentication:
         case "body":
             fields["client_secret"] = secret
+            secrets += [secret, _base64(settings.client_id, secret)]
         case "basic":
             del fields["client_id"]
-            headers["Authorization"] = basic_authorization(settings.client_id, secret)
+            encoded = basic_credentials(settings.client_id, secret)
+            headers["Authorization"] = f"Basic {encoded}"
+            secrets += [secret, encoded, _base64(settings.client_id, secret)]
         case "private_key_jwt":
             fields["client_assertion_type"] = ASSERTION_TYPE
             fields["client_assertion"] = _assertion(settings, key, now)
+            secrets.append(fields["client_assertion"])
         case "tls":  # RFC 8705, 2: the connection's certificate says it
             pass
-    return _encoded(fields, headers, settings.request_format)
+    if settings.request_format == "json":
+        body, kind = json.dumps(fields), "application/json"
+    else:
+        body, kind = urlencode(fields), FORM
+    return Message(headers | {"Content-Type": kind}, body.encode(), secrets=tuple(secrets))
 
 
 def _assertion(settings: ClientCredentials, key: ClientKey, now: float) -> str:
@@ -120,13 +125,10 @@ def _assertion(settings: ClientCredentials, key: ClientKey, now: float) -> str:
     return key.signer.sign(client_id=settings.client_id, audience=audience, now=now)
 
 
-def _encoded(fields: Mapping[str, str], headers: dict[str, str], request_format: str) -> Message:
-    if request_format == "json":
-        return Message(headers | {"Content-Type": "application/json"}, json.dumps(fields).encode())
-    return Message(headers | {"Content-Type": FORM}, urlencode(fields).encode())
+def basic_credentials(client_id: str, secret: str) -> str:
+    """HTTP Basic's credentials with both parts form-encoded first, as RFC 6749, 2.3.1 has it for clients."""
+    return _base64(quote_plus(client_id), quote_plus(secret))
 
 
-def basic_authorization(client_id: str, secret: str) -> str:
-    """HTTP Basic with both parts form-encoded first, as RFC 6749, 2.3.1 has it for clients."""
-    pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
-    return "Basic " + base64.b64encode(pair.encode()).decode()
+def _base64(user: str, password: str) -> str:
+    return base64.b64encode(f"{user}:{password}".encode()).decode()

@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import Final, Literal
 
 import aiohttp
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from yarl import URL
 
 Kind = Literal[
@@ -33,6 +34,8 @@ Kind = Literal[
     "other",
 ]
 
+MAX_FIELDS: Final = 1000
+"""Header fields of an answer; a browser would not take more either."""
 _REFUSED_TUNNEL: Final = re.compile(r"refused CONNECT with (\d{3})$", re.ASCII)
 _EXPIRED: Final = frozenset({9, 10})
 """OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIRED."""
@@ -130,11 +133,20 @@ def _network(error: BaseException, where: str, *, proxied: bool) -> Fault | None
         return Fault("timeout", f"{where}{proxy} did not answer in time. Check the network and firewalls.", True)
     if isinstance(error, ConnectionError | aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
         return Fault("reset", f"{where}{proxy} closed the connection before its answer was complete.", True)
+    if isinstance(error, LineTooLong):
+        return Fault("protocol", head_too_large(where, f"{error.args[1]} bytes in one line"), True)
+    if isinstance(error, BadHttpMessage) and "Too many headers" in error.message:
+        return Fault("protocol", head_too_large(where, f"{MAX_FIELDS} header fields"), True)
     if isinstance(error, aiohttp.ClientResponseError):
         return Fault("protocol", f"{where} did not answer in valid HTTP.", True)
     if isinstance(error, OSError) and error.strerror:
         return Fault("other", f"{where}{proxy} cannot be reached: {error.strerror}.", True)
     return None
+
+
+def head_too_large(where: str, limit: str) -> str:
+    """A sentence about an answer whose head has more than `limit`."""
+    return f"{where} sent an answer with more than {limit} in its head (limits.header_bytes)."
 
 
 def _proxy_status(error: BaseException) -> int | None:

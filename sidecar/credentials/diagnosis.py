@@ -5,13 +5,11 @@ Used by the token core's errors (one log line tells a wrong audience from a dele
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
-
-from sidecar.credentials.token_response import printable
 
 SAAS_ISSUERS: Final = frozenset({"login.cloud.camunda.io", "weblogin.cloud.camunda.io"})
 PERMISSIONS: Final = {
@@ -26,7 +24,7 @@ ORGANIZATION_AUDIENCE: Final = "api.cloud.camunda.io"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An OAuth error as it came, already printable."""
+    """An OAuth error as it came: to be looked into, never to be shown."""
 
     status: int
     code: str
@@ -95,11 +93,10 @@ def _by_status(refusal: Refusal) -> str:
     return "Asking again would not help: check the client at the issuer."
 
 
-def unexpected_status(status: int, headers: Mapping[str, str]) -> str:
-    """What a status that no token endpoint should send means."""
+def unexpected_status(status: int, location: str) -> str:
+    """What a status that no token endpoint should send means; `location` is a redirect's target, fit to be shown."""
     if status // 100 == 3:  # noqa: PLR2004
-        target = printable(headers.get("Location", "").partition("?")[0], 200) or "nowhere"
-        return f"It redirects to {target}, which is never followed with a secret: correct token_url."
+        return f"It redirects to {location or 'nowhere'}, which is never followed with a secret: correct token_url."
     if status in {404, 405, 410}:
         return "Nothing answers token requests at this URL: correct token_url (on Keycloak, the realm's name)."
     if status in {413, 415}:
@@ -150,6 +147,5 @@ def upstream_fault(status: int, location: str, path: str, audience: str | None) 
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return f"It answers {status} to GET {path}: look at the upstream itself."
     if status // 100 == 3 and "login" in location.lower():  # noqa: PLR2004
-        target = printable(location.partition("?")[0], 200)
-        return f"It redirects to {target}: a person is to log in, so the base URL or the credential's type is wrong."
+        return f"It redirects to {location}: a person is to log in, so the base URL or the credential's type is wrong."
     return None

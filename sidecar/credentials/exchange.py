@@ -12,18 +12,20 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import aiohttp
 from aiohttp import hdrs
 from aiohttp_retry import ExponentialRetry, RetryClient
 from yarl import URL
 
+from sidecar.credentials.connection_faults import MAX_FIELDS, head_too_large
 from sidecar.credentials.reach import explain
 from sidecar.credentials.verdict import Answer
 from sidecar.credentials.watched import Watched
 from sidecar.errors import GrantFailedError, GrantInterruptedError, SecretUnavailableError
 from sidecar.tokens.grant import AttemptGate
+from sidecar.tokens.identity import label
 
 T = TypeVar("T")
 Handler = Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
@@ -41,6 +43,8 @@ class Message:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """What of it an error must not show, however the server spells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,24 @@ class Line:
     """The context; None for plain HTTP."""
     proxy: str | None = field(default=None, repr=False)
     """A forward proxy's URL; it may hold a password."""
+    header_bytes: int = 64 << 10
+    """Of an answer's head, as in the data plane."""
+
+    def client(self, **more: Any) -> aiohttp.ClientSession:
+        """An HTTP client for it, which keeps no cookies and has no time limits.
+
+        Raises:
+            SecretUnavailableError: there is no TLS context.
+        """
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self.tls.value if self.tls is not None else True, use_dns_cache=False),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
+            max_line_size=self.header_bytes,
+            max_field_size=self.header_bytes,
+            max_headers=MAX_FIELDS,
+            **more,
+        )
 
 
 class Exchange(Generic[T]):
@@ -108,14 +130,7 @@ class Exchange(Generic[T]):
     def _session(self) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(self._headers_sent)
-        context = self._line.tls.value if self._line.tls is not None else True
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, use_dns_cache=False),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
-            trace_configs=[trace],
-            middlewares=[self._attempt],
-        )
+        return self._line.client(trace_configs=[trace], middlewares=[self._attempt])
 
     async def _headers_sent(
         self,
@@ -137,16 +152,21 @@ class Exchange(Generic[T]):
                 await request.update_body(message.body)
                 response = await handler(request)
                 try:
-                    answer = await _answer(response)
+                    answer = await self._answer(response, message.secrets)
                 finally:
                     _drop(response)
         except TimeoutError:
             raise GrantInterruptedError(
-                f"{self._line.url} did not answer within {self._line.timeout:g} s (token_requests.timeout)."
+                f"{label(self._line.url)} did not answer within {self._line.timeout:g} s (token_requests.timeout)."
             ) from None
         except (aiohttp.ClientError, OSError) as error:
             raise await self._fault(error) from None
-        self._result = self._judge(answer)
+        try:
+            self._result = self._judge(answer)
+        except GrantInterruptedError as error:
+            if error.retry_after:
+                await self._gate.postpone(error.retry_after)
+            raise
         return response
 
     async def _ask(self) -> Answer:
@@ -157,7 +177,21 @@ class Exchange(Generic[T]):
             headers={"Accept": "*/*", "Accept-Encoding": "identity"},
             middlewares=(),
         ) as response:
-            return await _answer(response)
+            return await self._answer(response)
+
+    async def _answer(self, response: aiohttp.ClientResponse, secrets: tuple[str, ...] = ()) -> Answer:
+        where, limit = str(response.url.origin()), self._line.header_bytes
+        if sum(len(name) + len(value) + 4 for name, value in response.raw_headers) > limit:
+            raise GrantInterruptedError(head_too_large(where, f"{limit} bytes"))
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > MAX_ANSWER_BYTES:
+                raise GrantInterruptedError(
+                    f"{where} sent more than {MAX_ANSWER_BYTES >> 10} KiB: that is no token endpoint."
+                )
+        set_cookies = tuple(response.headers.getall(hdrs.SET_COOKIE, ()))
+        return Answer(response.status, response.headers, bytes(body), set_cookies, secrets)
 
     async def _fault(self, error: Exception) -> GrantFailedError:
         fault = await explain(error, self._line.url, self._line.proxy)
@@ -170,14 +204,3 @@ def _drop(response: aiohttp.ClientResponse) -> None:
     if connection is not None and connection.transport is not None:
         connection.transport.abort()
     response.close()
-
-
-async def _answer(response: aiohttp.ClientResponse) -> Answer:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise GrantInterruptedError(
-                f"{response.url.origin()} sent more than {MAX_ANSWER_BYTES >> 10} KiB: that is no token endpoint."
-            )
-    return Answer(response.status, response.headers, bytes(body), tuple(response.headers.getall(hdrs.SET_COOKIE, ())))

@@ -17,7 +17,7 @@ from yarl import URL
 
 from sidecar.credentials import connection_faults
 from sidecar.credentials.connection_faults import Fault
-from sidecar.credentials.token_response import printable
+from sidecar.credentials.untrusted import printable
 
 if TYPE_CHECKING:
     from cryptography import x509

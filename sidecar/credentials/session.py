@@ -109,13 +109,11 @@ class SessionSource:
         raise self._failure(answer)
 
     def _failure(self, answer: Answer) -> GrantError:
-        status = answer.status
+        status, pause = answer.status, retry_after(answer.headers, self._clock.wall())
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            return GrantThrottledError(
-                f"{self} answered 429: too many logins.", retry_after=retry_after(answer.headers, self._clock.wall())
-            )
+            return GrantThrottledError(f"{self} answered 429: too many logins.", retry_after=pause)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return GrantInterruptedError(f"{self} answered {status}.")
+            return GrantInterruptedError(f"{self} answered {status}.", retry_after=pause)
         if status == HTTPStatus.UNAUTHORIZED or _redirects_to_error(answer):
             return GrantRefusedError(
                 f"{self} refused user {self._settings.username}: check user and password.", oauth_error=REFUSED
@@ -123,7 +121,7 @@ class SessionSource:
         if status == HTTPStatus.FORBIDDEN:
             return GrantThrottledError(
                 f"{self} answered 403: a firewall stands in between, or blocks this address. All logins to it pause.",
-                retry_after=retry_after(answer.headers, self._clock.wall()),
+                retry_after=pause,
             )
         return GrantFailedError(f"{self} answered {status} without a session. {diagnosis.unexpected_login(status)}")
 

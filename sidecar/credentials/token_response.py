@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
+from sidecar.credentials.untrusted import printable
 from sidecar.tokens.grant import Grant
 
 UNKNOWN_LIFETIME: Final = 60.0
@@ -128,24 +129,18 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def oauth_error(body: bytes) -> tuple[str, str] | None:
-    """`error` and `error_description` of RFC 6749, 5.2, without what cannot be printed; None where it is none."""
+    """`error` and `error_description` of RFC 6749, 5.2, as the issuer wrote them; None where it is no such answer."""
     answer = json_object(body)
     if answer is None:
         return None
-    code = answer.get("error")
+    code, description = answer.get("error"), answer.get("error_description")
     if not isinstance(code, str) or not printable(code, 80):
         return None
-    description = answer.get("error_description")
-    return printable(code, 80), printable(description, 300) if isinstance(description, str) else ""
-
-
-def printable(text: str, limit: int) -> str:
-    """The text on one line, in ASCII that cannot steer a terminal, and cut at `limit` characters."""
-    flat = "".join(character if "\x20" <= character <= "\x7e" else " " for character in text[: 4 * limit])
-    flat = " ".join(flat.split())
-    return flat if len(flat) <= limit else flat[: limit - 3] + "..."
+    return code, description if isinstance(description, str) else ""
 
 
 def is_page(headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether the answer is a page for people, as firewalls, gateways and login forms send."""
+    """Whether the answer is a page for people, as firewalls and login forms send. JSON is none, whatever its label."""
+    if json_object(body) is not None:
+        return False
     return "html" in headers.get("Content-Type", "").lower() or body.lstrip()[:1] == b"<"

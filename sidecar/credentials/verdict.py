@@ -17,14 +17,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
 
-from sidecar.credentials import diagnosis, token_response
+from sidecar.credentials import diagnosis, token_response, untrusted
 from sidecar.errors import (
     GrantError,
     GrantFailedError,
@@ -48,6 +48,12 @@ class Answer:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     set_cookies: tuple[str, ...] = field(default=(), repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    """What was sent, and must not be shown."""
+
+    def quote(self, text: str, limit: int = 300) -> str:
+        """A text of this answer as a log line may have it: the server may quote what it was sent."""
+        return untrusted.quote(text, limit, self.secrets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +64,6 @@ class Asked:
     credential: str
     client: str
     audience: str | None
-    hide: Callable[[str], str] = field(default=str, repr=False)
-    """Takes a secret out of a text: an issuer may quote in its error what it was sent."""
 
     def __str__(self) -> str:
         audience = f" for audience {self.audience}" if self.audience else ""
@@ -72,11 +76,12 @@ def judge(answer: Answer, asked: Asked, now: float) -> Grant:
     Raises:
         GrantError: one of its four children, by the table above.
     """
-    if answer.status // 100 == 2 and not token_response.is_page(answer.headers, answer.body):  # noqa: PLR2004
+    if answer.status // 100 == 2:  # noqa: PLR2004
         try:
             return token_response.bearer_grant(answer.body)
         except token_response.UnusableAnswerError as error:
-            raise GrantInterruptedError(f"{asked} {error}") from None
+            if not token_response.is_page(answer.headers, answer.body):
+                raise GrantInterruptedError(f"{asked} {error}") from None
     raise failure(answer, asked, now)
 
 
@@ -89,7 +94,7 @@ def failure(answer: Answer, asked: Asked, now: float) -> GrantError:
             retry_after=retry_after(answer.headers, now),
         )
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return GrantInterruptedError(f"{asked} answered {status}.")
+        return GrantInterruptedError(f"{asked} answered {status}.", retry_after=retry_after(answer.headers, now))
     said = token_response.oauth_error(answer.body) if status in {400, 401, 403} else None
     if said is not None:
         return _oauth(answer, asked, now, *said)
@@ -103,19 +108,19 @@ def failure(answer: Answer, asked: Asked, now: float) -> GrantError:
             " stands in between, or blocks this address. All requests to it pause.",
             retry_after=retry_after(answer.headers, now),
         )
-    return GrantFailedError(f"{asked} answered {status}. {diagnosis.unexpected_status(status, answer.headers)}")
+    location = answer.quote(answer.headers.get("Location", "").partition("?")[0], 200)
+    return GrantFailedError(f"{asked} answered {status}. {diagnosis.unexpected_status(status, location)}")
 
 
 def _oauth(answer: Answer, asked: Asked, now: float, code: str, description: str) -> GrantError:
-    description = asked.hide(description)
-    quoted = f' ("{description}")' if description else ""
-    said = f"{asked} answered {answer.status} {code}{quoted}."
+    shown, quoted = answer.quote(code, 80), f' ("{answer.quote(description)}")' if description else ""
+    said = f"{asked} answered {answer.status} {shown}{quoted}."
     if code in PATIENCE:
         return GrantThrottledError(f"{said} All requests to it pause.", retry_after=retry_after(answer.headers, now))
     if code in SERVERS_FAULT:
         return GrantInterruptedError(said)
     refusal = diagnosis.Refusal(answer.status, code, description, asked.issuer, asked.audience, asked.client)
-    return GrantRefusedError(f"{said} {diagnosis.refusal_cure(refusal)}", oauth_error=code)
+    return GrantRefusedError(f"{said} {diagnosis.refusal_cure(refusal)}", oauth_error=shown)
 
 
 def _bare_401(asked: Asked) -> GrantRefusedError:
@@ -133,15 +138,14 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:12])
-    moment = _moment(value)
-    if moment is None:
-        return None
-    return max(0.0, moment - (_moment(headers.get("Date", "")) or now))
+    moment, sent = _moment(value), _moment(headers.get("Date", ""))
+    return None if moment is None else max(0.0, moment - (now if sent is None else sent))
 
 
 def _moment(http_date: str) -> float | None:
+    """Seconds since 1970 of a date (RFC 9110, 5.6.7)."""
     try:
-        moment = parsedate_to_datetime(http_date)
-    except ValueError:
+        moment = parsedate_to_datetime(http_date[:64])
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except Exception:  # noqa: BLE001 (that parser raises many things, and a server may write anything)
         return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -79,6 +79,12 @@ def throttled(budget: Budget, now: float, retry_after: float | None, jitter: flo
     return replace(budget, cooldown_until=max(budget.cooldown_until, now + pause), throttled=count)
 
 
+def postpone(budget: Budget, now: float, seconds: float) -> Budget:
+    """The issuer is not available and says for how long: it is left alone, and that counts as no throttling."""
+    pause = min(RETRY_AFTER_MOST, seconds)
+    return replace(budget, cooldown_until=max(budget.cooldown_until, now + pause))
+
+
 def granted(budget: Budget) -> Budget:
     """The issuer gave a token: it is not throttling."""
     return replace(budget, throttled=0)

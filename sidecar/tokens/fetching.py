@@ -154,7 +154,10 @@ class Flight:
             detail = error.detail if isinstance(error, GrantError | TokenUnavailableError) else "It took too long."
             log.warning("a token request failed", **entry.names, detail=detail)
             entry.last_failure = detail
-            return FetchFailed(Failure.TRANSIENT, max(0.0, entry.budget.known.free_at - self._now()))
+            known = entry.budget.known
+            return FetchFailed(
+                Failure.TRANSIENT, max(0.0, known.free_at - self._now(), known.cooldown_until - self._now())
+            )
         gate.ended("success")
         entry.last_failure = ""
         born = gate.sent_at if gate.sent_at > NEVER else asked

@@ -91,6 +91,10 @@ class IssuerBudget:
         jitter = self._rng.uniform(-1, 1)
         await self._update(lambda budget, now: rules.throttled(budget, now, retry_after, jitter))
 
+    async def postpone(self, seconds: float) -> None:
+        """See `budget.postpone`."""
+        await self._update(lambda budget, now: rules.postpone(budget, now, seconds))
+
     async def granted(self) -> None:
         """See `budget.granted`."""
         if self.known.throttled:
@@ -172,6 +176,10 @@ class Gate:
         """See `AttemptGate`."""
         self.sent_at = self._clock.boottime()
         background.spawn("tokens", self._budget.sent(self.sent_at), self._notes)
+
+    async def postpone(self, seconds: float) -> None:
+        """See `AttemptGate`."""
+        await self._budget.postpone(seconds)
 
     def ended(self, outcome: Outcome) -> None:
         """The attempt that is open, if one is, has ended."""

@@ -40,6 +40,10 @@ class AttemptGate(Protocol):
         """The attempt's head has left: the next slot, and the grant's lifetime, count from now."""
         ...
 
+    async def postpone(self, seconds: float) -> None:
+        """The issuer asks for a pause (503 with `Retry-After`): no attempt of anybody on the store is sooner."""
+        ...
+
 
 class GrantSource(Protocol):
     """One way to obtain a grant for one token identity: client credentials, a session login."""

@@ -36,6 +36,9 @@ class CountingGate:
     def sent(self) -> None:
         self.seen.append("sent")
 
+    async def postpone(self, seconds: float) -> None:
+        self.seen.append(f"postponed {seconds:g}")
+
 
 @dataclass
 class Received:

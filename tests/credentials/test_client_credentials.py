@@ -16,7 +16,18 @@ from blockbuster import blockbuster_ctx
 from sidecar.errors import GrantInterruptedError, GrantRefusedError, GrantThrottledError
 from sidecar.secret import Secret, SecretSource
 from tests.credentials import pki
-from tests.credentials.support import CountingGate, answers, credential, hangs, issuer, resets, source, trusting
+from tests.credentials.support import (
+    Behaviour,
+    CountingGate,
+    FakeIssuer,
+    answers,
+    credential,
+    hangs,
+    issuer,
+    resets,
+    source,
+    trusting,
+)
 
 
 async def test_the_secret_travels_in_the_form_with_audience_and_scope() -> None:
@@ -128,15 +139,40 @@ async def test_429_is_never_retried_and_carries_retry_after() -> None:
     assert len(fake.received) == 1
 
 
-async def test_an_issuer_that_quotes_what_it_was_sent_tells_no_secret() -> None:
-    """Neither the secret nor a signed assertion gets into a log by way of an error's description."""
-    said = "bad secret the secret/+=&é and eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJhIn0.c2ln"
-    body = json.dumps({"error": "invalid_client", "error_description": said.replace("é", "")}).encode()
-    async with issuer(answers(body, status=401)) as fake:
-        settings = credential(fake.url, client_secret=SecretSource(value=Secret("the secret/+=&")))
+def quotes_what_it_received(fake: FakeIssuer) -> Behaviour:
+    """Refuses with the whole request in the error's description."""
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = fake.received[-1]
+        said = f"{request.body.decode()} {request.headers.get('authorization', '')}"
+        await answers(json.dumps({"error": "invalid_client", "error_description": said}).encode(), status=401)(
+            reader, writer
+        )
+
+    return behave
+
+
+@pytest.mark.parametrize("authentication", ["body", "basic", "private_key_jwt"])
+@pytest.mark.parametrize("request_format", ["form", "json"])
+async def test_an_issuer_that_quotes_what_it_was_sent_tells_no_secret(authentication: str, request_format: str) -> None:
+    """Neither the secret, nor a signed assertion, nor a field of one's own gets into a log by what the issuer says."""
+    async with issuer(hangs) as fake:
+        fake.script = [quotes_what_it_received(fake)]
+        settings = credential(
+            fake.url,
+            client_secret=SecretSource(value=Secret("S3cr3t/+=&é-canary")),
+            client_authentication=authentication,
+            request_format=request_format,
+            private_key=SecretSource(value=Secret(pki.key_pem(pki.new_key("rsa")).decode())),
+            extra={"api_key": "field-of-ones-own"},
+        )
         with pytest.raises(GrantRefusedError) as caught:
             await source(settings).fetch(CountingGate(), attempts=1)
-    assert '("bad secret *** and ***")' in caught.value.detail
+    assert "***" in caught.value.detail
+    assert "client_credentials" in caught.value.detail, "the rest of it is told"
+    encoded = base64.b64encode(b"the-client:S3cr3t").decode()
+    for secret in ("S3cr3t", "canary", "field-of", "eyJ", encoded[-8:]):
+        assert secret not in caught.value.detail
 
 
 @pytest.mark.parametrize("authentication", ["body", "private_key_jwt"])

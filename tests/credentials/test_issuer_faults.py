@@ -43,6 +43,14 @@ FAULTS: dict[str, tuple[Behaviour, type[GrantError]]] = {
         sends(b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 100_000 + b"\r\n\r\n"),
         GrantInterruptedError,
     ),
+    "very many header fields": (
+        sends(b"HTTP/1.1 200 OK\r\n" + b"Set-Cookie: a=b\r\n" * 5000 + b"Content-Length: 0\r\n\r\n"),
+        GrantInterruptedError,
+    ),
+    "a head of megabytes": (
+        sends(b"HTTP/1.1 200 OK\r\n" + (b"X: " + b"y" * 60_000 + b"\r\n") * 50 + b"Content-Length: 0\r\n\r\n"),
+        GrantInterruptedError,
+    ),
     "redirect": (answers(status=307, Location="http://localhost:1/elsewhere"), GrantFailedError),
     "200 with HTML": (answers(b"<html>Welcome</html>", content_type="text/html"), GrantThrottledError),
     "truncated JSON": (answers(GOOD[:-5]), GrantInterruptedError),
@@ -102,6 +110,41 @@ async def test_odd_lifetimes_are_understood(expires_in: bytes, lifetime: float) 
     async with issuer(answers(b'{"access_token":"a","expires_in":' + expires_in + b"}")) as fake:
         grant = await source(credential(fake.url)).fetch(CountingGate(), attempts=1)
     assert grant.lifetime == lifetime
+
+
+async def test_header_fields_may_be_as_large_as_in_the_data_plane() -> None:
+    """A long Content-Security-Policy beside hundreds of cookies: nothing that a token request should fail of."""
+    large = answers(Content_Security_Policy="x" * 40_000)
+    many = sends(
+        b"HTTP/1.1 200 OK\r\n" + b"Set-Cookie: name=value; Path=/\r\n" * 500 + b"Content-Length: 69\r\n\r\n" + GOOD
+    )
+    for behaviour in (large, many):
+        async with issuer(behaviour) as fake:
+            grant = await source(credential(fake.url)).fetch(CountingGate(), attempts=1)
+        assert grant.lifetime == 3600.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (b"X: " + b"y" * 70_000 + b"\r\n", "65536 bytes in one line"),
+        (b"X: y\r\n" * 2000, "1000 header fields"),
+        ((b"X: " + b"y" * 30_000 + b"\r\n") * 3, "65536 bytes in its head"),
+    ],
+)
+async def test_a_head_that_is_too_large_is_said_with_the_size(fields: bytes, said: str) -> None:
+    """And with the key of the configuration that has it."""
+    async with issuer(sends(b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 0\r\n\r\n")) as fake:
+        with pytest.raises(GrantInterruptedError, match=rf"{said}.*limits\.header_bytes"):
+            await source(credential(fake.url)).fetch(CountingGate(), attempts=1)
+
+
+async def test_503_with_retry_after_is_left_alone_for_so_long() -> None:
+    """Between the two attempts of one fetch, and for everybody else: the pause goes to the budget."""
+    gate = CountingGate()
+    async with issuer(answers(b"", status=503, Retry_After="7"), answers()) as fake:
+        await source(credential(fake.url)).fetch(gate, attempts=2)
+    assert gate.seen == ["slot", "sent", "postponed 7", "slot", "sent"]
 
 
 async def test_the_secret_does_not_follow_a_redirect() -> None:

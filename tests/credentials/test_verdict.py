@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from sidecar.credentials.verdict import Answer, Asked, judge, retry_after
@@ -33,6 +37,7 @@ def verdict(status: int, body: bytes = b"", **headers: str) -> GrantError:
         (200, b"", GrantInterruptedError),
         (200, b'{"access_token":', GrantInterruptedError),
         (200, HTML, GrantThrottledError),
+        (200, b'{"access_token":7}', GrantInterruptedError),
         (204, b"", GrantInterruptedError),
         (302, b"", GrantFailedError),
         (302, HTML, GrantThrottledError),
@@ -98,12 +103,59 @@ def test_verdicts(status: int, body: bytes, error: type[GrantError]) -> None:
         ("Thu, 01 Jan 1970 00:00:00 GMT", "Thu, 01 Jan 1970 00:01:00 GMT", 0.0),
         ("Thu, 99 Jan 1970 00:00:00 GMT", None, None),
         ("Thu, 01 Jan 99999 00:00:00 GMT", None, None),
+        ("Thu, 01 Jan 1970 00:00:00 +99999999999999999999", None, None),
+        ("Thu, 01 Jan 1970 00:02:00 GMT", "Thu, 01 Jan 1970 00:00:00 +99999999999999999999", 120.0),
+        ("Thu, 01 Jan 1970 00:02:00 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", 120.0),
+        ("Thu, " + "9" * 5000 + " Jan 1970 00:00:00 GMT", None, None),
     ],
 )
 def test_retry_after(value: str, date: str | None, seconds: float | None) -> None:
     """Seconds or a date (against the answer's own Date); what is neither says nothing, and nothing raises."""
     headers = CIMultiDict({"retry-after": value} | ({"date": date} if date else {}))
     assert retry_after(headers, now=0.0) == seconds
+
+
+TIMES = st.one_of(
+    st.text(),
+    st.from_regex(r"[A-Z][a-z]{2}, \d{1,2} [A-Z][a-z]{2} \d{1,6} \d{1,3}:\d{1,3}:\d{1,3}( [A-Z+-]?\d{0,6})?"),
+    st.datetimes().map(lambda moment: moment.strftime("%a, %d %b %Y %H:%M:%S -2359")),
+    st.builds("{}{}".format, st.integers(), st.sampled_from(["", "s", "\udcff", ".", "²"])),
+)
+
+
+@given(TIMES, TIMES)
+def test_no_content_of_retry_after_and_date_raises(value: str, date: str) -> None:
+    """A 429 whose header nobody understands is a 429: what comes out is a finite number of seconds, or nothing."""
+    seconds = retry_after(CIMultiDict({"Retry-After": value, "Date": date}), now=1.8e9)
+    assert seconds is None or 0 <= seconds < math.inf
+
+
+def test_a_token_is_a_token_whatever_its_label() -> None:
+    """JSON that is sent as text/html is parsed first and judged then."""
+    headers = CIMultiDict({"Content-Type": "text/html; charset=utf-8"})
+    grant = judge(Answer(200, headers, b'{"access_token":"abc","expires_in":60}'), ASKED, now=0.0)
+    assert grant.header == b"Authorization: Bearer abc\r\n"
+
+
+def test_an_unavailable_issuer_says_for_how_long() -> None:
+    """RFC 9110, 10.2.3: 503 with `Retry-After`."""
+    error = verdict(503, Retry_After="7")
+    assert isinstance(error, GrantInterruptedError)
+    assert error.retry_after == 7.0
+
+
+def test_what_was_sent_is_masked_in_code_description_and_location() -> None:
+    """Wherever the issuer puts it; what the error means is found out from what it said."""
+    body = b'{"error":"no-s3cr3t+canary","error_description":"expired secret: s3cr3t%2Bcanary"}'
+    headers = CIMultiDict({"Location": "https://s3cr3t+canary.example/s3cr3t+canary?x"})
+    for status in (401, 302):
+        with pytest.raises(GrantError) as caught:
+            judge(Answer(status, headers, body, secrets=("s3cr3t+canary",)), ASKED, now=0.0)
+        assert "s3cr3t" not in caught.value.detail
+        assert "***" in caught.value.detail
+        if isinstance(caught.value, GrantRefusedError):
+            assert caught.value.oauth_error == "no-***"
+            assert "create a new one" in caught.value.detail
 
 
 def test_a_wrong_audience_and_a_deleted_key_read_differently() -> None:

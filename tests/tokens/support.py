@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sidecar.config.settings import Refresh, TokenRequests
-from sidecar.errors import GrantError, GrantThrottledError, Problem, SecretUnavailableError
+from sidecar.errors import GrantError, GrantInterruptedError, GrantThrottledError, Problem, SecretUnavailableError
 from sidecar.secret import Secret
 from sidecar.tokens.authorizer import TokenAuthorizer
 from sidecar.tokens.entry import Held
@@ -142,6 +142,8 @@ class FakeIssuer:
             answer = self._answer(secret)
             if isinstance(answer, Grant):
                 return answer
+            if isinstance(answer, GrantInterruptedError) and answer.retry_after:
+                await gate.postpone(answer.retry_after)
             last = attempt == attempts - 1 or isinstance(answer, GrantThrottledError)
             if last or not (isinstance(answer, GrantError) and answer.retryable):
                 raise answer

@@ -12,6 +12,7 @@ from sidecar.tokens.budget import (
     Reserved,
     granted,
     merged,
+    postpone,
     release,
     reserve,
     sent,
@@ -70,6 +71,13 @@ def test_an_issuer_without_a_limit_is_not_recorded() -> None:
 def test_a_slot_is_given_back_if_it_is_the_last(free_at, after) -> None:
     """Another has reserved after it: then it stays taken."""
     assert release(Budget(free_at=free_at), Reserved(105.0), 1.25).free_at == after
+
+
+@pytest.mark.parametrize(("seconds", "until"), [(30.0, 130.0), (1e12, 3700.0), (2.0, 105.0)])
+def test_a_pause_that_an_unavailable_issuer_asks_for_counts_as_no_throttling(seconds, until) -> None:
+    """503 with `Retry-After`; an absurd one is an hour, and a longer cool-down stays."""
+    after = postpone(Budget(cooldown_until=105.0, throttled=1), NOW, seconds)
+    assert after == Budget(cooldown_until=until, throttled=1)
 
 
 def test_the_next_slot_counts_from_the_sending() -> None:

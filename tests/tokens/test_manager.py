@@ -178,6 +178,27 @@ async def test_a_fault_that_is_no_grant_error_is_answered_and_said() -> None:
     assert await one.ask(2) == bearer("token-2")
 
 
+async def test_an_unavailable_issuer_is_left_alone_for_as_long_as_it_says() -> None:
+    """503 with `Retry-After`: within the client's patience it waits, and is served; the pause is the whole store's."""
+    one = await rig()
+    one.issuer.answers = [GrantInterruptedError("The issuer answered 503.", retry_after=3.0)]
+    assert await one.ask(5) == bearer("token-2")
+    assert one.requests == [0.0, 3.0]
+
+
+async def test_an_issuer_that_is_unavailable_for_longer_is_not_waited_for() -> None:
+    """The client is told at once for how long, and so is the next one; nobody asks the issuer before."""
+    one = await rig()
+    one.issuer.answers = [GrantInterruptedError("The issuer answered 503.", retry_after=60.0)]
+    for left in (60.0, 59.0):
+        error = await one.ask(1)
+        assert isinstance(error, TokenUnavailableError)
+        assert error.retry_after == pytest.approx(left, abs=1)
+    await one.clock.advance(58)
+    assert len(one.issuer.requests) == 1
+    assert await one.ask(1) == bearer("token-2")
+
+
 async def test_a_refused_credential_is_not_asked_for_again() -> None:
     """DESIGN 5.7. The client sees the issuer's code and the credential's name; the log says what to do."""
     one = await rig()
