@@ -16,11 +16,11 @@ from sidecar.admin import web
 from sidecar.admin.access import Guard, decide
 from sidecar.admin.listener import BACKLOG, EvictingFactory, bind, unlink_socket
 from sidecar.admin.page import load_page
-from sidecar.admin.problem import problem_response
 from sidecar.admin.readiness import Readiness
 from sidecar.admin.status_model import Status
 from sidecar.config.settings import Address, UnixAddress
 from sidecar.errors import BadRequestError, MethodNotAllowedError, NoRouteError, Problem
+from sidecar.proxy.problem import document, fields
 from sidecar.telemetry.exposition import expose
 
 log = structlog.get_logger(__name__)
@@ -110,7 +110,7 @@ class AdminServer:
         try:
             response = await self._answer(request)
         except Problem as problem:
-            response = problem_response(problem)
+            response = web.Response(status=problem.status, body=document(problem), headers=fields(problem))
             if problem.status == 405:  # noqa: PLR2004 (RFC 9110, 15.5.6)
                 response.headers["Allow"] = "GET, HEAD"
         for name, value in HARDENING.items():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -24,8 +24,9 @@ from sidecar.config.settings import (
 )
 from sidecar.errors import ForbiddenByPolicyError, NoRouteError, Problem
 from sidecar.proxy import h1
+from sidecar.proxy.guard import guard_of
 from sidecar.proxy.policy import RuleSet
-from sidecar.proxy.target import match_prefix, parse
+from sidecar.proxy.target import host_name, match_prefix, parse
 
 
 @click.command("explain")
@@ -36,7 +37,8 @@ from sidecar.proxy.target import match_prefix, parse
 def command(method: str, path: str, config: Path | None, as_json: bool) -> None:
     """Say which route, credential, audience, upstream URL and policy a request meets.
 
-    PATH is the path as a client sends it, prefix and query included, or a whole URL. Nothing is sent anywhere.
+    PATH is the path as a client sends it, prefix and query included, or a whole URL. Nothing is sent anywhere. The
+    exit code is 1 where the request would be refused.
 
     \b
     Examples:
@@ -44,30 +46,25 @@ def command(method: str, path: str, config: Path | None, as_json: bool) -> None:
       camunda-sidecar explain POST '/optimize/api/public/export?limit=1'
     """  # noqa: D301 (click's mark for a paragraph that is not rewrapped)
     settings = load_settings(config, show_warnings=False)
-    explanation = explain(settings, method.upper(), path)
+    lines = explain(settings, method.upper(), path)
     if as_json:
-        click.echo(json.dumps(explanation.lines, indent=2))
-        return
-    click.echo(f"{method.upper()} {path}")
-    for name, value in explanation.lines.items():
-        click.echo(f"  {name:<11} {value}")
+        click.echo(json.dumps(lines, indent=2))
+    else:
+        click.echo(f"{method.upper()} {path}")
+        for name, value in lines.items():
+            click.echo(f"  {name:<11} {value}")
+    if "outcome" in lines:
+        sys.exit(1)
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What is said of one request, in order."""
-
-    lines: dict[str, str]
-
-
-def explain(settings: Settings, method: str, path: str) -> Explanation:
-    """Decide by the very functions that the data plane decides by."""
+def explain(settings: Settings, method: str, path: str) -> dict[str, str]:
+    """What is said of one request, in order, as the data plane's own functions decide; `outcome` is a refusal."""
     lines: dict[str, str] = {}
     try:
         _explain(settings, method, path, lines)
     except Problem as problem:
-        lines = {"outcome": f"refused: {problem.status} {problem.code}", "why": problem.detail, **lines}
-    return Explanation(lines)
+        return {"outcome": f"refused: {problem.status} {problem.code}", "why": problem.detail, **lines}
+    return lines
 
 
 def _explain(settings: Settings, method: str, path: str, lines: dict[str, str]) -> None:
@@ -78,6 +75,10 @@ def _explain(settings: Settings, method: str, path: str, lines: dict[str, str]) 
     """
     verb, asked, *_ = h1.request_line(f"{method} {path} HTTP/1.1".encode(errors="surrogateescape"))
     target = parse(asked)
+    if target.authority is not None:
+        refusal = guard_of(settings).refusal(host_name(target.authority) or b"", target.authority, {})
+        if refusal is not None and refusal[0] == "host":
+            raise refusal[1]
     found = match_prefix(target.path, _prefixes(settings.routes))
     if found is None:
         known = ", ".join(route.prefix for route in settings.routes)
@@ -97,9 +98,8 @@ def _explain(settings: Settings, method: str, path: str, lines: dict[str, str]) 
         lines["audience"] = route.audience or "none"
     lines["policy"] = _policy(route, public, allowed)
     times = route.timeouts
-    lines["timeouts"] = ", ".join(
-        f"{name} {duration(getattr(times, name))}" for name in ("connect", "response", "idle")
-    )
+    response = duration(times.response) if times.response else "unlimited"
+    lines["timeouts"] = f"connect {duration(times.connect)}, response {response}, idle {duration(times.idle)}"
     if route.proxy:
         lines["proxy"] = without_password(route.proxy) or ""
 

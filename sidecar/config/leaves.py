@@ -47,7 +47,9 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
 _CHARACTER = r"(?:[A-Za-z0-9._~!$&'()+,;=:@-]|%[0-9A-Fa-f]{2})"
 _SEGMENT = rf"(?:\*\*|\*?{_CHARACTER}+(?:\*{_CHARACTER}+)*\*?|\*)"
 _RULE = rf"(?:{_TOKEN} +)?/(?:{_SEGMENT}(?:/{_SEGMENT})*/?)?"
-_HOST = r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+"
+# A wildcard stands for whole labels, below two more (`*.com` is everybody's), and for no address.
+_WILDCARD = r"\*(?:\.[A-Za-z0-9_-]+)+\.[A-Za-z0-9-]*[A-Za-z][A-Za-z0-9-]*"
+_HOST = rf"\[[0-9A-Fa-f:.]+\]|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+|[A-Za-z0-9_.-]+|{_WILDCARD}"
 _REGION = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _PREFIX = r"/(?:[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*/?)?"
 
@@ -158,9 +160,12 @@ def _header(text: str) -> RequiredHeader:
 
 
 def _host(text: str) -> str:
-    if not re.fullmatch(_HOST, text):
-        raise BadValueError("is not a host name", "write it like sidecar.internal, without a port")
-    return text.lower()
+    if "$" in text:
+        raise BadValueError("refers to a variable in a way that is not expanded", "write ${NAME} for a variable NAME")
+    if not re.fullmatch(_HOST, text) or (":" in text and not urls.is_ipv6(text.strip("[]"))):
+        cure = "write it like sidecar.internal or *.svc.cluster.local, without a port"
+        raise BadValueError("is not a host name", cure)
+    return f"[{text.strip('[]')}]".lower() if ":" in text else text.lower()
 
 
 def _name(text: str) -> str:

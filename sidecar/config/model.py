@@ -166,7 +166,10 @@ class Timeouts(Part, frozen=True, kw_only=True):
     """Time limits of one exchange with the upstream."""
 
     connect: Annotated[Timeout, Doc("Connecting, TLS included.")] = 5.0
-    response: Annotated[Timeout, Doc("From the request's end to the answer's head.")] = 60.0
+    response: Annotated[
+        Duration | None,
+        Doc("From the request's end to the answer's head; 0s is no limit. Default: the product's, else 1m."),
+    ] = None
     idle: Annotated[Timeout, Doc("Without a byte in either direction.")] = 60.0
 
 

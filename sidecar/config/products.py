@@ -24,6 +24,9 @@ class Product:
     identity_audience: str | None
     """On self-managed Identity; None where the token request has none."""
     public: tuple[Rule, ...] = ()
+    response_timeout: float = 600.0
+    """Seconds to wait for an answer's head, 0 for no limit. No API but Zeebe's waits for an event: the longest answers
+    are exports and imports, computed while the client waits, and no duration is documented for them."""
 
     @property
     def of_cluster(self) -> bool:
@@ -31,13 +34,14 @@ class Product:
         return "{cluster_id}" in self.saas_upstream
 
 
-def _of_cluster(name: str, public: tuple[Rule, ...] = ()) -> Product:
+def _of_cluster(name: str, public: tuple[Rule, ...] = (), response_timeout: float = 600.0) -> Product:
     return Product(
         name=name,
         audience=f"{name}.camunda.io",
         saas_upstream=f"https://{{region}}.{name}.camunda.io/{{cluster_id}}",
         identity_audience=f"{name}-api",
         public=public,
+        response_timeout=response_timeout,
     )
 
 
@@ -57,7 +61,9 @@ PRODUCTS: dict[str, Product] = {
         # Optimize refuses its readiness probe when an Authorization header is there.
         _of_cluster("optimize", (Rule("GET", "/api/readyz"),)),
         _of_cluster("tasklist"),
-        _of_cluster("zeebe"),
+        # Job activation and a process instance's `awaitCompletion` wait for as long as the client's `requestTimeout`
+        # says, which has no documented limit.
+        _of_cluster("zeebe", response_timeout=0.0),
         _of_organization("console", "https://api.cloud.camunda.io", "console-api"),
         _of_organization("hub", "https://hub.cloud.camunda.io", None),
         _of_organization("modeler", "https://modeler.cloud.camunda.io/api", None),

@@ -51,7 +51,7 @@ class Routes:
             audience=self._audience(product, written, credential, where),
             public=tuple(public),
             allow=None if written.allow is None else tuple(written.allow),
-            timeouts=settings.Timeouts(written.timeouts.connect, written.timeouts.response, written.timeouts.idle),
+            timeouts=_timeouts(product, written.timeouts),
             tls=self.credentials.tls(written.tls, (*where, "tls")),
             cookies=written.cookies,
             max_body=written.max_body,
@@ -159,6 +159,13 @@ class Routes:
 def _without_version(upstream: Upstream) -> Upstream:
     """The orchestration cluster's address without `/v2`, which every client appends to it."""
     return replace(upstream, base_path=upstream.base_path.removesuffix("/v2"))
+
+
+def _timeouts(product: Product | None, written: model.Timeouts) -> settings.Timeouts:
+    response = written.response
+    if response is None:
+        response = product.response_timeout if product else settings.Timeouts().response
+    return settings.Timeouts(written.connect, response, written.idle)
 
 
 def _is_self_managed(credential: model.Credential | None) -> bool:

@@ -167,10 +167,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """For one exchange with the upstream."""
+    """For one exchange with the upstream, in seconds."""
 
     connect: float = 5.0
     response: float = 60.0
+    """0: no limit."""
     idle: float = 60.0
 
 

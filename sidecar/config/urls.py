@@ -76,11 +76,16 @@ def _parse(text: str) -> tuple[Upstream, SplitResult]:
 
 def _is_host(host: str, *, bracketed: bool) -> bool:
     if bracketed:
-        try:
-            return ipaddress.ip_address(host).version == 6 and "%" not in host  # noqa: PLR2004 (the version's number)
-        except ValueError:
-            return False
+        return is_ipv6(host)
     return bool(_HOST.fullmatch(host)) and ".." not in host
+
+
+def is_ipv6(text: str) -> bool:
+    """Whether it is an IPv6 address without a scope."""
+    try:
+        return bool(ipaddress.IPv6Address(text)) and "%" not in text
+    except ValueError:
+        return False
 
 
 def _base_path(path: str) -> str:

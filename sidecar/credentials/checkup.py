@@ -32,6 +32,9 @@ BEARER: Final = b"Authorization: Bearer "
 
 Result = Literal["ok", "failed", "skipped"]
 
+_PROBE_SECONDS = 60.0
+"""For an upstream whose route has no limit of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -188,7 +191,7 @@ class Checkup:
             return
         path = diagnosis.PROBES.get(route.product or "", "/")
         try:
-            async with asyncio.timeout(route.timeouts.response):
+            async with asyncio.timeout(route.timeouts.response or _PROBE_SECONDS):
                 status, location = await self._get(f"{route.upstream}{path}", place, header)
         except (aiohttp.ClientError, OSError) as error:
             fault = connection_faults.explain(error, place.url, proxied=place.proxy is not None)

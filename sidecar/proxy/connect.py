@@ -15,6 +15,7 @@ import aiohappyeyeballs
 from sidecar.clock import Clock
 from sidecar.config.settings import Upstream
 from sidecar.errors import SecretUnavailableError, UpstreamUnreachableError
+from sidecar.proxy import transport
 from sidecar.proxy.tls import TlsLayer, Verified, resumable
 from sidecar.proxy.upstream import UpstreamConnection
 
@@ -140,7 +141,9 @@ class Connector:
 async def _open(host: str, port: int) -> socket.socket:
     loop = asyncio.get_running_loop()
     addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1)
+    sock = await aiohappyeyeballs.start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, interleave=1)
+    transport.keep_alive(sock)
+    return sock
 
 
 @contextlib.contextmanager

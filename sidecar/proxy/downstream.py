@@ -38,7 +38,6 @@ class Downstream(asyncio.Protocol):
         "_closing",
         "_decoder",
         "_exchange",
-        "_half_closed",
         "_is_full",
         "_left",
         "_read",
@@ -48,6 +47,7 @@ class Downstream(asyncio.Protocol):
         "_taken",
         "_unsent",
         "deadline",
+        "half_closed",
         "keep_alive",
         "server",
         "transport",
@@ -65,7 +65,7 @@ class Downstream(asyncio.Protocol):
         self._buffer: bytes | bytearray = b""
         self._scanned = 0
         self._skipped = False
-        self._half_closed = False
+        self.half_closed = False
         self._is_full = False
         self._closing = False
         self._reading_body = False
@@ -83,7 +83,8 @@ class Downstream(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=transport.WRITE_HIGH_WATER)
         self.deadline = self.server.monotonic() + self.server.keep_alive_seconds
         if not self.server.admit(self):
-            self.refuse(OverloadedError("Too many connections (limits.connections); try again.", retry_after=1.0))
+            error = OverloadedError("Too many connections (limits.connections); try again.", retry_after=1.0)
+            self.refuse(error, self.server.new_request_id())
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
@@ -91,7 +92,7 @@ class Downstream(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """See `asyncio.Protocol`. A half-close: an answer that is under way is still sent (True keeps writing open)."""
-        self._half_closed = True
+        self.half_closed = True
         exchange = self._exchange
         if self._closing or (exchange is None and not self._buffer):
             return False
@@ -147,8 +148,7 @@ class Downstream(asyncio.Protocol):
         try:
             self._accept(self.server.table.requests[data[:end]], data[end:])
         except Problem as error:
-            self.server.count_refusal(error)
-            self.refuse(error)
+            self._reject(error)
 
     def _skip_empty_line(self, data: bytes) -> bytes:
         """One empty line before a request is let pass (RFC 9112, 2.2), and no more."""
@@ -212,11 +212,12 @@ class Downstream(asyncio.Protocol):
         if reason:
             self.server.stats.guard_rejections[reason] += 1
         line, fields = request.line, request.meaning.fields
-        self.server.count_refusal(error, line)
+        request_id = self.server.new_request_id() if request.meaning.needs_id else h1.request_id(request.head)
+        self.server.count_refusal(error, request_id, line)
         bodyless = not (fields.content_length or fields.chunked)
         is_last = fields.close or (self.server.draining and not rest)
         self.keep_alive = bodyless and line.minor == 1 and not is_last and not isinstance(error, _INTRUSIONS)
-        self.refuse(error, close=not self.keep_alive, head_only=line.method.is_head)
+        self.refuse(error, request_id, close=not self.keep_alive, head_only=line.method.is_head)
         if self.keep_alive:
             self._buffer = rest
             self._next(self.server.monotonic())
@@ -313,7 +314,7 @@ class Downstream(asyncio.Protocol):
         self.upstream_is_full = False
         if self._closing or self.transport.is_closing():
             return
-        if not self.keep_alive or (self._half_closed and not self._buffer):
+        if not self.keep_alive or (self.half_closed and not self._buffer):
             self._close_lingering()
             return
         self._next(now)
@@ -335,7 +336,7 @@ class Downstream(asyncio.Protocol):
             data = self._take_buffer()
             self.update_reading()
             self._read_head(data)
-            if self._half_closed:
+            if self.half_closed:
                 self._judge_rest()
 
     def _judge_rest(self) -> None:
@@ -345,17 +346,26 @@ class Downstream(asyncio.Protocol):
         elif self.is_idle() and not self._buffer and not self._closing:
             self._close_lingering()
 
-    def refuse(self, error: Problem, *, close: bool = True, head_only: bool = False) -> None:
+    def _reject(self, error: Problem) -> None:
+        """What came is no request."""
+        request_id = self.server.new_request_id()
+        self.server.count_refusal(error, request_id)
+        self.refuse(error, request_id)
+
+    def refuse(self, error: Problem, request_id: str, *, close: bool = True, head_only: bool = False) -> None:
         """Answer with `error`; the connection goes on only where it is known that the next request follows."""
-        transport.write(self.transport, problem.response(error, close=close, head_only=head_only))
+        now = self.server.clock.wall()
+        response = problem.response(error, request_id=request_id, now=now, close=close, head_only=head_only)
+        transport.write(self.transport, response)
         if close:
             self.keep_alive = False
             self._close_lingering()
 
     def fail(self, error: Problem, line: ResolvedLine) -> None:
         """The exchange's answer is `error`."""
+        assert self._exchange is not None
         close = not self.keep_alive or self._reading_body or not line.minor
-        self.refuse(error, close=close, head_only=line.method.is_head)
+        self.refuse(error, self._exchange.request_id(), close=close, head_only=line.method.is_head)
 
     def _fault(self, error: Problem) -> None:
         """What the client sends is no request."""
@@ -364,8 +374,7 @@ class Downstream(asyncio.Protocol):
             self.keep_alive = False
             exchange.fail(error)
         else:
-            self.server.count_refusal(error)
-            self.refuse(error)
+            self._reject(error)
 
     def abort(self) -> None:
         """End so that nothing which was sent can look whole."""
@@ -377,7 +386,7 @@ class Downstream(asyncio.Protocol):
         self._discard_all()
         self._unsent = self.transport.get_write_buffer_size()
         self.deadline = self.server.monotonic() + LINGER_SECONDS
-        if not self._half_closed and transport.write_eof(self.transport):
+        if not self.half_closed and transport.write_eof(self.transport):
             transport.resume(self.transport)
         elif not self.transport.is_closing():
             self.transport.close()  # what was written is still sent

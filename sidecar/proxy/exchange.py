@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from sidecar.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from sidecar.proxy import chunked, pool, transport
+from sidecar.proxy import chunked, h1, pool, transport
 from sidecar.proxy.authorizer import Attachment
 from sidecar.proxy.table import CHUNKED, Answer, Request
 from sidecar.proxy.upstream import UpstreamConnection
@@ -59,7 +58,6 @@ TRANSITIONS: dict[str, dict[str, str]] = {
 Held = tuple[Answer, list[bytes | memoryview], bool]
 """A refusal's answer, what of its body is here, and whether that is all."""
 
-_REQUEST_ID = re.compile(rb"^x-request-id:[ \t]*([^\r]{0,128})", re.IGNORECASE | re.MULTILINE)
 _REFUSALS = frozenset({401, 403})
 _CLIENT_GONE = 499
 _SWITCHING = 101
@@ -130,9 +128,8 @@ class Exchange:
         route.stats.in_flight += 1
 
     def request_id(self) -> str:
-        """What the upstream got as `X-Request-ID`, for the log; a client's own is cut at a sensible length."""
-        match = _REQUEST_ID.search(self._id_line or self.request.head)
-        return match[1].decode("latin-1") if match else ""
+        """What the upstream gets as `X-Request-ID`, for the log and for answers of our own."""
+        return h1.request_id(self._id_line or self.request.head)
 
     def _go(self, event: str) -> None:
         self.stage = TRANSITIONS[self.stage][event]
@@ -212,7 +209,7 @@ class Exchange:
         self._connection = connection
         self._reused = reused
         self._sent = True
-        self._client.deadline = now + self.route.response_timeout
+        self._client.deadline = now + self._response_timeout()
         if self._body_bytes:
             self._shed_body()
         if not self._body_done:
@@ -243,7 +240,7 @@ class Exchange:
         if pieces:
             transport.writelines(connection.transport, pieces)
         now = self._client.server.monotonic()
-        self._client.deadline = now + (self.route.response_timeout if done else self.route.idle_timeout)
+        self._client.deadline = now + (self._response_timeout() if done else self.route.idle_timeout)
 
     def _shed_body(self) -> None:
         """What is too much to be replayed is kept no longer once it is sent."""
@@ -473,6 +470,13 @@ class Exchange:
         """The client sends nothing more (a half-close); in a tunnel that ends it, an answer still has its way."""
         if self.stage == TUNNEL:
             self._end_tunnel("client")
+        elif self.stage == ANSWER:
+            limit = self._client.server.monotonic() + self._response_timeout()
+            self._client.deadline = min(self._client.deadline, limit)
+
+    def _response_timeout(self) -> float:
+        """Seconds; a route without a limit has one for a client that has ended its side: it may have gone away."""
+        return self.route.abandoned_timeout if self._client.half_closed else self.route.response_timeout
 
     def _unsent(self) -> int:
         """Bytes that wait in our buffers for either side to take them."""

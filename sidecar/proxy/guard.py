@@ -8,10 +8,14 @@ send across origins. On a Unix socket its permissions are the guard of who conne
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 
-from sidecar.config.settings import RequiredHeader
+from sidecar.config.settings import RequiredHeader, Settings, UnixAddress
 from sidecar.errors import CrossSiteError, ForbiddenByPolicyError, Problem, UnknownHostError
+
+# What a wildcard may stand for: whole labels, so that nothing but a name of that domain ends in it.
+_NAME = re.compile(rb"[a-z0-9_-]++(?:\.[a-z0-9_-]++)*+")
 
 
 def is_local_name(host: bytes) -> bool:
@@ -35,13 +39,21 @@ def is_loopback(address: str) -> bool:
 class Guard:
     """The rules of one listener."""
 
-    __slots__ = ("_any_host", "_hosts", "_require")
+    __slots__ = ("_any_host", "_domains", "_hosts", "_require")
 
     def __init__(
         self, hosts: Iterable[str] = (), require_header: RequiredHeader | None = None, *, any_host: bool = False
     ) -> None:
-        """`hosts` are more names that `Host` may have; `any_host` is for a Unix socket, which no web page reaches."""
-        self._hosts = frozenset(host.lower().encode() for host in hosts)
+        """The rules, as the configuration has them.
+
+        Args:
+            hosts: more names that `Host` may have; `*.svc.cluster.local` is every name that ends so.
+            require_header: what every request must have.
+            any_host: whether any name will do, as on a Unix socket, which no web page reaches.
+        """
+        names = {host.lower().encode() for host in hosts}
+        self._domains = tuple(name[1:] for name in names if name.startswith(b"*."))
+        self._hosts = frozenset(name for name in names if not name.startswith(b"*."))
         self._any_host = any_host
         self._require = require_header
 
@@ -52,7 +64,9 @@ class Guard:
 
     def knows(self, host: bytes) -> bool:
         """Whether `host` (lower case, without port) is this sidecar's."""
-        return self._any_host or host in self._hosts or is_local_name(host)
+        if self._any_host or host in self._hosts or is_local_name(host):
+            return True
+        return host.endswith(self._domains) and _NAME.fullmatch(host) is not None
 
     def refusal(self, host: bytes, authority: bytes, values: Mapping[bytes, bytes]) -> tuple[str, Problem] | None:
         """Why a request may not come in: the metric's reason and the error; None where it may.
@@ -79,3 +93,13 @@ class Guard:
                     f"This sidecar wants the header {required.name} on every request (guard.require_header)."
                 )
         return None
+
+
+def guard_of(settings: Settings) -> Guard:
+    """The proxy's own: the name that it listens on is one of its names."""
+    hosts, listen = list(settings.guard.hosts), settings.listen
+    if isinstance(listen, UnixAddress):
+        return Guard(hosts, settings.guard.require_header, any_host=True)
+    if listen.host not in {"0.0.0.0", "::", ""}:  # noqa: S104 (they are nobody's name)
+        hosts.append(f"[{listen.host}]" if ":" in listen.host else listen.host)
+    return Guard(hosts, settings.guard.require_header)

@@ -46,20 +46,51 @@ _HOP_BY_HOP = frozenset(
         b"host",
     }
 )
-# A client's own credentials, and what it may not claim of itself.
 _NOT_FROM_CLIENTS = frozenset(
     {
+        # A client's own credentials, and what it may not claim of itself.
         b"authorization",
         b"cookie",
         b"cookie2",
         b"forwarded",
+        b"x-forwarded",
         b"x-real-ip",
         b"x-csrf-token",
         b"operate-x-csrf-token",
         b"tasklist-x-csrf-token",
+        # What some frameworks take for the method instead of the request line's (`allow` has judged that one).
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-method-override",
+        b"x-original-method",
+        # What some take for the path: IIS' rewriting, Symfony and Zend after it, Envoy, ingress controllers.
+        b"x-envoy-original-path",
+        b"x-http-destinationurl",
+        b"x-original-path",
+        b"x-original-uri",
+        b"x-original-url",
+        b"x-override-url",
+        b"x-real-uri",
+        b"x-real-url",
+        b"x-request-uri",
+        b"x-request-url",
+        b"x-rewrite-path",
+        b"x-rewrite-uri",
+        b"x-rewrite-url",
+        b"x-script-name",
+        b"x-waws-unencoded-url",
+        # What some take for the host, which may select a tenant.
+        b"x-envoy-original-host",
+        b"x-host",
+        b"x-http-host-override",
+        b"x-original-host",
+        b"x-real-host",
     }
 )
 _NOT_FROM_CLIENTS_PREFIXES = (b"proxy-", b"x-forwarded-")
+# Many servers make variables of names, with one character for all that are no letter and no digit: X_Forwarded_For
+# and X.Forwarded.For must not say what X-Forwarded-For may not.
+_SPELLING = bytes(c if bytes((c,)).isalnum() else 0x2D for c in range(256))
 
 _NOT_FROM_UPSTREAMS = frozenset(
     {b"sidecar-error", b"proxy-authenticate", b"proxy-authentication-info", b"proxy-connection"}
@@ -84,6 +115,10 @@ _READ_OF_RESPONSES = frozenset(
     {b"connection", b"content-length", b"location", b"set-cookie", b"transfer-encoding", b"upgrade"}
 )
 _REQUEST_ID = b"x-request-id"
+_REQUEST_ID_KEY = _REQUEST_ID + b":"
+# What is safe to repeat in a log line and in an answer; any other is replaced by one of our own.
+_REQUEST_ID_VALUE = re.compile(rb"[!-~]{1,200}")
+_REQUEST_ID_LINE = re.compile(rb"^x-request-id:[ \t]*+([!-~]++)", re.IGNORECASE | re.MULTILINE)
 
 
 RequestLine = tuple[bytes, bytes, int, bytes | None, bytes]
@@ -186,9 +221,18 @@ class FieldReader:
             raise self._refuse(_why_field(line))
         name, value = match.groups()
         forwarded, key, by_value = self._names[name]
+        if key == _REQUEST_ID_KEY and _REQUEST_ID_VALUE.fullmatch(value.strip(b" \t")) is None:
+            return False, b""
         if key:
             return forwarded, key + (value.strip(b" \t") if by_value else b"") + b"\r\n"
         return None if forwarded else (False, b"")
+
+
+def request_id(lines: bytes) -> str:
+    """The value of the `X-Request-ID` line among complete field lines, which has to be there."""
+    match = _REQUEST_ID_LINE.search(lines)
+    assert match is not None
+    return match[1].decode("ascii")
 
 
 def without(lines: bytes, names: frozenset[bytes]) -> bytes:
@@ -207,12 +251,12 @@ def request_reader(watched: Iterable[bytes] = ()) -> FieldReader:
 
     def name(spelled: bytes) -> Name:
         lower = spelled.lower()
-        # Some servers take an underscore for a hyphen: X_Forwarded_For must not say what X-Forwarded-For may not.
-        plain = lower.replace(b"_", b"-")
+        plain = lower.translate(_SPELLING)
         dropped = plain in _NOT_FORWARDED or plain.startswith(_NOT_FROM_CLIENTS_PREFIXES)
-        key = lower + b":" if lower in read or lower == _REQUEST_ID else b""
-        # Of a request's id it only matters that there is one.
-        return not dropped, key, lower in read
+        if lower == _REQUEST_ID:
+            # It only matters that there is one; its value would make every head another one to the memories.
+            return True, _REQUEST_ID_KEY, lower in read
+        return not dropped, lower + b":" if lower in read else b"", True
 
     return FieldReader(name, BadRequestError)
 
@@ -241,6 +285,9 @@ def request_fields(read: bytes) -> RequestFields:
         raise BadRequestError("Host is not a name or address with an optional port.")
     content_length, chunked = _framing(values, BadRequestError)
     connection = _options(values.get(b"connection", b""))
+    if b", " in values.get(_REQUEST_ID, b""):
+        # Of several nobody knows which one counts: they go, as if `Connection` named them.
+        connection |= {_REQUEST_ID}
     return RequestFields(
         values=values,
         host=host,
@@ -341,6 +388,11 @@ def _options(connection: bytes) -> frozenset[bytes]:
 def _why_request_line(line: bytes) -> str:
     if b"\n" in line or b"\r" in line:
         return "The request line ends with a bare CR or LF."
+    if line == b"PRI * HTTP/2.0":  # RFC 9113, 3.4
+        return (
+            "This port speaks HTTP/1.1, and this client began with HTTP/2, as gRPC clients do. Set its REST address "
+            "(CAMUNDA_REST_ADDRESS or ZEEBE_REST_ADDRESS) to this port and have it prefer REST over gRPC."
+        )
     parts = line.split(b" ")
     if len(parts) != 3:  # noqa: PLR2004 (method, target, version)
         return "The request line is not exactly three parts with one space between them."

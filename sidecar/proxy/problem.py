@@ -1,26 +1,13 @@
-"""The one place that turns an error into a response (RFC 9457)."""
+"""The one place that turns an error into a response (RFC 9457), for both listeners."""
 
 from __future__ import annotations
 
 import json
 import math
+from email.utils import formatdate
+from http import HTTPStatus
 
 from sidecar.errors import Problem
-
-REASONS = {
-    400: b"Bad Request",
-    403: b"Forbidden",
-    404: b"Not Found",
-    408: b"Request Timeout",
-    413: b"Content Too Large",
-    414: b"URI Too Long",
-    421: b"Misdirected Request",
-    431: b"Request Header Fields Too Large",
-    501: b"Not Implemented",
-    502: b"Bad Gateway",
-    503: b"Service Unavailable",
-    504: b"Gateway Timeout",
-}
 
 
 def document(error: Problem) -> bytes:
@@ -37,21 +24,41 @@ def document(error: Problem) -> bytes:
     return json.dumps(members).encode() + b"\n"
 
 
+def fields(error: Problem) -> dict[str, str]:
+    """The header fields that say what the document is."""
+    said = {
+        "Content-Type": "application/problem+json",
+        "Sidecar-Error": error.code,
+        "Cache-Control": "no-store",
+    }
+    if error.retry_after is not None:
+        said["Retry-After"] = str(retry_after(error.retry_after))
+    return said
+
+
 def retry_after(seconds: float) -> int:
     """`Retry-After` in whole seconds: rounded up, so that whoever heeds it is not too early; at least 1."""
     return max(1, math.ceil(seconds))
 
 
-def response(error: Problem, *, close: bool, head_only: bool = False) -> bytes:
-    """The whole response; `close` says that the connection ends after it, `head_only` answers a HEAD."""
+def response(error: Problem, *, request_id: str, now: float, close: bool, head_only: bool = False) -> bytes:
+    """The whole HTTP/1.1 response.
+
+    Args:
+        error: what is told.
+        request_id: what the log calls the request; printable ASCII.
+        now: wall-clock seconds, for `Date` (RFC 9110, 6.6.1).
+        close: whether the connection ends after it.
+        head_only: whether it answers a HEAD.
+    """
     body = document(error)
-    head = (
-        b"HTTP/1.1 %d %b\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n"
-        b"Sidecar-Error: %b\r\nCache-Control: no-store\r\n"
-        % (error.status, REASONS[error.status], len(body), error.code.encode())
-    )
-    if error.retry_after is not None:
-        head += b"Retry-After: %d\r\n" % retry_after(error.retry_after)
-    if close:
-        head += b"Connection: close\r\n"
-    return head + b"\r\n" + (b"" if head_only else body)
+    lines = {
+        **fields(error),
+        "Content-Length": str(len(body)),
+        "Date": formatdate(now, usegmt=True),
+        "X-Request-ID": request_id,
+        **({"Connection": "close"} if close else {}),
+    }
+    head = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return head.encode("ascii") + b"\r\n" + (b"" if head_only else body)

@@ -19,12 +19,12 @@ from sidecar import background
 from sidecar.clock import Clock
 from sidecar.config.settings import Address, Route, Settings, TcpAddress, UnixAddress
 from sidecar.errors import Problem
-from sidecar.proxy import transport
+from sidecar.proxy import h1, transport
 from sidecar.proxy.authorizer import Authorizer
 from sidecar.proxy.connect import Connector, Context, Explain, plainly
 from sidecar.proxy.downstream import Downstream
 from sidecar.proxy.exchange import Exchange
-from sidecar.proxy.guard import Guard
+from sidecar.proxy.guard import Guard, guard_of
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.table import CompiledRoute, ResolvedLine, Table
 from sidecar.proxy.upstream import UpstreamConnection
@@ -69,7 +69,7 @@ class ProxyServer:
         self._socket_path: Path | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._stopped_waiting = False
-        self._request_id_prefix = b"X-Request-ID: " + secrets.token_hex(8).encode() + b"-%x\r\n"
+        self._request_id_line = b"X-Request-ID: " + secrets.token_hex(8).encode() + b"-%x\r\n"
         self._request_ids = 0
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ class ProxyServer:
         old = self.table
         self.stats.route(UNROUTED)
         routes = [self._compile(r, authorizers[r.name], contexts.get(r.name, _plain)) for r in settings.routes]
-        self.table = Table(routes, _guard(settings))
+        self.table = Table(routes, guard_of(settings))
         for route in old.routes:
             route.pool.close()
 
@@ -134,6 +134,9 @@ class ProxyServer:
             listener: Any = await loop.create_server(factory, listen.host, listen.port, backlog=_BACKLOG)
             bound = TcpAddress(listen.host, listener.sockets[0].getsockname()[1])  # a tuple of them, or uvloop's list
             self._listeners = [listener]
+        for each in self._listeners:
+            for sock in each.sockets:
+                transport.keep_alive(sock)
         self._sweep()
         return bound
 
@@ -228,16 +231,29 @@ class ProxyServer:
     def request_id_line(self) -> bytes:
         """A header line with an id that no other request has."""
         self._request_ids += 1
-        return self._request_id_prefix % self._request_ids
+        return self._request_id_line % self._request_ids
 
-    def count_refusal(self, error: Problem, line: ResolvedLine | None = None) -> None:
+    def new_request_id(self) -> str:
+        """Such an id alone."""
+        return h1.request_id(self.request_id_line())
+
+    def count_refusal(self, error: Problem, request_id: str, line: ResolvedLine | None = None) -> None:
         """A request that was answered without an exchange."""
         name = line.route.name if line is not None and line.route is not None else UNROUTED
         label = line.method.label if line is not None else "other"
         self.stats.route(name).finished(label, error.status, "sidecar", 0.0)
         if self._access != "none":
             path = line.path.decode("ascii") if line is not None else None
-            _log.info("request refused", route=name, method=label, path=path, status=error.status, code=error.code)
+            _log.info(
+                "request refused",
+                route=name,
+                method=label,
+                path=path,
+                status=error.status,
+                request_id=request_id,
+                code=error.code,
+                detail=error.detail,
+            )
 
     def log_access(self, exchange: Exchange, source: str, seconds: float) -> None:
         """One line of the access log, if one is kept; the query may hold anything, and is left out."""
@@ -279,15 +295,6 @@ class ProxyServer:
 
 def _plain() -> None:
     """No TLS."""
-
-
-def _guard(settings: Settings) -> Guard:
-    hosts = list(settings.guard.hosts)
-    if isinstance(settings.listen, TcpAddress) and settings.listen.host not in {"0.0.0.0", "::", ""}:  # noqa: S104
-        host = settings.listen.host
-        hosts.append(f"[{host}]" if ":" in host else host)
-    any_host = isinstance(settings.listen, UnixAddress)
-    return Guard(hosts, settings.guard.require_header, any_host=any_host)
 
 
 def _unix_socket(path: Path) -> socket.socket:

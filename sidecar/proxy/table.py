@@ -76,6 +76,7 @@ class CompiledRoute:
         "_origins",
         "_reader",
         "_tail",
+        "abandoned_timeout",
         "allow",
         "answers",
         "authorizer",
@@ -98,7 +99,8 @@ class CompiledRoute:
         self.pool = pool
         self.stats = stats
         self.connect_timeout = settings.timeouts.connect
-        self.response_timeout = settings.timeouts.response
+        self.response_timeout = settings.timeouts.response or float("inf")
+        self.abandoned_timeout = settings.timeouts.response or settings.timeouts.idle
         self.idle_timeout = settings.timeouts.idle
         self.prefix = settings.prefix.rstrip("/").encode()
         self.allow = RuleSet(settings.allow) if settings.allow is not None else None

@@ -8,6 +8,8 @@ import select
 import socket
 import struct
 
+# The kernel finds out within a minute that a peer's machine is gone, without a byte of ours (RFC 9293, 3.8.4).
+_KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 _LINGER_RST = struct.pack("ii", 1, 0)
 WRITE_HIGH_WATER = 64 << 10
 """Bytes that may wait for a slow peer before the other side is paused; one read more (256 KiB) can come on top."""
@@ -56,6 +58,16 @@ def appended(buffer: bytes | bytearray, data: bytes) -> bytes | bytearray:
         buffer = bytearray(buffer)
     buffer += data
     return buffer
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Notice a peer whose machine is gone while nothing is to be sent; what a TCP listener accepts inherits it."""
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE:
+        if hasattr(socket, name):  # Linux has all of them, other systems some
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def pause(transport: asyncio.ReadTransport) -> None:

@@ -48,7 +48,7 @@ def _settings(tmp_path) -> Settings:
 def test_what_is_forwarded(settings, row):
     """Route, URL, credential and audience are told."""
     method, path, route, url, audience = row
-    lines = explain(settings, method, path).lines
+    lines = explain(settings, method, path)
     assert lines["route"].startswith(f"{route} (prefix /{route})")
     assert lines["upstream"] == f"{method} {url}"
     assert lines.get("audience") == audience
@@ -59,9 +59,14 @@ def test_what_is_forwarded(settings, row):
 @pytest.mark.parametrize(("method", "path", "outcome", "why"), REFUSED)
 def test_what_is_refused(settings, method, path, outcome, why):
     """The status and code that a client would see, and the reason."""
-    lines = explain(settings, method, path).lines
+    lines = explain(settings, method, path)
     assert lines["outcome"] == f"refused: {outcome}"
     assert why in lines["why"]
+
+
+def test_a_url_of_another_host_is_refused(settings):
+    """The host is judged where it is told, as the listener does."""
+    assert explain(settings, "GET", "http://sidecar.team:8600/docs/x")["outcome"] == "refused: 421 unknown_host"
 
 
 def outcome_of(table: Table, method: str, path: str) -> str:
@@ -82,18 +87,21 @@ def test_it_says_what_the_data_plane_does(settings, method, path):
     """The explanation is checked against the data plane's own table."""
     nothing: Any = None
     table = Table([CompiledRoute(route, nothing, nothing, nothing) for route in settings.routes], Guard())
-    lines = explain(settings, method, path).lines
+    lines = explain(settings, method, path)
     public = "public" if lines.get("policy", "").startswith("public") else ""
     assert outcome_of(table, method, path) == lines.get("outcome", f"{lines.get('upstream')} {public}")
 
 
 def test_the_command(tmp_path):
-    """A table for people, JSON for scripts; the method may be written in lower case."""
+    """A table for people, JSON for scripts, an exit code for both; the method may be written in lower case."""
     file = configuration(tmp_path)
     result = camunda_sidecar("explain", "get", "/optimize/api/readyz", "--config", file)
     assert result.exit_code == 0
     assert result.stdout.splitlines()[0] == "GET /optimize/api/readyz"
     assert "public by `GET /api/readyz`" in result.stdout
+    result = camunda_sidecar("explain", "PUT", "/optimize/x", "--config", file)
+    assert (result.exit_code, "does not allow" in result.stdout) == (1, True)
     result = camunda_sidecar("explain", "PUT", "/optimize/x", "--json", "--config", file)
+    assert result.exit_code == 1
     assert json.loads(result.stdout)["outcome"] == "refused: 403 forbidden_by_policy"
     assert camunda_sidecar("explain", "GET", "/x", "--config", tmp_path / "none").exit_code == 2

@@ -51,6 +51,11 @@ def of_api(more: str) -> str:
     return CLUSTER + f"routes: {{api: {{upstream: 'https://api.example.com', credential: cluster, {more}}}}}\n"
 
 
+BAD_HOSTS = [
+    *("*", "*.", "*.com", "*.1.1", "*.0.0.0.1", "a.*.b.c", "**.b.c", "a*.b.c", "*b.c.d", "*.b..c", "*.a b.c", ""),
+    *("[::1", "::1]", "[::g]", "1:2", "http://a.b", "a.b/", "[fe80::1%eth0]"),
+]
+
 TABLE = [
     # the whole
     ("", "routes", "is missing"),
@@ -86,6 +91,11 @@ TABLE = [
     (MINIMAL + "guard: {require_header: 'X Sidecar'}", "guard.require_header", "header's name"),
     (MINIMAL + "guard: {require_header: 'X-Sidecar:'}", "guard.require_header", "after the colon"),
     (MINIMAL + "guard: {hosts: ['sidecar:8600']}", "guard.hosts[0]", "without a port"),
+    *((MINIMAL + f"guard: {{hosts: ['{host}']}}", "guard.hosts[0]", "is not a host name") for host in BAD_HOSTS),
+    (MINIMAL + "guard: {hosts: ['${NODE_IP}']}", "guard.hosts[0]", "set NODE_IP"),
+    (MINIMAL + "guard: {hosts: ['$(NODE_IP)']}", "guard.hosts[0]", "not expanded"),
+    (MINIMAL + "guard: {hosts: ['$${NODE_IP}']}", "guard.hosts[0]", "not expanded"),
+    (MINIMAL + "guard: {hosts: [$NODE_IP]}", "guard.hosts[0]", "not expanded"),
     (MINIMAL + "logging: {level: loud}", "logging.level", "debug, info, warning, error"),
     (MINIMAL + "token_store: {type: disk}", "token_store.type", "file, memory, redis"),
     (MINIMAL + "token_store: {type: memory, directory: /x}", "token_store.directory", "the keys here are: type"),

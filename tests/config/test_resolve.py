@@ -91,6 +91,42 @@ def test_public_replaces_the_products(tmp_path, more, public):
     assert route_of(tmp_path, CLIENT, f"optimize: {{credential: c{more}}}").public == public
 
 
+RESPONSE = [
+    ("zeebe: {credential: c}", 0.0),
+    ("jobs: {credential: c, product: zeebe}", 0.0),
+    ("zeebe: {credential: c, timeouts: {idle: 5s}}", 0.0),
+    ("zeebe: {credential: c, timeouts: {response: 90s}}", 90.0),
+    ("zeebe: {credential: c, timeouts: {response: null}}", 0.0),
+    ("optimize: {credential: c}", 600.0),
+    ("optimize: {credential: c, timeouts: {response: 0s}}", 0.0),
+    ("api: {credential: c, upstream: 'https://h.camunda.io'}", 60.0),
+    ("api: {credential: c, upstream: 'https://h.camunda.io', timeouts: {response: 0s}}", 0.0),
+]
+
+
+@pytest.mark.parametrize(("route", "seconds"), RESPONSE)
+def test_how_long_an_answer_may_take_is_the_products(tmp_path, route, seconds):
+    """No default ends what the product's API lets run on; 0s is no limit, and what the user writes is what holds."""
+    assert route_of(tmp_path, CLIENT, route).timeouts.response == seconds
+
+
+HOSTS = [
+    ("Sidecar.Internal", "sidecar.internal"),
+    ("*.SVC.cluster.local", "*.svc.cluster.local"),
+    ("10.0.0.1", "10.0.0.1"),
+    ("fd00::1", "[fd00::1]"),
+    ("[FD00::1]", "[fd00::1]"),
+    ("${NODE_IP}", "[fd00::2]"),
+]
+
+
+@pytest.mark.parametrize(("host", "known"), HOSTS)
+def test_hosts(tmp_path, host, known):
+    """Names in any case, wildcards, and addresses as Kubernetes gives them."""
+    text = MINIMAL + f"guard: {{hosts: ['{host}']}}"
+    assert loaded(tmp_path, text, NODE_IP="fd00::2").guard.hosts == (known,)
+
+
 def test_an_empty_allow_allows_nothing(tmp_path):
     """Nothing written allows everything; an empty list allows nothing."""
     assert route_of(tmp_path, CLIENT, "operate: {credential: c}").allow is None

@@ -215,7 +215,7 @@ async def test_a_fin_inside_a_pipelined_request() -> None:
 
     async def answer(connection: Connection, message: Message) -> None:
         client.finish()
-        await until(lambda: all(downstream._half_closed for downstream in it.server._connections))
+        await until(lambda: all(downstream.half_closed for downstream in it.server._connections))
         await echo(connection, message)
 
     async with lab(answer) as it, await it.client() as client:

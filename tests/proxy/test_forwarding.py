@@ -8,7 +8,7 @@ import re
 import pytest
 from structlog.testing import capture_logs
 
-from sidecar.config.settings import Logging, Rule
+from sidecar.config.settings import Limits, Logging, Rule
 from tests.proxy.lab import HOST, echo, lab, request, required, response, says
 from tests.proxy.strict import Message
 from tests.proxy.support import FakeAttachment, FakeAuthorizer
@@ -320,6 +320,56 @@ async def test_access_log(access: str, expected: list[str]) -> None:
     assert "secret" not in str(logs)
     assert "token-1" not in str(logs)
     assert "c2VjcmV0" not in str(logs)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        request(b"GET", b"/none"),
+        request(b"GET", b"/app/broken"),
+        request(b"GET", b"/app/broken", b"Sec-Fetch-Site: cross-site"),
+        b"GET /app/broken HTTP/1.1\r\nHost: example.com\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"\x16\x03\x01",
+    ],
+    ids=["no route", "no answer", "another site", "another host", "no request", "TLS"],
+)
+@pytest.mark.parametrize("line", [b"", b"X-Request-ID: mine-1\r\n", b"X-Request-ID: not mine\r\n"])
+async def test_an_error_of_ours_can_be_found_in_the_log(raw: bytes, line: bytes) -> None:
+    """It has the log line's request id, the client's own where that is a valid one, and a Date."""
+    sent = raw.replace(HOST, HOST + line, 1)
+    with capture_logs() as logs:
+        async with lab(says(b"nonsense\r\n\r\n")) as it:
+            answer = await it.ask(sent)
+    assert answer.value(b"sidecar-error") is not None
+    assert answer.value(b"date") == b"Thu, 01 Jan 1970 00:16:40 GMT"
+    [told] = [entry for entry in logs if entry["event"] in {"request", "request refused"}]
+    request_id = answer.value(b"x-request-id") or b""
+    assert told["request_id"] == request_id.decode()
+    assert told["code"] == (answer.value(b"sidecar-error") or b"").decode()
+    assert told["detail"]
+    assert request_id == b"mine-1" if b"mine-1" in sent else OUR_ID.fullmatch(request_id)
+
+
+async def test_a_grpc_client_is_told_what_this_port_speaks() -> None:
+    """An HTTP/2 preface (RFC 9113, 3.4) gets an answer that says how the client is to be set, and so does the log."""
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
+    with capture_logs() as logs:
+        async with lab(echo) as it:
+            answer = await it.ask(preface)
+    assert (answer.status, answer.value(b"sidecar-error")) == (400, b"bad_request")
+    [told] = [entry["detail"] for entry in logs if entry["event"] == "request refused"]
+    assert json.loads(answer.body)["detail"] == told
+    assert all(word in told for word in ("HTTP/1.1", "HTTP/2", "gRPC", "ZEEBE_REST_ADDRESS"))
+
+
+async def test_a_turned_away_connection_has_an_id_and_a_date() -> None:
+    """Even what is said before a request came."""
+    async with lab(limits=Limits(connections=1)) as it, await it.client(), await it.client() as second:
+        answer = required(await second.response())
+        assert (answer.status, answer.value(b"sidecar-error")) == (503, b"overloaded")
+        assert OUR_ID.fullmatch(answer.value(b"x-request-id") or b"")
+        assert answer.value(b"date")
 
 
 async def test_counts() -> None:

@@ -74,6 +74,30 @@ def test_listed_names_and_unix_sockets() -> None:
     assert Guard(any_host=True).knows(b"anything")
 
 
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [
+        (b"sidecar.team.svc.cluster.local", True),
+        (b"a.svc.cluster.local", True),
+        (b"svc.cluster.local", False),
+        (b".svc.cluster.local", False),
+        (b"a..svc.cluster.local", False),
+        (b"xsvc.cluster.local", False),
+        (b"a.svc.cluster.local.evil.com", False),
+        (b"a.svc.cluster.localx", False),
+        (b"evil.com/.svc.cluster.local", False),
+        (b"user@a.svc.cluster.local", False),
+        (b"a b.svc.cluster.local", False),
+        (b"*.svc.cluster.local", False),
+        (b"[::1].svc.cluster.local", False),
+        (b"", False),
+    ],
+)
+def test_wildcards(host: bytes, known: bool) -> None:
+    """`*.` is one label or more before exactly that domain, and never the domain itself or something that looks so."""
+    assert Guard(["*.SVC.cluster.local", "other"]).knows(host) is known
+
+
 REQUIRED = Guard(["sidecar"], RequiredHeader("X-Sidecar"))
 VALUED = Guard([], RequiredHeader("X-Sidecar", "yes"))
 SITE, POLICY, HOST = ("cross_site", 403), ("forbidden_by_policy", 403), ("unknown_host", 421)

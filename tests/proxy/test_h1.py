@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -47,6 +48,8 @@ def test_request_line(line: bytes, expected: tuple[bytes, bytes, int]) -> None:
         (b"GET /a b HTTP/1.1", "three parts"),
         (b"GET\t/\tHTTP/1.1", "three parts"),
         (b"GET / HTTP/2.0", "version"),
+        (b"PRI * HTTP/2.0", "REST"),
+        (b"PRI * HTTP/2.1", "version"),
         (b"GET / HTTP/1.2", "version"),
         (b"GET / HTTP/1.10", "version"),
         (b"GET / HTTP/01.1", "version"),
@@ -105,6 +108,8 @@ def test_request_line_unsupported(method: bytes) -> None:
         (b"Host: localhost:\r\n", {"host": b"localhost"}),
         (HOST + b"X-Request-ID: 7\r\n", {"has_request_id": True}),
         (HOST, {"has_request_id": False}),
+        (HOST + b"X-Request-ID: " + b"7" * 200 + b"\r\n", {"has_request_id": True}),
+        (HOST + b"X-Request-ID: 7\r\nX-Request-ID: 7\r\n", {"has_request_id": False}),
         (HOST + b"X-Request-ID: 7\r\nConnection: x-request-id\r\n", {"has_request_id": False}),
     ],
 )
@@ -148,8 +153,11 @@ GONE = [
     b"X-Forwarded-Anything-New: x",
     b"X_Forwarded_For: 1.2.3.4",
     b"X-Forwarded_Host: x",
+    b"X-Forwarded: for=1.2.3.4",
     b"X-Real-IP: x",
     b"X_Real_IP: x",
+    b"X.Real.IP: x",
+    b"X!Forwarded*Host: x",
     b"Proxy-Authorization: x",
     b"Proxy-Connection: keep-alive",
     b"Proxy_Whatever: x",
@@ -166,6 +174,45 @@ GONE = [
     b"Content-Length: 3",
     b"Transfer-Encoding: chunked",
 ]
+
+
+OVERRIDES = [
+    *(b"X-HTTP-Method-Override", b"X-HTTP-Method", b"X-Method-Override", b"X-Original-Method"),
+    *(b"X-Original-URL", b"X-Original-URI", b"X-Original-Path", b"X-Rewrite-URL", b"X-Rewrite-URI", b"X-Override-URL"),
+    *(b"X-Envoy-Original-Path", b"X-HTTP-DestinationURL", b"X-Forwarded-Prefix", b"X-Forwarded-URI", b"X-Script-Name"),
+    *(b"X-Original-Host", b"X-Host", b"X-HTTP-Host-Override", b"X-Forwarded-Host"),
+]
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+@pytest.mark.parametrize("spell", [bytes, bytes.lower, bytes.upper, lambda n: n.replace(b"-", b"_"), bytes.swapcase])
+def test_nothing_overrides_what_the_request_line_says(name: bytes, spell: Callable[[bytes], bytes]) -> None:
+    """`allow` judged that method, path and host: no header may tell the upstream another one, in any spelling."""
+    assert request_fields(HOST + spell(name) + b": DELETE\r\nA: 1\r\n")[0] == b"A: 1\r\n"
+    last = name.rpartition(b"-")
+    assert request_fields(HOST + last[0] + b"_" + last[2] + b": x\r\n")[0] == b""
+
+
+BAD_IDS = [b"", b"  ", b"a b", b"a\tb", b"\xe4", b"7" * 201, b'"a" b']
+
+
+@pytest.mark.parametrize("value", BAD_IDS)
+def test_a_request_id_that_cannot_be_repeated_is_replaced(value: bytes) -> None:
+    """It stands in the log line and in our own answers: printable ASCII, at most 200 characters, else one is made."""
+    kept, fields = request_fields(HOST + b"X-Request-ID: " + value + b"\r\n")
+    assert (kept, fields.has_request_id) == (b"", False)
+
+
+def test_of_several_request_ids_none_counts() -> None:
+    """Nobody knows which one the upstream would log: one is made instead."""
+    kept, fields = request_fields(HOST + b"X-Request-ID: 1\r\nA: 1\r\nx-request-id: 2\r\n")
+    assert (kept, fields.has_request_id) == (b"A: 1\r\n", False)
+
+
+@pytest.mark.parametrize("line", [b"X-Request-ID: a-1\r\n", b"A: 1\r\nx-request-ID:\t a-1 \r\nX-Request-IDs: 2\r\n"])
+def test_request_id_is_found(line: bytes) -> None:
+    """The value alone, among other lines."""
+    assert h1.request_id(line) == "a-1"
 
 
 @pytest.mark.parametrize("line", GONE)

@@ -102,13 +102,16 @@ def test_any_rule_suffices_and_none_lets_nothing_pass() -> None:
 # --- the rules themselves, said slowly -------------------------------------------------------------------------------
 
 
+def is_glob(pattern: bytes, segment: bytes) -> bool:
+    """Whether stars that are any characters, none included, make `segment` of `pattern`, by trying everything."""
+    if pattern[:1] == b"*":
+        return any(is_glob(pattern[1:], segment[i:]) for i in range(len(segment) + 1))
+    return pattern[:1] == segment[:1] and (not pattern or is_glob(pattern[1:], segment[1:]))
+
+
 def fits(pattern: bytes, segment: bytes) -> bool:
-    """Whether a segment is what a rule's segment says, by trying everything."""
-    if pattern == b"*":
-        return segment != b""
-    if not pattern.startswith(b"*"):
-        return pattern[:1] == segment[:1] and (not pattern or fits(pattern[1:], segment[1:]))
-    return any(fits(pattern[1:], segment[i:]) if pattern[1:] else True for i in range(len(segment) + 1))
+    """Whether a path's segment is what a rule's segment says."""
+    return segment != b"" if pattern == b"*" else is_glob(pattern, segment)
 
 
 def reads(patterns: list[bytes], segments: list[bytes]) -> bool:

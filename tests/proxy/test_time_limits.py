@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sidecar.config.settings import Limits, Timeouts
+from sidecar.proxy import transport
 from sidecar.proxy.downstream import LINGER_SECONDS
 from sidecar.proxy.server import KEEP_ALIVE_SECONDS
 from tests.proxy.lab import HOST, echo, in_turn, lab, never, request, required, response, says, until
@@ -19,6 +20,54 @@ from tests.proxy.support import FakeAuthorizer
 
 TIMES = {"timeouts": Timeouts(connect=3.0, response=20.0, idle=7.0)}
 CHUNKED = b"Transfer-Encoding: chunked"
+
+
+UNLIMITED = {"timeouts": Timeouts(connect=3.0, response=0.0, idle=7.0)}
+LONG_POLL = request(b"POST", b"/app/v2/jobs/activation", body=b'{"requestTimeout":3600000}')
+
+
+# --- a long poll -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_long_poll_waits_for_as_long_as_the_client_does() -> None:
+    """`timeouts.response: 0s`, the default of Zeebe's route: an hour without a byte ends nothing."""
+    ready = asyncio.Event()
+
+    async def activates(connection: Connection, message: Message) -> None:
+        await ready.wait()
+        await connection.send(response(b"200 OK", body=b'{"jobs":[]}'))
+
+    async with lab(activates, route_changes=UNLIMITED) as it, await it.client() as client:
+        await client.send([LONG_POLL])
+        await until(lambda: it.origin.requests)
+        await it.passes(3600)
+        assert not client.raw
+        ready.set()
+        assert required(await client.final()).body == b'{"jobs":[]}'
+
+
+async def test_a_client_that_goes_away_ends_its_long_poll() -> None:
+    """A reset, as at the end of a client's own time limit, ends the request at the upstream too."""
+    async with lab(never, route_changes=UNLIMITED) as it, await it.client() as client:
+        await client.send([LONG_POLL])
+        await until(lambda: it.origin.requests)
+        transport.reset(client.transport)
+        await until(it.origin.connections[0].lost.done)
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_a_client_that_ended_its_side_is_not_waited_for_for_ever(early: bool) -> None:
+    """A FIN may be a half-close or the end of the client: an answer within `idle` still comes, then it is given up."""
+    async with lab(never, route_changes=UNLIMITED) as it, await it.client() as client:
+        await client.send([LONG_POLL])
+        if not early:
+            await until(lambda: it.origin.requests)
+        client.finish()
+        await until(lambda: it.origin.requests and all(c.half_closed for c in it.server._connections))
+        await it.passes(6.9)
+        assert not client.raw
+        await it.passes(0.2)
+        assert required(await client.final()).status == 504
 
 
 # --- the client ------------------------------------------------------------------------------------------------------

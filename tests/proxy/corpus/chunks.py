@@ -130,6 +130,8 @@ CASES = category(
     trailer("plain", b"X-Sum: 1", b"X-Sum", "DESIGN 6: trailers dropped"),
     trailer("two", b"X-Sum: 1\r\nX-Two: 2", b"X-Two", "DESIGN 6: trailers dropped"),
     trailer("authorization", b"Authorization: Bearer stolen", b"X-None", "6.5.1: HAProxy lets it pass"),
+    trailer("method-override", b"X-HTTP-Method-Override: DELETE", b"X-HTTP-Method-Override", "dropped like any"),
+    trailer("rewrite-url", b"X_Rewrite_URL: /admin", b"X_Rewrite_URL", "dropped like any"),
     trailer("cookie", b"Cookie: a=b", b"Cookie", "dropped like any"),
     trailer("content-length", b"Content-Length: 0", b"X-None", "9110 6.5.1: framing is no trailer's"),
     trailer("transfer-encoding", b"Transfer-Encoding: gzip", b"X-None", "9110 6.5.1"),

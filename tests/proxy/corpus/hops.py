@@ -62,6 +62,18 @@ CASES = category(
     gone("x-forwarded-for-half-underscore", b"X-Forwarded_For: 1.2.3.4", "underscores are dashes to CGI"),
     gone("x-forwarded-for-first-underscore", b"X_Forwarded-For: 1.2.3.4", "underscores are dashes to CGI"),
     gone("x-forwarded-proto-underscore", b"x_forwarded_proto: https", "underscores are dashes to CGI"),
+    gone("x-real-ip-dots", b"X.Real.IP: 1.2.3.4", "whatever is no letter is a dash to some"),
+    # what the request line says
+    gone("method-override", b"X-HTTP-Method-Override: DELETE", "Rails, Symfony, Jersey, GData: another method"),
+    gone("http-method", b"X-HTTP-Method: DELETE", "OData: another method"),
+    gone("method-override-ibm", b"X-Method-Override: DELETE", "another method"),
+    gone("method-override-underscores", b"X_HTTP_METHOD_OVERRIDE: DELETE", "underscores are dashes to CGI"),
+    gone("method-override-one-underscore", b"X-HTTP_Method-Override: DELETE", "underscores are dashes to CGI"),
+    gone("original-url", b"X-Original-URL: /admin", "IIS, Symfony, Zend: another path"),
+    gone("rewrite-url", b"X-Rewrite-URL: /admin", "IIS, Symfony, Zend: another path"),
+    gone("rewrite-url-underscores", b"x_rewrite_url: /admin", "underscores are dashes to CGI"),
+    gone("original-host", b"X-Original-Host: evil", "another host"),
+    gone("host", b"X-Host: evil", "another host"),
     # hop by hop
     gone("keep-alive", b"Keep-Alive: timeout=5", "9110 7.6.1"),
     gone("te", b"TE: trailers", "9110 10.1.4: trailers are dropped, so none are promised", b"Connection: TE"),
@@ -126,6 +138,9 @@ CASES = category(
     ),
     # what stays
     stays("request-id", b"X-Request-ID: abc-123", "kept or made"),
+    forwarded("request-id-empty", get(b"X-Request-ID:"), "kept or made, and exactly one"),
+    forwarded("request-id-two", get(b"X-Request-ID: a", b"X-Request-ID: b"), "kept or made, and exactly one"),
+    stays("x-original", b"X-Original-Filename: a", "no URL, no host, no method"),
     stays(
         "traceparent", b"traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "trace context passes"
     ),

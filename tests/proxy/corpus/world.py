@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -21,7 +22,10 @@ LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 BASES = {b"TOKEN-OPERATE": b"/op/base", b"TOKEN-CONSOLE": b"", b"TOKEN-OPTIMIZE": b"/opt"}
-NEVER_FORWARDED = (b"cookie", b"forwarded", b"x-real-ip")
+NEVER_FORWARDED = (
+    *(b"cookie", b"forwarded", b"x-real-ip", b"x-http-method-override", b"x-http-method", b"x-method-override"),
+    *(b"x-original-url", b"x-rewrite-url", b"x-original-host", b"x-host"),
+)
 NEVER_FORWARDED_PREFIXES = (b"x-forwarded-", b"proxy-")
 HOP_BY_HOP = (b"keep-alive", b"te", b"trailer", b"http2-settings", b"proxy-connection")
 
@@ -201,6 +205,8 @@ def _match_refusal(outcome: Refused, response: Message | None) -> None:
         raise WrongError(f"{response.status} with Sidecar-Error {code!r}")
     if response.value(b"content-type") != b"application/problem+json":
         raise WrongError(f"{response.status} is no problem document")
+    if not response.value(b"date") or not re.fullmatch(rb"[!-~]{1,200}", response.value(b"x-request-id") or b""):
+        raise WrongError(f"{response.status} without a Date or an X-Request-ID that can be found again")
 
 
 def check_request(outcome: Forwarded, request: Message, authority: bytes) -> None:
@@ -236,7 +242,7 @@ def _check_always(request: Message, token: list[bytes], authority: bytes, *, upg
     if len(request.values(b"x-request-id")) != 1:
         raise WrongError(f"X-Request-ID at the origin: {request.values(b'x-request-id')}")
     for name, value in request.headers:
-        plain = name.lower().replace(b"_", b"-")
+        plain = re.sub(rb"[^a-z0-9]", b"-", name.lower())
         if plain in NEVER_FORWARDED or plain in HOP_BY_HOP or plain.startswith(NEVER_FORWARDED_PREFIXES):
             raise WrongError(f"the origin received {name!r}: {value!r}")
     connection = [value.lower() for value in request.values(b"connection")]
