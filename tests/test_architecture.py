@@ -15,11 +15,12 @@ PACKAGE = ROOT / "sidecar"
 
 # A room may import from itself, from the foundation, and from these. `service` composes, `cli` starts it, `workers` as
 # several processes; these, and the stand-in for whoever shows the product, are imported by nobody else.
-FOUNDATION = {"errors", "clock", "secret", "background"}
+FOUNDATION = {"errors", "clock", "secret", "background", "dial"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
     "background": {"clock"},
+    "dial": {"clock", "background"},
     "secret": {"errors", "clock"},
     "config": set(),
     "tokens": {"config"},

@@ -6,15 +6,16 @@ The way is the one that requests take: the same context, the same forward proxy.
 from __future__ import annotations
 
 import asyncio
-import base64
-import socket
 import ssl
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from yarl import URL
 
+from sidecar import dial
+from sidecar.background import in_thread
 from sidecar.credentials import connection_faults
 from sidecar.credentials.connection_faults import Fault
 from sidecar.credentials.untrusted import printable
@@ -42,7 +43,7 @@ async def resolve(host: str, port: int) -> list[str]:
     Raises:
         OSError: `socket.gaierror`, where there is none.
     """
-    infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    infos = await in_thread(partial(dial.look_up, host, port))
     return list(dict.fromkeys(str(info[4][0]) for info in infos))
 
 
@@ -111,35 +112,11 @@ def issuer_name(name: x509.Name) -> str:
 
 async def _connect(place: URL, context: ssl.SSLContext | None, proxy: str | None) -> asyncio.StreamWriter:
     host, port = place.host or "", place.port or 443
-    if proxy is not None:
-        writer = await _tunnel(URL(proxy), f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-        assert context is not None
-        try:
-            await writer.start_tls(context, server_hostname=host)
-        except BaseException:
-            writer.transport.abort()
-            raise
-        return writer
-    server_hostname = host if context is not None else None
-    _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=server_hostname)
-    return writer
-
-
-async def _tunnel(proxy: URL, authority: str) -> asyncio.StreamWriter:
-    secure = ssl.create_default_context() if proxy.scheme == "https" else None
-    reader, writer = await asyncio.open_connection(proxy.host, proxy.port, ssl=secure)
-    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
-    if proxy.user is not None:
-        pair = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
-        lines.append(f"Proxy-Authorization: Basic {pair}")
-    try:
-        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n")
-        answer = await reader.readuntil(b"\r\n\r\n")
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        writer.transport.abort()
-        raise ConnectionError("the forward proxy did not answer CONNECT") from None
-    status = (answer.split(b" ", 2)[1:2] or [b""])[0]
-    if status != b"200":
-        writer.transport.abort()
-        raise ConnectionError(f"the forward proxy refused CONNECT with {status[:3].decode('ascii', 'replace')}")
+    first = dial.first_hop(host, port, proxy)
+    sock = await dial.open_socket(await in_thread(partial(dial.look_up, *first)))
+    with dial.closed_on_error(sock):
+        if proxy is not None:
+            await dial.open_tunnel(sock, proxy, host, port)
+        server_hostname = host if context is not None else None
+        _, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=server_hostname)
     return writer

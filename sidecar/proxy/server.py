@@ -18,6 +18,7 @@ import structlog
 from sidecar import background
 from sidecar.clock import Clock
 from sidecar.config.settings import Address, Route, Settings, TcpAddress, UnixAddress
+from sidecar.dial import Dialer, Resolver
 from sidecar.errors import Problem
 from sidecar.proxy import h1, transport
 from sidecar.proxy.authorizer import Authorizer
@@ -49,7 +50,9 @@ _log = structlog.get_logger(__name__)
 class ProxyServer:
     """See the module."""
 
-    def __init__(self, *, stats: HttpStats, clock: Clock, explain: Explain = plainly) -> None:
+    def __init__(
+        self, *, stats: HttpStats, clock: Clock, explain: Explain = plainly, resolver: Resolver | None = None
+    ) -> None:
         self.stats = stats
         self.clock = clock
         self.monotonic = clock.monotonic
@@ -60,6 +63,7 @@ class ProxyServer:
         self.header_bytes = self.replay_bytes = 64 << 10
         self.head_timeout = 10.0
         self._explain = explain
+        self._resolver = resolver or Resolver(clock)
         self._access = "errors"
         self.logs_from = _LOGS_FROM["errors"]
         """The lowest status of an upstream's answer that belongs in the access log."""
@@ -99,7 +103,8 @@ class ProxyServer:
 
     def _compile(self, route: Route, authorizer: Authorizer, context: Context) -> CompiledRoute:
         stats = self.stats.route(route.name)
-        connect = Connector(route.upstream, context, route.proxy, self._explain, self.clock)
+        dialer = Dialer(route.upstream.host, route.upstream.port, route.proxy, self._resolver, self.clock)
+        connect = Connector(route.upstream, context, dialer, self._explain, self.clock)
 
         async def dial() -> UpstreamConnection:
             return await connect(make)
@@ -211,6 +216,7 @@ class ProxyServer:
                 connection.cut_off()
         for route in self.table.routes:
             route.pool.shut_down()
+        self._resolver.close()
         # One turn of the loop for the callbacks of what was closed.
         await self.clock.sleep(0)
 

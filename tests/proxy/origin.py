@@ -16,12 +16,12 @@ from tests.proxy.strict import Message, NotStrictError, Reader
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
 
 
-def _bound(port: int) -> socket.socket:
+def _bound(host: str, port: int) -> socket.socket:
     """Has the port, and does not listen yet."""
     bound = socket.socket(proto=socket.IPPROTO_TCP)  # else asyncio does not know that there is a Nagle to switch off
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    bound.bind(("127.0.0.1", port))
+    bound.bind((host, port))
     return bound
 
 
@@ -149,7 +149,7 @@ async def answer_ok(connection: Connection, request: Message) -> None:
 
 
 class Origin:
-    """Listens on a free port of 127.0.0.1.
+    """Listens on a free port of a loopback address.
 
     `answer` is awaited for each complete request, in order; `greet`, where set, owns the connection from its start
     (for servers that speak first, hang, or answer half a request) and nothing is parsed.
@@ -162,12 +162,14 @@ class Origin:
         greet: Callable[[Connection], Awaitable[None]] | None = None,
         tls: ssl.SSLContext | None = None,
         continues: bool = True,
+        host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         self.answer = answer
         self.greet = greet
         self.tls = tls
         self.continues = continues
+        self.host = host
         self.port = port
         self._kept: socket.socket | None = None
         self.requests: list[Message] = []
@@ -192,7 +194,7 @@ class Origin:
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
-        bound = self._kept or _bound(self.port)
+        bound = self._kept or _bound(self.host, self.port)
         self._kept = None
         self.port = bound.getsockname()[1]
         self._server = await loop.create_server(self._accept, sock=bound, ssl=self.tls)
@@ -209,7 +211,7 @@ class Origin:
                 connection.transport.abort()
             await connection.lost
         await asyncio.sleep(0)
-        self._kept = self._kept or _bound(self.port)
+        self._kept = self._kept or _bound(self.host, self.port)
 
     async def idle(self) -> None:
         """Wait until no connection is left."""

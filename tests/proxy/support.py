@@ -22,8 +22,9 @@ from sidecar.config.settings import (
     UnixAddress,
     Upstream,
 )
+from sidecar.dial import Resolver
 from sidecar.errors import Problem
-from sidecar.proxy.connect import Explain
+from sidecar.proxy.connect import Explain, plainly
 from sidecar.proxy.server import ProxyServer
 from sidecar.telemetry.http import HttpStats
 
@@ -156,6 +157,7 @@ async def running_proxy(
     listen: Path | None = None,
     clock: Clock | None = None,
     explain: Explain | None = None,
+    resolver: Resolver | None = None,
     **changes: Any,
 ) -> AsyncIterator[RunningProxy]:
     """A proxy on a free port of 127.0.0.1, or on a Unix socket; `changes` are to the `Settings`."""
@@ -163,8 +165,7 @@ async def running_proxy(
     if listen is not None:
         changes["listen"] = UnixAddress(listen)
     configuration = settings(*routes, **changes)
-    told = {} if explain is None else {"explain": explain}
-    server = ProxyServer(stats=HttpStats(), clock=clock or SystemClock(), **told)
+    server = ProxyServer(stats=HttpStats(), clock=clock or SystemClock(), explain=explain or plainly, resolver=resolver)
     server.configure(configuration, made, {name: lambda c=context: c for name, context in (contexts or {}).items()})
     address = await server.start(configuration.listen)
     try:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import pytest
 
 from sidecar.config.settings import Upstream
+from sidecar.dial import Dialer, Resolver
 from sidecar.proxy.connect import Connector, plainly
 from sidecar.proxy.tls import MAX_RESUMPTION_SECONDS, Verified, resumable
 from sidecar.proxy.upstream import UpstreamConnection
@@ -123,7 +124,10 @@ async def test_a_server_that_says_nothing_more() -> None:
 
     tls = client_context()
     async with Origin(greet=falls_silent) as origin:
-        connect = Connector(Upstream("https", "localhost", origin.port, ""), lambda: tls, None, plainly, ManualClock())
+        clock = ManualClock()
+        dialer = Dialer("localhost", origin.port, None, Resolver(clock), clock)
+        upstream = Upstream("https", "localhost", origin.port, "")
+        connect = Connector(upstream, lambda: tls, dialer, plainly, clock)
         await connect(make)
         waiting = asyncio.ensure_future(connect(make))
         await silent.wait()
