@@ -1,9 +1,14 @@
 # Two stages: the second has the interpreter and the installed package, and neither pip nor sources.
+#
+# With the data plane compiled, for which the first stage needs a C compiler:
+#   docker build --build-arg BUILD_IMAGE=python:3.13 --build-arg CAMUNDA_SIDECAR_COMPILED=1 .
 ARG PYTHON=3.13
+ARG BUILD_IMAGE=python:${PYTHON}-slim
 
-FROM python:${PYTHON}-slim AS build
+FROM ${BUILD_IMAGE} AS build
+ARG CAMUNDA_SIDECAR_COMPILED=
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY sidecar ./sidecar
 RUN ["python", "-m", "venv", "--without-pip", "/opt/camunda-sidecar"]
 RUN ["python", "-m", "pip", "--python", "/opt/camunda-sidecar/bin/python", "install", "--no-cache-dir", "--no-compile", "."]

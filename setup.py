@@ -1,11 +1,17 @@
-"""Pure Python by default. `CAMUNDA_SIDECAR_COMPILED=1` compiles the data plane with mypyc, from the same sources.
+"""What pyproject.toml cannot say: the modules that may be compiled, and the README for package indexes.
 
-Everything else about the package stands in pyproject.toml.
+Pure Python by default. `CAMUNDA_SIDECAR_COMPILED=1` compiles the data plane with mypyc, from the same sources.
 """
 
 import os
+import re
+import sys
+import tomllib
+from pathlib import Path
 
 from setuptools import setup
+
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 # What a request passes through; the rest of the program gains nothing from it.
 HOT = (
@@ -27,13 +33,31 @@ HOT = (
 )
 
 
+COMPILED = os.environ.get("CAMUNDA_SIDECAR_COMPILED") == "1"
+
+
 def extensions() -> list:
     """The compiled modules, or none."""
-    if os.environ.get("CAMUNDA_SIDECAR_COMPILED") != "1":
+    if not COMPILED or "egg_info" in sys.argv:  # which is asked, among others, for what a build needs: mypyc
         return []
     from mypyc.build import mypycify  # noqa: PLC0415 (needed for this alone)
 
     return mypycify([f"sidecar/{name}.py" for name in HOT], opt_level="3", debug_level="0")
 
 
-setup(ext_modules=extensions())
+def readme() -> str:
+    """README.md with absolute links: on a package index nothing stands beside it, its pictures included."""
+    source = PROJECT["urls"]["Source"]
+    raw = source.replace("github.com", "raw.githubusercontent.com")
+    text = Path("README.md").read_text(encoding="utf-8")
+    text = re.sub(r"(!\[[^]]*\]\()(?![a-z]+:|#)", rf"\1{raw}/main/", text)
+    return re.sub(r"(?<!!)(\[[^]]*\]\()(?![a-z]+:|#)", rf"\1{source}/blob/main/", text)
+
+
+setup(
+    ext_modules=extensions(),
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+    # mypyc looks at what the modules import, so all of it has to be there where an isolated build compiles them.
+    setup_requires=["mypy>=1.19", "types-pyyaml", *PROJECT["dependencies"]] if COMPILED else [],
+)

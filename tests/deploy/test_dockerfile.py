@@ -68,7 +68,7 @@ def image():
         root = Path(name)
         root.chmod(0o755)
         shutil.copytree(ROOT / "sidecar", root / "src/sidecar", ignore=shutil.ignore_patterns("__pycache__"))
-        for file in ("pyproject.toml", "README.md", "LICENSE"):
+        for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
             shutil.copy(ROOT / file, root / "src")
         (root / "opt").mkdir()
         (root / "home").mkdir()

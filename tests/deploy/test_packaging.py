@@ -1,0 +1,112 @@
+"""What is published: its metadata, and that nothing is missing in it."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from email import message_from_bytes
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.support import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+FOLDERS = ("bench", "deploy", "docs", "sidecar", "tests")
+FILES = ("CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile", "README.md", "THREAT_MODEL.md", "config.example.yaml")
+MADE = re.compile(r"(^|/)(__pycache__|node_modules|results|\.work)(/|$)|\.(pyc|so)$")
+
+
+def normal(requirement: str) -> str:
+    """A requirement's name as indexes compare it."""
+    return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
+
+
+def imported() -> set[str]:
+    """The distributions of all that the package imports anywhere, the standard library apart."""
+    names = set()
+    for path in (ROOT / "sidecar").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add(node.module.partition(".")[0])
+    modules = packages_distributions()
+    return {normal(modules[name][0]) for name in names - sys.stdlib_module_names - {"sidecar"}}
+
+
+def files(*folders: str) -> set[str]:
+    """What stands in these folders, without what running it makes there."""
+    found = (str(path.relative_to(ROOT)) for name in folders for path in (ROOT / name).rglob("*") if path.is_file())
+    return {name for name in found if not MADE.search(name)}
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
+    """A dependency of a dependency may go with its next release; one that nobody imports is a download for nothing."""
+    optional = PROJECT.get("optional-dependencies", {}).values()
+    declared = {normal(one) for one in (*PROJECT["dependencies"], *(one for extra in optional for one in extra))}
+    assert imported() == declared
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """A source distribution and a wheel of a copy of this tree."""
+    copy = tmp_path_factory.mktemp("tree")
+    for folder in FOLDERS:
+        shutil.copytree(
+            ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__", "node_modules", "results")
+        )
+    for file in (*FILES, "MANIFEST.in", "pyproject.toml", "setup.py", ".dockerignore"):
+        shutil.copy(ROOT / file, copy)
+    out = tmp_path_factory.mktemp("dist")
+    code = f"from setuptools.build_meta import *; build_sdist({str(out)!r}); build_wheel({str(out)!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def test_the_source_distribution_has_everything(built):
+    """Documents, manifests, the example and all tests: whoever packages it for a system can build and test it."""
+    [archive] = built.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        there = {name.partition("/")[2] for name in tar.getnames()}
+    wanted = {
+        str(path.relative_to(ROOT)) for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()
+    }
+    assert {name for name in wanted if not MADE.search(name)} - there == set()
+    assert set(FILES) | {"setup.py", "pyproject.toml"} <= there
+    assert [name for name in there if MADE.search(name)] == []
+
+
+def test_the_wheel_has_the_package_alone(built):
+    """Data files included, tests and build machinery not."""
+    [archive] = built.glob("*.whl")
+    with zipfile.ZipFile(archive) as wheel:
+        there = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert there == files("sidecar")
+
+
+def test_an_index_shows_the_readme_with_its_pictures_and_the_projects_links(built):
+    """Nothing stands beside the README there: each of its links is absolute, and leads to what is in this tree."""
+    [archive] = built.glob("*.whl")
+    with zipfile.ZipFile(archive) as wheel:
+        [name] = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = message_from_bytes(wheel.read(name))
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    text = metadata.get_payload()
+    targets = re.findall(r"\]\(([^)]+)\)", text)
+    assert [target for target in targets if not target.startswith(("https://", "#"))] == []
+    own = [target for target in targets if "/camunda-sidecar/" in target]
+    paths = [re.sub(r"https://[^/]+/[^/]+/[^/]+/(blob/)?main/", "", target).partition("#")[0] for target in own]
+    assert len(paths) > 5
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert [
+        target for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text) if "raw.githubusercontent.com" not in target
+    ] == []
+    labels = {line.partition(",")[0] for line in metadata.get_all("Project-URL")}
+    assert labels >= {"Homepage", "Source", "Documentation", "Changelog"}
