@@ -30,6 +30,7 @@ from sidecar.proxy.guard import Guard
 from sidecar.proxy.server import ProxyServer
 from sidecar.status_report import describe, describe_store
 from sidecar.telemetry.http import HttpStats
+from sidecar.telemetry.log_writer import WRITER
 from sidecar.telemetry.logs import configure_logging
 from sidecar.telemetry.masking import mask_text
 from sidecar.telemetry.metrics import Metrics
@@ -246,6 +247,8 @@ class Service:
             reload_refused_at=config.refused_at,
             mistakes=config.mistakes,
             secret_files=dict(config.unusable),
+            log_lines_dropped=WRITER.dropped,
+            log_lines_dropped_at=WRITER.dropped_at,
         )
         whole = describe(process, self.settings, self._http, self._tokens.snapshot())
         status = with_problems(whole, self._problems)

@@ -147,6 +147,6 @@ def _process(status: Status, now: float) -> Iterator[Found]:
     if dropped_at is not None and now - dropped_at < RECENT_SECONDS:
         yield "warning", "log_lines_dropped", "", f"{status.log_lines_dropped} log lines were dropped.", None
     if status.reason == "draining":
-        yield "warning", "draining", "", "The sidecar is draining: it takes no new requests.", None
+        yield "warning", "draining", "", "The sidecar is draining: it ends soon.", None
     elif not status.ready and not status.workers_missing:
         yield "warning", "not_ready", "", f"The sidecar is not ready: {status.reason}.", None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -53,12 +52,11 @@ def command(config: Path | None, listen: Address | None, admin_listen: Address |
     leaves the old one in force. Changed secret files are noticed by themselves. No token is requested until a request
     needs one.
     """
-    _mind_early_signals()
     with _importing():
         # Only here: every other command starts without the data plane's imports.
         from sidecar.clock import SystemClock  # noqa: PLC0415
         from sidecar.service import Service  # noqa: PLC0415
-        from sidecar.telemetry.logs import configure_logging, install_hooks  # noqa: PLC0415
+        from sidecar.telemetry.logs import configure_logging, install_hooks, start_writer  # noqa: PLC0415
 
     given = {"CAMUNDA_SIDECAR_LISTEN": listen, "CAMUNDA_SIDECAR_ADMIN": admin_listen}
     environ = {**os.environ, **{name: str(value) for name, value in given.items() if value is not None}}
@@ -75,6 +73,7 @@ def command(config: Path | None, listen: Address | None, admin_listen: Address |
             from sidecar.workers.supervisor import Supervisor  # noqa: PLC0415 (nothing of it for one process)
 
             sys.exit(Supervisor(settings, load, workers, SystemClock(), loop_factory()).run())
+        start_writer()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serve())
     except ListenError as error:
@@ -104,13 +103,6 @@ def _importing() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.set_threshold(*usual)
-
-
-def _mind_early_signals() -> None:
-    """Until the service takes over: nothing is served yet, so ending is done, and what a reload would read is read."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
 
 
 def loop_factory() -> type[asyncio.AbstractEventLoop] | None:

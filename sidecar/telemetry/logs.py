@@ -12,34 +12,50 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from functools import partial
 from types import TracebackType
 from typing import Any, TextIO
 
 import structlog
 
 from sidecar.config.settings import Logging
+from sidecar.telemetry.log_writer import STDERR, WRITER
 from sidecar.telemetry.masking import mask_text, mask_value
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 def configure_logging(settings: Logging, stream: TextIO | None = None) -> None:
-    """Route structlog and the standard library's logging to `stream` (stderr) as `settings` say. May be called again.
+    """Send what structlog and the standard library log to standard error, as `settings` say. May be called again.
 
     A terminal gets the console format whatever `settings.format` says, and colours unless `NO_COLOR` is set.
+
+    Args:
+        settings: format and level.
+        stream: where to write instead of standard error.
     """
-    stream = stream or sys.stderr
     level = LEVELS[settings.level]
+    write = WRITER.write if stream is None else partial(print, file=stream)
+    is_terminal = os.isatty(STDERR) if stream is None else stream.isatty()
     structlog.configure(
-        processors=_processors(settings, stream),
+        processors=_processors(settings, is_terminal=is_terminal),
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *names: LineLogger(stream, str(names[0]) if names else "sidecar"),
+        logger_factory=lambda *names: LineLogger(write, str(names[0]) if names else "sidecar"),
         cache_logger_on_first_use=False,  # a reload may change the level
     )
     logging.raiseExceptions = False  # its handler of last resort prints tracebacks to stderr by itself
     logging.captureWarnings(capture=True)
     logging.basicConfig(handlers=[ForwardingHandler()], level=level, force=True)
+
+
+def start_writer() -> None:
+    """From now on a thread writes the log, so that a full standard error stops nobody."""
+    WRITER.start(_report_dropped)
+
+
+def _report_dropped(lines: int) -> None:
+    structlog.get_logger(__name__).warning("log lines were dropped: standard error was not read in time", lines=lines)
 
 
 def install_hooks() -> None:
@@ -50,21 +66,11 @@ def install_hooks() -> None:
 
 
 class LineLogger:
-    """What structlog hands finished lines to. One write a line: processes that share a pipe do not mix theirs."""
+    """What structlog hands finished lines to; `name` becomes the line's `logger`."""
 
-    def __init__(self, stream: TextIO, name: str) -> None:
-        self._stream = stream
+    def __init__(self, write: Callable[[str], None], name: str) -> None:
         self.name = name
-
-    def msg(self, line: str) -> None:
-        """Write it; a closed or full stderr must never stop the sidecar."""
-        try:
-            self._stream.write(line + "\n")
-            self._stream.flush()
-        except (OSError, ValueError):
-            pass
-
-    log = debug = info = warning = warn = error = critical = exception = fatal = msg
+        self.msg = self.debug = self.info = self.warning = self.error = self.critical = write
 
 
 class ForwardingHandler(logging.Handler):
@@ -80,7 +86,7 @@ class ForwardingHandler(logging.Handler):
         structlog.get_logger(record.name).log(level, message, exc_info=record.exc_info or None)
 
 
-def _processors(settings: Logging, stream: TextIO) -> list[structlog.typing.Processor]:
+def _processors(settings: Logging, *, is_terminal: bool) -> list[structlog.typing.Processor]:
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -89,8 +95,8 @@ def _processors(settings: Logging, stream: TextIO) -> list[structlog.typing.Proc
         render_exception,
         mask,
     ]
-    if settings.format == "console" or stream.isatty():
-        colors = stream.isatty() and not os.environ.get("NO_COLOR")
+    if settings.format == "console" or is_terminal:
+        colors = is_terminal and not os.environ.get("NO_COLOR")
         plain = structlog.dev.plain_traceback
         return [*shared, structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
     return [*shared, _render_json]

@@ -15,6 +15,7 @@ from sidecar import __version__, background
 from sidecar.clock import Clock
 from sidecar.telemetry.http import HttpStats
 from sidecar.telemetry.http_collector import HttpCollector
+from sidecar.telemetry.log_writer import WRITER
 from sidecar.telemetry.token_metrics import TokenMetrics
 
 
@@ -66,11 +67,16 @@ class ConfigMetrics:
         self.refused_at, self.mistakes = self._clock.wall(), tuple(mistakes)
 
 
-class BackgroundCollector(Collector):
-    """Failures of work that nobody awaits."""
+class FaultCollector(Collector):
+    """What goes wrong and no request shows."""
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """The counts as they are now."""
+        yield CounterMetricFamily(
+            "camunda_sidecar_log_lines_dropped",
+            "Log lines that standard error did not take in time, or not at all.",
+            value=WRITER.dropped,
+        )
         family = CounterMetricFamily(
             "camunda_sidecar_background_failures", "Faults of the sidecar in work that nobody awaits.", labels=["work"]
         )
@@ -89,7 +95,7 @@ class Metrics:
         self.tokens = TokenMetrics(self.registry)
         self.config = ConfigMetrics(self.registry, clock)
         self.registry.register(HttpCollector(http))
-        self.registry.register(BackgroundCollector())
+        self.registry.register(FaultCollector())
         ProcessCollector(registry=self.registry)
         info = Gauge(
             "camunda_sidecar_build_info", "Always 1.", labelnames=("version", "python"), registry=self.registry

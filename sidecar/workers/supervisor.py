@@ -27,6 +27,7 @@ from sidecar import __version__
 from sidecar.clock import Clock
 from sidecar.config.settings import MemoryStore, Settings
 from sidecar.errors import ConfigurationError, ListenError, Mistake, SidecarError
+from sidecar.telemetry.log_writer import WRITER
 from sidecar.telemetry.logs import configure_logging
 from sidecar.workers.pause import next_pause
 from sidecar.workers.sockets import bind_listeners
@@ -104,9 +105,9 @@ class Supervisor:
         """
         _refuse_memory(self._settings, len(self._workers))
         with ExitStack() as stack:
+            self._wakeup = _heed_signals()
             self._listeners = bind_listeners(self._settings, len(self._workers), stack)
             self._directory = stack.enter_context(_private_directory())
-            self._wakeup = _heed_signals()
             gc.collect()
             gc.freeze()  # a collection in a worker would write to these pages, and so copy them
             while self._kill_at is None or any(worker.pid for worker in self._workers):
@@ -236,6 +237,7 @@ class Supervisor:
         except BaseException:  # noqa: BLE001 (its last word; nobody is above it)
             _log.exception("worker failed", worker=worker.index)
         finally:
+            WRITER.close()
             os._exit(code)  # what is open in the supervisor's frames is not this process's to close
 
     def _let_go(self, own: Worker) -> None:

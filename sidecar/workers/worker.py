@@ -20,6 +20,7 @@ from sidecar.admin.status_model import Status
 from sidecar.clock import Clock
 from sidecar.config.settings import Settings, UnixAddress
 from sidecar.service import Service
+from sidecar.telemetry.logs import start_writer
 from sidecar.workers.admin import WholeAdminServer
 from sidecar.workers.siblings import Siblings
 from sidecar.workers.sockets import Listeners
@@ -125,6 +126,7 @@ def serve(
     Raises:
         ListenError: its admin socket cannot be bound.
     """
+    start_writer()
     structlog.contextvars.bind_contextvars(worker=seat.index)
 
     async def run() -> bool:

@@ -20,11 +20,6 @@ class Terminal(io.StringIO):
         return True
 
 
-class Broken(io.StringIO):
-    def write(self, text: str) -> int:
-        raise BrokenPipeError
-
-
 @pytest.fixture(autouse=True)
 def restored():
     root, level, handlers = logging.getLogger(), logging.getLogger().level, logging.getLogger().handlers[:]
@@ -136,9 +131,3 @@ def test_the_console_format_needs_no_terminal():
     structlog.get_logger("sidecar").info("readable", route="operate")
     assert "readable" in stream.getvalue()
     assert "\x1b[" not in stream.getvalue()
-
-
-def test_a_broken_stderr_stops_nothing():
-    """The sidecar outlives whoever read its log."""
-    configure_logging(Logging(), Broken())
-    structlog.get_logger("sidecar").error("unheard")
