@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv6Address, ip_address
 from typing import Protocol
 
+from sidecar.config.urls import is_loopback
 from sidecar.errors import BadRequestError, ForbiddenByPolicyError, Problem
 
 PROBES = frozenset({"/livez", "/readyz"})
@@ -18,7 +18,7 @@ _SINGLE = frozenset({b"host", b"origin", b"sec-fetch-site"})
 
 
 class Guard(Protocol):
-    """The proxy's guard rules (DESIGN section 6, "Who may come in"); `sidecar.proxy.guard.Guard` is one."""
+    """The rules of the proxy's guard; `sidecar.proxy.guard.Guard` is one."""
 
     def refusal(self, host: bytes, authority: bytes, values: Mapping[bytes, bytes]) -> tuple[str, Problem] | None:
         """The reason and the error, or None to let pass.
@@ -55,14 +55,3 @@ def decide(path: str, peer: str | None, guard: Guard, fields: Iterable[tuple[byt
     matched = _AUTHORITY.fullmatch(authority)
     refused = guard.refusal(matched[1].lower() if matched else b"", authority, values)
     return refused[1] if refused else None
-
-
-def is_loopback(peer: str) -> bool:
-    """Whether the address is this host's own loopback; IPv4 in IPv6 and a scope (`fe80::1%eth0`) are understood."""
-    try:
-        address = ip_address(peer.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped.is_loopback
-    return address.is_loopback

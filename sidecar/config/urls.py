@@ -131,10 +131,14 @@ def _unix_path(text: str) -> Path:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address can only be this machine."""
+    """Whether a host name (RFC 6761) or an address can only be this machine.
+
+    IPv4 in IPv6 and a scope (`fe80::1%eth0`) are understood; what is neither a name nor an address is not local.
+    """
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

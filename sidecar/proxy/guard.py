@@ -7,11 +7,11 @@ send across origins. On a Unix socket its permissions are the guard of who conne
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 
 from sidecar.config.settings import RequiredHeader, Settings, UnixAddress
+from sidecar.config.urls import is_loopback
 from sidecar.errors import CrossSiteError, ForbiddenByPolicyError, Problem, UnknownHostError
 
 # What a wildcard may stand for: whole labels, so that nothing but a name of that domain ends in it.
@@ -19,21 +19,8 @@ _NAME = re.compile(rb"[a-z0-9_-]++(?:\.[a-z0-9_-]++)*+")
 
 
 def is_local_name(host: bytes) -> bool:
-    """Whether `host` (lower case, without port) can mean nothing but this machine: RFC 6761's localhost, loopback."""
-    name = host.decode("ascii", "replace")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    return is_loopback(name.strip("[]"))
-
-
-def is_loopback(address: str) -> bool:
-    """Whether a peer's address is a loopback one, IPv4-mapped included; anything that is no address is not."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return bool((mapped or ip).is_loopback)
+    """Whether `host` (lower case, without port) can mean nothing but this machine."""
+    return is_loopback(host.decode("ascii", "replace").strip("[]"))
 
 
 class Guard:

@@ -77,4 +77,4 @@ def test_shutdown_is_a_drained_end(running):
     ended = command("shutdown")
     assert (ended.returncode, ended.stdout) == (0, f"ended (pid {process.pid})\n"), ended.stderr
     assert process.wait(10) == 0
-    assert until_ready(admin, 0) is not None
+    assert until_ready(lambda: admin, 0) is not None

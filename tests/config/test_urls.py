@@ -86,7 +86,14 @@ def test_addresses_to_listen_on(text, address):
 @pytest.mark.parametrize(
     ("host", "expected"),
     [
-        *(("localhost", True), ("a.localhost", True), ("127.8.9.1", True), ("::1", True), ("::ffff:127.0.0.1", False)),
+        *(("localhost", True), ("a.localhost", True), ("127.8.9.1", True), ("::1", True), ("::ffff:127.0.0.1", True)),
+        *(
+            ("::1%lo", True),
+            ("127.255.255.254", True),
+            ("::ffff:10.0.0.1", False),
+            ("fe80::1%eth0", False),
+            ("", False),
+        ),
         *(("localhost.example", False), ("10.0.0.1", False), ("0.0.0.0", False), ("127.0.0.1.example", False)),
     ],
 )

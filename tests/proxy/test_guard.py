@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.config.settings import RequiredHeader
-from sidecar.proxy.guard import Guard, is_local_name, is_loopback
+from sidecar.proxy.guard import Guard, is_local_name
 
 
 @pytest.mark.parametrize(
@@ -45,26 +45,6 @@ def test_foreign_names(host: bytes) -> None:
     """Any other name is how DNS rebinding looks, addresses in a spelling that only some parsers know included."""
     assert not is_local_name(host)
     assert not Guard().knows(host)
-
-
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("127.0.0.1", True),
-        ("127.255.255.254", True),
-        ("::1", True),
-        ("::1%lo", True),
-        ("::ffff:127.0.0.1", True),
-        ("10.0.0.1", False),
-        ("::ffff:10.0.0.1", False),
-        ("fe80::1%eth0", False),
-        ("localhost", False),
-        ("", False),
-    ],
-)
-def test_loopback_peers(address: str, expected: bool) -> None:
-    """A peer's address, IPv4-mapped included; what is no address is no loopback one."""
-    assert is_loopback(address) is expected
 
 
 def test_listed_names_and_unix_sockets() -> None:
