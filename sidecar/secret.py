@@ -12,6 +12,8 @@ from typing import NoReturn
 
 from sidecar.errors import SecretUnavailableError
 
+MASK = "***"
+"""What is shown in a secret's place."""
 MAX_SECRET_BYTES = 1 << 20
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """What no secret has in it: control characters, other line breaks, and what was not UTF-8 in the environment."""
@@ -30,7 +32,7 @@ class Secret:
         return self._value
 
     def __repr__(self) -> str:
-        return "Secret(***)"
+        return f"Secret({MASK})"
 
     __str__ = __repr__
 

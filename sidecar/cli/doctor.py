@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import structs
 
 from sidecar.cli.support import config_option, load_settings
 from sidecar.clock import Clock, SystemClock
@@ -53,7 +54,7 @@ def command(config: Path | None, routes: tuple[str, ...], as_json: bool) -> None
     mistakes = check(settings, clock)
     if mistakes:
         raise ConfigurationError(mistakes)
-    configure_logging(dataclasses.replace(settings.logging, level="error", format="console"))
+    configure_logging(structs.replace(settings.logging, level="error", format="console"))
     findings = asyncio.run(_examine(settings, chosen, clock, show=not as_json))
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))

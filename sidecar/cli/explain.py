@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from sidecar.cli.support import config_option, load_settings
-from sidecar.config.describe import duration, without_password
+from sidecar.config.describe import without_password
+from sidecar.config.scalars import show_duration
 from sidecar.config.settings import (
     Basic,
     ClientCredentials,
@@ -98,8 +99,8 @@ def _explain(settings: Settings, method: str, path: str, lines: dict[str, str]) 
         lines["audience"] = route.audience or "none"
     lines["policy"] = _policy(route, public, allowed)
     times = route.timeouts
-    response = duration(times.response) if times.response else "unlimited"
-    lines["timeouts"] = f"connect {duration(times.connect)}, response {response}, idle {duration(times.idle)}"
+    response = show_duration(times.response) if times.response else "unlimited"
+    lines["timeouts"] = f"connect {show_duration(times.connect)}, response {response}, idle {show_duration(times.idle)}"
     if route.proxy:
         lines["proxy"] = without_password(route.proxy) or ""
 

@@ -16,7 +16,7 @@ from sidecar.config.credentials_file import decode, read_credentials
 from sidecar.config.report import ENVIRONMENT, Report
 from sidecar.config.scaffold import Scaffold, scaffold
 from sidecar.config.settings import Settings
-from sidecar.config.source import VARIABLE, find
+from sidecar.config.yaml_file import VARIABLE, find
 from sidecar.errors import ConfigurationError, Mistake
 
 DEFAULT_OUTPUT = "camunda-sidecar.yaml"

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from sidecar.config import admin_address, load
-from sidecar.config.leaves import parse_duration
 from sidecar.config.report import BadValueError
+from sidecar.config.scalars import parse_duration
 from sidecar.config.settings import Address, ClientCredentials, Credential, NoCredential, Settings, Tls
 from sidecar.config.urls import parse_listen
 from sidecar.errors import Mistake

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import structs
 
 from sidecar.cli.support import config_option, load_settings
 from sidecar.clock import Clock, SystemClock
@@ -49,7 +49,7 @@ def command(config: Path | None, route: str) -> None:
     mistakes = check(settings, clock)
     if mistakes:
         raise ConfigurationError(mistakes)
-    configure_logging(dataclasses.replace(settings.logging, level="warning", format="console"))
+    configure_logging(structs.replace(settings.logging, level="warning", format="console"))
     click.echo(asyncio.run(_token(settings, found, clock)))
 
 

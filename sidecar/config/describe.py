@@ -3,182 +3,62 @@
 from __future__ import annotations
 
 import re
-from typing import Any, assert_never
+from typing import Any
 
-from sidecar.config import settings
-from sidecar.secret import SecretSource
+import msgspec
 
-MASK = "***"
-
-_NULL_SAYS_SOMETHING = {"audience"}
-_UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
-_SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+from sidecar.config.model import Admin, Configuration, IssuerLimits
+from sidecar.config.settings import Settings
+from sidecar.config.shape import Key, Shape, keys_of, tag_of
+from sidecar.secret import MASK, SecretSource
 
 
-def describe(configured: settings.Settings) -> dict[str, Any]:
+def describe(settings: Settings) -> dict[str, Any]:
     """Plain mappings, lists and text, for YAML or JSON. No secret is in it; what is not set is left out."""
-    return _without_nothing(
-        {
-            "listen": str(configured.listen),
-            "admin": {"listen": str(configured.admin_listen)},
-            "credentials": {name: _credential(credential) for name, credential in configured.credentials.items()},
-            "routes": {route.name: _route(route) for route in configured.routes},
-            "token_store": _store(configured.token_store),
-            "token_requests": {
-                "min_interval": duration(configured.token_requests.min_interval),
-                "max_wait": duration(configured.token_requests.max_wait),
-                "timeout": duration(configured.token_requests.timeout),
-                "issuers": {
-                    issuer: {"min_interval": duration(seconds)}
-                    for issuer, seconds in configured.token_requests.issuers.items()
-                },
-            },
-            "refresh": {"after": configured.refresh.after, "leeway": duration(configured.refresh.leeway)},
-            "guard": _guard(configured.guard),
-            "limits": {
-                "header_bytes": size(configured.limits.header_bytes),
-                "head_timeout": duration(configured.limits.head_timeout),
-                "replay_bytes": size(configured.limits.replay_bytes),
-                "connections": configured.limits.connections,
-            },
-            "logging": {
-                "format": configured.logging.format,
-                "level": configured.logging.level,
-                "access": configured.logging.access,
-            },
-            "drain_delay": duration(configured.drain_delay),
-            "drain_timeout": duration(configured.drain_timeout),
-        }
-    )
+    return _struct(Configuration, settings)
 
 
-def duration(seconds: float) -> str:
-    """As it is written: `1.25s`, `5m`, `500ms`."""
-    for unit, name in _UNITS:
-        if seconds >= unit and seconds % unit == 0:
-            return f"{seconds / unit:.0f}{name}"
-    return f"{seconds:g}s" if seconds >= 1 or seconds == 0 else f"{seconds * 1000:g}ms"
-
-
-def size(count: int) -> str | int:
-    """As it is written: `64KiB`, or a number of bytes."""
-    for unit, name in _SIZES:
-        if count >= unit and count % unit == 0:
-            return f"{count // unit}{name}"
-    return count
-
-
-def without_password(proxy: str | None) -> str | None:
+def without_password(proxy: str) -> str:
     """A forward proxy's URL with what stands before the @ masked."""
-    return None if proxy is None else re.sub(r"//[^/]*@", f"//{MASK}@", proxy)
+    return re.sub(r"//[^/]*@", f"//{MASK}@", proxy)
 
 
-def _credential(credential: settings.Credential) -> dict[str, Any]:
-    match credential:
-        case settings.ClientCredentials():
-            return _client_credentials(credential)
-        case settings.StaticToken(token=token):
-            return {"type": "static_token", **_secret("token", token)}
-        case settings.SessionLogin():
-            return {
-                "type": "session",
-                "login_url": credential.login_url,
-                "username": credential.username,
-                **_secret("password", credential.password),
-                "request_format": credential.request_format,
-                "tls": _tls(credential.tls),
-                "proxy": without_password(credential.proxy),
-            }
-        case settings.Basic(username=username, password=password):
-            return {"type": "basic", "username": username, **_secret("password", password)}
-        case settings.NoCredential():
-            return {"type": "none"}
-        case _:
-            assert_never(credential)
-
-
-def _client_credentials(credential: settings.ClientCredentials) -> dict[str, Any]:
-    return {
-        "type": "client_credentials",
-        "token_url": credential.token_url,
-        "client_id": credential.client_id,
-        **_secret("client_secret", credential.client_secret),
-        "request_format": credential.request_format,
-        "client_authentication": credential.client_authentication,
-        "scope": credential.scope,
-        "resource": credential.resource,
-        # What an issuer of one's own wants there may be a secret too.
-        "extra": dict.fromkeys(credential.extra, MASK),
-        **_secret("private_key", credential.private_key),
-        **_secret("private_key_password", credential.private_key_password),
-        "certificate_file": _path(credential.certificate_file),
-        "key_id": credential.key_id,
-        "assertion_audience": credential.assertion_audience,
-        "assertion_algorithm": credential.assertion_algorithm,
-        "tls": _tls(credential.tls),
-        "proxy": without_password(credential.proxy),
-    }
-
-
-def _route(route: settings.Route) -> dict[str, Any]:
-    return {
-        "product": route.product,
-        "prefix": route.prefix,
-        "upstream": str(route.upstream),
-        "credential": route.credential,
-        "audience": route.audience,
-        "public": [str(rule) for rule in route.public],
-        "allow": None if route.allow is None else [str(rule) for rule in route.allow],
-        "timeouts": {
-            "connect": duration(route.timeouts.connect),
-            "response": duration(route.timeouts.response),
-            "idle": duration(route.timeouts.idle),
-        },
-        "tls": _tls(route.tls),
-        "cookies": route.cookies,
-        "max_body": None if route.max_body is None else size(route.max_body),
-        "proxy": without_password(route.proxy),
-    }
-
-
-def _store(store: settings.TokenStore) -> dict[str, Any]:
-    match store:
-        case settings.MemoryStore():
-            return {"type": "memory"}
-        case settings.FileStore(directory=directory, group=group):
-            return {"type": "file", "directory": str(directory), "group": group}
-        case settings.RedisStore(url=url):
-            return {"type": "redis", **_secret("url", url)}
-        case _:
-            assert_never(store)
-
-
-def _guard(guard: settings.Guard) -> dict[str, Any]:
-    header = guard.require_header
-    shown = None if header is None else header.name if header.value is None else f"{header.name}: {MASK}"
-    return {"hosts": list(guard.hosts), "require_header": shown, "allow_remote": guard.allow_remote}
-
-
-def _tls(tls: settings.Tls) -> dict[str, Any]:
-    return {
-        "ca_file": _path(tls.ca_file),
-        "client_certificate_file": _path(tls.client_certificate_file),
-        "client_key_file": _path(tls.client_key_file),
-        **_secret("client_key_password", tls.client_key_password),
-    }
-
-
-def _secret(key: str, source: SecretSource | None) -> dict[str, str]:
-    if source is None:
-        return {}
-    return {key: MASK} if source.file is None else {f"{key}_file": str(source.file)}
-
-
-def _path(path: object) -> str | None:
-    return None if path is None else str(path)
-
-
-def _without_nothing(value: dict[str, Any]) -> dict[str, Any]:
+def _struct(struct: type[msgspec.Struct], value: object) -> dict[str, Any]:
     """Without null, where it is the default, and without sections that are empty for it."""
-    kept = {key: _without_nothing(item) if isinstance(item, dict) else item for key, item in value.items()}
-    return {key: item for key, item in kept.items() if item not in (None, {}) or key in _NULL_SAYS_SOMETHING}
+    shown: dict[str, Any] = {} if (tag := tag_of(struct)) is None else {"type": tag}
+    for key in keys_of(struct):
+        here = _value_of(key, value)
+        if isinstance(here, SecretSource):
+            shown |= {key.name: MASK} if here.file is None else {f"{key.name}_file": str(here.file)}
+        elif here is None:
+            # Where nothing and null differ, null is said.
+            shown |= {key.name: None} if key.default is msgspec.UNSET else {}
+        elif (text := _shape(key.shape, here)) != {}:
+            shown[key.name] = text
+    proxy = getattr(value, "proxy", None)
+    return shown if proxy is None else {**shown, "proxy": without_password(proxy)}
+
+
+def _value_of(key: Key, value: object) -> object:
+    """What the settings have for a key; a few stand there in another form."""
+    if isinstance(value, Settings) and key.name == "admin":
+        return Admin(value.admin_listen)
+    here = getattr(value, key.name, None)
+    if key.name == "routes":
+        return {route.name: route for route in here or ()}
+    if key.name == "issuers":
+        return {origin: IssuerLimits(seconds) for origin, seconds in (here or {}).items()}
+    return here
+
+
+def _shape(shape: Shape, value: Any) -> Any:
+    if shape.scalar is not None:
+        return shape.scalar.show(value)
+    if shape.choices:
+        return value
+    if shape.item is not None:
+        return [_shape(shape.item, each) for each in value]
+    if shape.value is not None:
+        return {str(name): _shape(shape.value, each) for name, each in value.items()}
+    struct = next((each for each in shape.structs if isinstance(value, each)), shape.structs[0])
+    return _struct(struct, value)

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sidecar.config.report import BadValueError, Report
 from sidecar.config.report import Path as KeyPath
-from sidecar.config.report import Report
+from sidecar.config.scalars import Scalar
 from sidecar.errors import SecretUnavailableError
-from sidecar.secret import Secret, SecretSource, read_file
+from sidecar.secret import SecretSource, read_file
 
 MAX_FILE_BYTES = 16 << 20
 """Of a CA bundle, which may have every certificate's text in it."""
@@ -36,10 +37,8 @@ class Files:
             return home.joinpath(*path.parts[1:])
         return self.directory / path
 
-    def readable(self, path: Path | None, where: KeyPath) -> Path | None:
-        """A file that is no secret, such as a CA bundle; that it can be read is checked now."""
-        if path is None:
-            return None
+    def readable(self, path: Path, where: KeyPath) -> Path:
+        """The absolute path of a file that is no secret, such as a CA bundle; that it can be read is checked now."""
         located = self.locate(path, where)
         try:
             if not read_file(located, MAX_FILE_BYTES):
@@ -48,29 +47,31 @@ class Files:
             self._mistake(path, where, _problem(error, located))
         return located
 
-    def secret(
-        self, value: Secret | None, file: Path | None, where: KeyPath, *, is_pem: bool = False
-    ) -> SecretSource | None:
-        """A secret from its key at `where` or from the `…_file` twin; None where neither is given.
+    def secret(self, written: SecretSource, kind: Scalar, where: KeyPath, twin: KeyPath) -> SecretSource:
+        """The secret with its file's absolute path; that it can be used is checked now.
 
-        Only PEM has several lines.
+        Args:
+            written: the secret, or its file as it was written.
+            kind: what it has to be.
+            where: the key of the secret itself.
+            twin: the key of its file.
         """
-        twin = (*where[:-1], f"{where[-1]}_file")
-        if file is None and value is None:
-            return None
-        if file is not None and value is not None:
-            self.report.mistake(twin, f"is given besides {where[-1]}", "keep one of the two")
-            return None
-        source = SecretSource(value, None if file is None else self.locate(file, twin))
-        if self.report.is_wrong(where) or self.report.is_wrong(twin):
+        if written.file is None:
+            source, place = written, where
+        else:
+            source, place = SecretSource(file=self.locate(written.file, twin)), twin
+        if self.report.is_wrong(place):
             return source
         try:
-            source.read_text() if is_pem else source.read()
+            # Only PEM has several lines.
+            kind.parse((source.read_text() if kind.role == "pem" else source.read()).reveal())
         except SecretUnavailableError as error:
-            if file is None:
+            if written.file is None:
                 self.report.mistake(where, error.detail.removeprefix("The secret ").rstrip("."))
             else:
-                self._mistake(file, twin, _problem(error, source.file))
+                self._mistake(written.file, twin, _problem(error, source.file))
+        except BadValueError as error:
+            self._mistake(written.file or Path(), place, error.message)
         return source
 
     def _mistake(self, path: Path, where: KeyPath, problem: str) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from sidecar.config.report import BadValueError
-from sidecar.config.settings import Upstream
 from sidecar.config.urls import is_loopback
+from sidecar.config.values import Upstream
 
 PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY")
 NO_PROXY_VARIABLES = ("no_proxy", "NO_PROXY")

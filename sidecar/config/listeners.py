@@ -7,7 +7,7 @@ import socket
 
 from sidecar.config.report import Path, Report
 from sidecar.config.settings import Address, ClientCredentials, SessionLogin, Settings, TcpAddress, Upstream
-from sidecar.config.urls import is_loopback, parse_base
+from sidecar.config.urls import endpoint, is_loopback
 
 
 def check_listeners(settings: Settings, report: Report) -> None:
@@ -22,9 +22,9 @@ def check_listeners(settings: Settings, report: Report) -> None:
     for name, credential in settings.credentials.items():
         match credential:
             case ClientCredentials(token_url=url):
-                _check_loop(_endpoint(url), ("credentials", name, "token_url"), settings, report)
+                _check_loop(endpoint(url), ("credentials", name, "token_url"), settings, report)
             case SessionLogin(login_url=url):
-                _check_loop(_endpoint(url), ("credentials", name, "login_url"), settings, report)
+                _check_loop(endpoint(url), ("credentials", name, "login_url"), settings, report)
             case _:
                 pass
 
@@ -73,7 +73,3 @@ def _is_unspecified(host: str) -> bool:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return False
-
-
-def _endpoint(url: str) -> Upstream:
-    return parse_base(url.split("?", 1)[0])

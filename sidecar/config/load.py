@@ -1,4 +1,4 @@
-"""The one door: a file or the environment becomes settings, or one error with every mistake in it."""
+"""From a file, or the environment, to settings, or to one error with every mistake in it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from sidecar.config import model
 from sidecar.config.convert import convert
 from sidecar.config.environment import from_environment
-from sidecar.config.expand import expand
 from sidecar.config.files import Files
+from sidecar.config.references import expand
 from sidecar.config.report import ENVIRONMENT, Report
 from sidecar.config.resolve import resolve
 from sidecar.config.settings import Address, Settings
-from sidecar.config.source import DEFAULT_FILE, VARIABLE, find, read
+from sidecar.config.yaml_file import DEFAULT_FILE, VARIABLE, find, read
 from sidecar.errors import Mistake
 
 ADMIN_VARIABLE = "CAMUNDA_SIDECAR_ADMIN"
@@ -44,9 +44,8 @@ def load(config: Path | None, environ: Mapping[str, str], *, verify: Verify | No
     """
     file = find(config, environ)
     report = Report(ENVIRONMENT if file is None else str(file))
-    written = _from_environment(environ, report) if file is None else _from_file(file, environ, report)
-    directory = Path.cwd() if file is None else file.parent
-    settings = resolve(written, Files(report, environ, directory))
+    files = Files(report, environ, Path.cwd() if file is None else file.parent)
+    settings = resolve(_from_environment(files) if file is None else _from_file(file, files), files)
     warnings = report.finish()
     if verify is not None:
         report.mistakes.extend(verify(settings))
@@ -65,18 +64,34 @@ def admin_address(config: Path | None, environ: Mapping[str, str]) -> Address:
     """
     file = None if environ.get(ADMIN_VARIABLE) else find(config, environ)
     report = Report(ENVIRONMENT if file is None else str(file))
-    raw = {"routes": {}} if file is None else read(file, report)
+    raw: object = {"routes": {}} if file is None else read(file, report)
     report.finish()
-    written = convert(_with_own_variables(raw, environ, report), model.Configuration, report, _expander(environ))
+    raw = _with_own_variables(raw, environ, report)
+    written = convert(raw, model.Configuration, report, lambda text: expand(text, environ))
     if report.is_wrong(("admin",)):
         report.finish()
     return written.admin.listen
 
 
-def _from_file(file: Path, environ: Mapping[str, str], report: Report) -> model.Configuration:
+def _from_file(file: Path, files: Files) -> model.Configuration:
+    report, environ = files.report, files.environ
     raw = read(file, report)
     report.finish()
-    return convert(_with_own_variables(raw, environ, report), model.Configuration, report, _expander(environ))
+    raw = _with_own_variables(raw, environ, report)
+    return convert(raw, model.Configuration, report, lambda text: expand(text, environ), files)
+
+
+def _from_environment(files: Files) -> model.Configuration:
+    report, environ = files.report, files.environ
+    raw = from_environment(environ, report)
+    if not raw["credentials"]:
+        report.mistake(
+            (),
+            f"there is no configuration: neither --config nor {VARIABLE} names a file, {DEFAULT_FILE} does not exist,"
+            " and no variable such as CAMUNDA_CLIENT_ID, ZEEBE_CLIENT_ID or CAMUNDA_CONSOLE_CLIENT_ID is set",
+            "let `camunda-sidecar init` write a file, or set Camunda's variables",
+        )
+    return convert(_with_own_variables(raw, environ, report), model.Configuration, report, str, files)
 
 
 def _with_own_variables(raw: object, environ: Mapping[str, str], report: Report) -> object:
@@ -92,19 +107,3 @@ def _with_own_variables(raw: object, environ: Mapping[str, str], report: Report)
         changed = {**section, path[-1]: text.replace(",", " ").split() if path[-1] == "hosts" else text}
         result = changed if len(path) == 1 else {**result, path[0]: changed}
     return result
-
-
-def _expander(environ: Mapping[str, str]) -> Callable[[str], str]:
-    return lambda text: expand(text, environ)
-
-
-def _from_environment(environ: Mapping[str, str], report: Report) -> model.Configuration:
-    raw = from_environment(environ, report)
-    if not raw["credentials"]:
-        report.mistake(
-            (),
-            f"there is no configuration: neither --config nor {VARIABLE} names a file, {DEFAULT_FILE} does not exist,"
-            " and no variable such as CAMUNDA_CLIENT_ID, ZEEBE_CLIENT_ID or CAMUNDA_CONSOLE_CLIENT_ID is set",
-            "let `camunda-sidecar init` write a file, or set Camunda's variables",
-        )
-    return convert(_with_own_variables(raw, environ, report), model.Configuration, report, str)

@@ -1,30 +1,35 @@
 """What the user may write: every key, its default, and a sentence on it.
 
-The JSON Schema and `docs/configuration.md` are made from this; what it becomes is `settings.py`. A secret's `…_file`
-twin is read again when the file changes; a relative path is meant from the configuration file's directory.
+`shape.py` reads the annotations; the JSON Schema, `docs/configuration.md` and what `check` prints are made from them.
+What the rest of the program works from is `settings.py`. A field without a `Doc` is no key: the program fills it in.
+Every secret `x` has a twin `x_file` that is not written down here.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
-from sidecar.config.leaves import (
-    AnyText,
+from sidecar.config.products import SAAS_TOKEN_URL, ProductName
+from sidecar.config.scalars import (
     BaseUrl,
     ClusterId,
     Count,
+    DirectoryPath,
     Doc,
     Duration,
     FilePath,
     Header,
+    HiddenText,
     Host,
     Listen,
     LoginUrl,
     Name,
     Origin,
+    PemText,
     PositiveSize,
     Prefix,
     RedisUrl,
@@ -38,15 +43,13 @@ from sidecar.config.leaves import (
     Timeout,
     TokenUrl,
 )
-from sidecar.config.products import SAAS_TOKEN_URL, ProductName
-from sidecar.config.settings import TcpAddress
+from sidecar.config.values import TcpAddress
+
+UNWRITTEN = Path()
+"""The directory of a store that names none."""
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A mapping with fixed keys."""
-
-
-class Admin(Part, frozen=True, kw_only=True):
+class Admin(Struct, frozen=True):
     """The listener for operators: /metrics, /livez, /readyz, /status, and the status page at /."""
 
     listen: Annotated[
@@ -55,14 +58,14 @@ class Admin(Part, frozen=True, kw_only=True):
     ] = TcpAddress("127.0.0.1", 8601)
 
 
-class Saas(Part, frozen=True, kw_only=True):
+class Saas(Struct, frozen=True):
     """The Camunda SaaS cluster; fills in the upstreams of routes that are products."""
 
     region: Annotated[Region, Doc("The cluster's region, such as bru-2.")]
     cluster_id: Annotated[ClusterId, Doc("The cluster's id, a UUID.")]
 
 
-class Tls(Part, frozen=True, kw_only=True):
+class Tls(Struct, frozen=True):
     """What a TLS client needs beyond the system's own roots. TLS 1.2 is the least."""
 
     ca_file: Annotated[FilePath | None, Doc("PEM bundle that is trusted instead of the system's roots.")] = None
@@ -71,34 +74,42 @@ class Tls(Part, frozen=True, kw_only=True):
     ] = None
     client_key_file: Annotated[FilePath | None, Doc("PEM key of that certificate.")] = None
     client_key_password: Annotated[SecretText | None, Doc("The key's password.")] = None
-    client_key_password_file: Annotated[FilePath | None, Doc("The file that has it.")] = None
 
 
-class Identity(Part, frozen=True, kw_only=True):
+class Identity(Struct, frozen=True):
     """Self-managed Camunda Identity on Keycloak: the issuer's address, and product audiences such as operate-api."""
 
     url: Annotated[BaseUrl, Doc("Keycloak's base URL, such as http://keycloak:18080/auth.")]
     realm: Annotated[Name, Doc("The realm.")] = "camunda-platform"
 
 
-class Entra(Part, frozen=True, kw_only=True):
+class Entra(Struct, frozen=True):
     """Microsoft Entra ID: the issuer's address, the scope `<client id>/.default`, and no audience."""
 
     tenant_id: Annotated[ClusterId, Doc("The directory (tenant) id.")]
 
 
-class ClientCredentials(Part, frozen=True, kw_only=True, tag_field="type", tag="client_credentials"):
+class Named(Struct, frozen=True):
+    """A credential. Its name is the key that it stands under."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        """Nothing else: a proxy's URL and an issuer's extra field may be secret too."""
+        return f"{type(self).__name__}({self.name!r})"
+
+
+class ClientCredentials(Named, frozen=True, kw_only=True, tag_field="type", tag="client_credentials"):
     """OAuth client credentials (RFC 6749, 4.4)."""
 
     token_url: Annotated[
-        TokenUrl | None,
+        TokenUrl,
         Doc(f"The issuer's token endpoint. Default: the preset's; for Camunda SaaS's APIs {SAAS_TOKEN_URL}."),
-    ] = None
+    ] = ""
     identity: Annotated[Identity | None, Doc("Preset: self-managed Identity on Keycloak.")] = None
     entra: Annotated[Entra | None, Doc("Preset: Microsoft Entra ID.")] = None
     client_id: Annotated[Text, Doc("The client's id.")]
     client_secret: Annotated[SecretText | None, Doc("The client's secret.")] = None
-    client_secret_file: Annotated[FilePath | None, Doc("The file that has it.")] = None
     request_format: Annotated[Literal["form", "json"], Doc("How the token request's body is written.")] = "form"
     client_authentication: Annotated[
         Literal["body", "basic", "private_key_jwt", "tls"],
@@ -107,15 +118,13 @@ class ClientCredentials(Part, frozen=True, kw_only=True, tag_field="type", tag="
             " assertion (RFC 7523), or by its TLS certificate (RFC 8705)."
         ),
     ] = "body"
-    scope: Annotated[Text | UnsetType | None, Doc("The token request's `scope`.")] = UNSET
+    scope: Annotated[Text | None, Doc("The token request's `scope`. Default: the preset's.")] = None
     resource: Annotated[Text | None, Doc("The token request's `resource` (RFC 8707).")] = None
-    extra: Annotated[dict[Text, AnyText], Doc("More fields of the token request.")] = msgspec.field(
+    extra: Annotated[dict[Text, HiddenText], Doc("More fields of the token request.")] = msgspec.field(
         default_factory=dict
     )
-    private_key: Annotated[SecretText | None, Doc("PEM key for private_key_jwt.")] = None
-    private_key_file: Annotated[FilePath | None, Doc("The file that has it.")] = None
+    private_key: Annotated[PemText | None, Doc("PEM key for private_key_jwt.")] = None
     private_key_password: Annotated[SecretText | None, Doc("The key's password.")] = None
-    private_key_password_file: Annotated[FilePath | None, Doc("The file that has it.")] = None
     certificate_file: Annotated[
         FilePath | None, Doc("PEM certificate whose thumbprint goes into the assertion's header (Entra ID).")
     ] = None
@@ -125,44 +134,45 @@ class ClientCredentials(Part, frozen=True, kw_only=True, tag_field="type", tag="
         Text | None, Doc("JWS algorithm of the assertion, such as PS256. Default: by the key's type.")
     ] = None
     tls: Annotated[Tls, Doc("TLS towards the issuer.")] = Tls()
+    proxy: str | None = None
+    """The forward proxy's URL from `HTTPS_PROXY` and `NO_PROXY`; it may hold a password."""
 
 
-class StaticToken(Part, frozen=True, kw_only=True, tag_field="type", tag="static_token"):
+class StaticToken(Named, frozen=True, tag_field="type", tag="static_token"):
     """A bearer token that somebody else renews: Optimize's shared secret, a mounted service account's token."""
 
-    token: Annotated[SecretText | None, Doc("The token.")] = None
-    token_file: Annotated[FilePath | None, Doc("The file that has it.")] = None
+    token: Annotated[SecretText, Doc("The token.")]
 
 
-class SessionLogin(Part, frozen=True, kw_only=True, tag_field="type", tag="session"):
+class SessionLogin(Named, frozen=True, tag_field="type", tag="session"):
     """Cookie login of self-managed Operate and Tasklist."""
 
     login_url: Annotated[LoginUrl, Doc("Where user and password are sent, such as http://operate:8080/api/login.")]
     username: Annotated[Text, Doc("The user.")]
-    password: Annotated[SecretText | None, Doc("The password.")] = None
-    password_file: Annotated[FilePath | None, Doc("The file that has it.")] = None
+    password: Annotated[SecretText, Doc("The password.")]
     request_format: Annotated[
         Literal["form", "query"], Doc("Whether user and password travel as a form or in the query.")
     ] = "form"
     tls: Annotated[Tls, Doc("TLS towards the login.")] = Tls()
+    proxy: str | None = None
+    """The forward proxy's URL from `HTTPS_PROXY` and `NO_PROXY`; it may hold a password."""
 
 
-class Basic(Part, frozen=True, kw_only=True, tag_field="type", tag="basic"):
+class Basic(Named, frozen=True, tag_field="type", tag="basic"):
     """HTTP Basic (RFC 7617)."""
 
     username: Annotated[Text, Doc("The user.")]
-    password: Annotated[SecretText | None, Doc("The password.")] = None
-    password_file: Annotated[FilePath | None, Doc("The file that has it.")] = None
+    password: Annotated[SecretText, Doc("The password.")]
 
 
-class NoCredential(Part, frozen=True, kw_only=True, tag_field="type", tag="none"):
+class NoCredential(Named, frozen=True, tag_field="type", tag="none"):
     """Nothing is attached; the client's own credentials are still removed."""
 
 
 Credential = ClientCredentials | StaticToken | SessionLogin | Basic | NoCredential
 
 
-class Timeouts(Part, frozen=True, kw_only=True):
+class Timeouts(Struct, frozen=True):
     """Time limits of one exchange with the upstream."""
 
     connect: Annotated[Timeout, Doc("Connecting, TLS included.")] = 5.0
@@ -173,7 +183,7 @@ class Timeouts(Part, frozen=True, kw_only=True):
     idle: Annotated[Timeout, Doc("Without a byte in either direction.")] = 60.0
 
 
-class Route(Part, frozen=True, kw_only=True):
+class Route(Struct, frozen=True, kw_only=True):
     """A path prefix bound to an upstream, a credential and an audience. Named after a product, it has its defaults."""
 
     product: Annotated[
@@ -186,10 +196,10 @@ class Route(Part, frozen=True, kw_only=True):
         Text | UnsetType | None, Doc("The token's audience; null asks for none. Default: the product's.")
     ] = UNSET
     public: Annotated[
-        list[RuleText] | None, Doc("Requests that are forwarded with no Authorization. Default: the product's.")
+        tuple[RuleText, ...] | None, Doc("Requests that are forwarded with no Authorization. Default: the product's.")
     ] = None
     allow: Annotated[
-        list[RuleText] | None,
+        tuple[RuleText, ...] | None,
         Doc("Requests that may pass, such as `GET /api/**`; `*` is one segment, `**` any number. Default: all."),
     ] = None
     timeouts: Annotated[Timeouts, Doc("Time limits towards the upstream.")] = Timeouts()
@@ -198,40 +208,39 @@ class Route(Part, frozen=True, kw_only=True):
     max_body: Annotated[Size | None, Doc("The largest request body; larger ones get 413. Default: any.")] = None
 
 
-class MemoryStore(Part, frozen=True, kw_only=True, tag_field="type", tag="memory"):
+class MemoryStore(Struct, frozen=True, tag_field="type", tag="memory"):
     """Tokens are this process's own."""
 
 
-class FileStore(Part, frozen=True, kw_only=True, tag_field="type", tag="file"):
+class FileStore(Struct, frozen=True, tag_field="type", tag="file"):
     """Shared by every process that uses the directory."""
 
     directory: Annotated[
-        FilePath | None,
+        DirectoryPath,
         Doc(
             "The directory. Default: $XDG_STATE_HOME/camunda-sidecar where that is set,"
             " else ~/.local/state/camunda-sidecar."
         ),
-    ] = None
+    ] = UNWRITTEN
     group: Annotated[Text | None, Doc("The group whose members share it; without one it is the user's alone.")] = None
 
 
-class RedisStore(Part, frozen=True, kw_only=True, tag_field="type", tag="redis"):
+class RedisStore(Struct, frozen=True, tag_field="type", tag="redis"):
     """Shared by many hosts, over Redis or Valkey."""
 
-    url: Annotated[RedisUrl | None, Doc("Such as redis://redis:6379/0; rediss:// is TLS.")] = None
-    url_file: Annotated[FilePath | None, Doc("The file that has it.")] = None
+    url: Annotated[RedisUrl, Doc("Such as redis://redis:6379/0; rediss:// is TLS.")]
 
 
 TokenStore = FileStore | MemoryStore | RedisStore
 
 
-class IssuerLimits(Part, frozen=True, kw_only=True):
+class IssuerLimits(Struct, frozen=True):
     """The limits of one issuer."""
 
     min_interval: Annotated[Duration, Doc("The least time between two token requests to it.")]
 
 
-class TokenRequests(Part, frozen=True, kw_only=True):
+class TokenRequests(Struct, frozen=True):
     """How often issuers are asked, and how long a client waits."""
 
     min_interval: Annotated[Duration, Doc("The least time between two token requests to one issuer.")] = 1.25
@@ -242,26 +251,24 @@ class TokenRequests(Part, frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=dict)
 
 
-class Refresh(Part, frozen=True, kw_only=True):
+class Refresh(Struct, frozen=True):
     """When tokens are renewed in the background."""
 
     after: Annotated[Share, Doc("The share of a token's life after which it is renewed.")] = 0.8
     leeway: Annotated[Duration, Doc("The safety before its end.")] = 30.0
 
 
-class Guard(Part, frozen=True, kw_only=True):
+class Guard(Struct, frozen=True):
     """Who may come in."""
 
-    hosts: Annotated[list[Host], Doc("Names, besides local ones, that `Host` may have.")] = msgspec.field(
-        default_factory=list
-    )
+    hosts: Annotated[tuple[Host, ...], Doc("Names, besides local ones, that `Host` may have.")] = ()
     require_header: Annotated[
         Header | None, Doc("A header that every request must have, as `Name` or `Name: value`.")
     ] = None
     allow_remote: Annotated[Switch, Doc("Whether `listen` may be an address that other machines reach.")] = False
 
 
-class Limits(Part, frozen=True, kw_only=True):
+class Limits(Struct, frozen=True):
     """What clients may use."""
 
     header_bytes: Annotated[PositiveSize, Doc("The largest head of a request, or of any answer.")] = 64 << 10
@@ -272,7 +279,7 @@ class Limits(Part, frozen=True, kw_only=True):
     connections: Annotated[Count, Doc("Client connections at a time.")] = 10_000
 
 
-class Logging(Part, frozen=True, kw_only=True):
+class Logging(Struct, frozen=True):
     """Logs go to standard error."""
 
     format: Annotated[Literal["json", "console"], Doc("One JSON object a line, or colours for a person.")] = "json"
@@ -280,7 +287,7 @@ class Logging(Part, frozen=True, kw_only=True):
     access: Annotated[Literal["none", "errors", "all"], Doc("Which requests are logged.")] = "errors"
 
 
-class Configuration(Part, frozen=True, kw_only=True):
+class Configuration(Struct, frozen=True, kw_only=True):
     """A camunda-sidecar configuration."""
 
     listen: Annotated[Listen, Doc("Where clients come: an address, or unix: and a socket's path.")] = TcpAddress(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sidecar.config.settings import Rule
+from sidecar.config.values import Rule
 
 SAAS_TOKEN_URL = "https://login.cloud.camunda.io/oauth/token"  # noqa: S105 (an address)
 

@@ -8,15 +8,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from sidecar.config.convert import alternatives, fields_of, leaf_of, tag_of, unwrap
-from sidecar.config.describe import duration, size
 from sidecar.config.environment import CLUSTER, TABLE, relaxed
-from sidecar.config.model import Configuration
-from sidecar.config.schema import doc_of
+from sidecar.config.model import UNWRITTEN, Configuration
+from sidecar.config.shape import Key, Shape, keys_of, tag_of
 
 BEGIN = "<!-- begin {name}: made by python -m sidecar.config.reference -->"
 END = "<!-- end {name} -->"
@@ -24,70 +21,49 @@ END = "<!-- end {name} -->"
 
 def reference() -> str:
     """A table for the whole, and one for each section, in the model's order."""
-    return "\n\n".join(_section(path, struct) for path, struct in sections(Configuration, ""))
+    return "\n\n".join(_section(path, struct) for path, struct in _sections(Configuration, ""))
 
 
-def sections(struct: type[msgspec.Struct], path: str) -> Iterator[tuple[str, type[msgspec.Struct]]]:
+def _sections(struct: type[msgspec.Struct], path: str) -> Iterator[tuple[str, type[msgspec.Struct]]]:
     """A mapping and all that stand in it, each with its path in the file."""
     yield path, struct
-    for field in fields_of(struct):
-        name, annotation = field.name, unwrap(field.type)[0]
-        below = f"{path}.{name}" if path else name
-        for member in alternatives(annotation):
-            item, metadata = unwrap(member)
-            if leaf_of(metadata):
-                continue
-            if get_origin(item) is dict:
-                item, below = get_args(item)[1], f"{path}.{name}.*" if path else f"{name}.*"
-            for part in alternatives(item):
-                if isinstance(part, type) and issubclass(part, msgspec.Struct):
-                    yield from sections(part, below)
+    for key in keys_of(struct):
+        below = f"{path}.{key.name}" if path else key.name
+        shape, below = (key.shape, below) if key.shape.value is None else (key.shape.value, f"{below}.*")
+        for part in shape.structs:
+            yield from _sections(part, below)
 
 
 def _section(path: str, struct: type[msgspec.Struct]) -> str:
-    tag = struct.__struct_config__.tag
+    tag = tag_of(struct)
     title = f"`{path}`" if path else "The file"
     lines = [f"### {title}" + (f", `type: {tag}`" if tag else ""), "", " ".join((struct.__doc__ or "").split()), ""]
-    fields = fields_of(struct)
-    if fields:
+    if keys := keys_of(struct):
         lines += ["| key | value | default | |", "| --- | --- | --- | --- |"]
-        lines += [_row(field) for field in fields]
+        lines += [f"| `{key.name}` | {_kind(key.shape)} | {_default(key)} | {key.doc} |" for key in keys]
     return "\n".join(lines).rstrip()
 
 
-def _row(field: msgspec.structs.FieldInfo) -> str:
-    kind = kind_of(field.type)
-    default = "**required**" if field.required else _default(field.default, kind)
-    return f"| `{field.name}` | {kind} | {default} | {doc_of(field.type)} |"
-
-
-def kind_of(annotation: Any) -> str:
+def _kind(shape: Shape) -> str:
     """What a key's value is, in a word or two."""
-    annotation, metadata = unwrap(annotation)
-    if leaf := leaf_of(metadata):
-        return leaf.kind
-    members = alternatives(annotation)
-    if len(members) > 1 and all(isinstance(member, type) for member in members):
-        return "by `type`: " + ", ".join(f"`{tag_of(member)}`" for member in members)
-    if members[0] is not annotation:
-        return kind_of(members[0])
-    if get_origin(annotation) is Literal:
-        return ", ".join(f"`{choice}`" for choice in get_args(annotation))
-    if get_origin(annotation) is list:
-        return f"list: {kind_of(get_args(annotation)[0])}"
-    if get_origin(annotation) is dict:
+    if shape.scalar is not None:
+        return shape.scalar.kind
+    if shape.choices:
+        return _code(shape.choices)
+    if shape.item is not None:
+        return f"list: {_kind(shape.item)}"
+    if shape.value is not None:
         return "mapping"
-    return "section"
+    return "section" if len(shape.structs) == 1 else "by `type`: " + _code(str(tag_of(each)) for each in shape.structs)
 
 
-def _default(value: object, kind: str) -> str:
-    if value in (None, msgspec.NODEFAULT, msgspec.UNSET) or isinstance(value, msgspec.Struct):
+def _default(key: Key) -> str:
+    if key.is_required:
+        return "**required**"
+    if key.default in (None, "", (), {}, UNWRITTEN, msgspec.UNSET) or isinstance(key.default, msgspec.Struct):
         return ""
-    if kind == "duration" and isinstance(value, float):
-        return f"`{duration(value)}`"
-    if kind == "size" and isinstance(value, int):
-        return f"`{size(value)}`"
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    shown = key.shape.scalar.show(key.default) if key.shape.scalar is not None else key.default
+    return f"`{str(shown).lower() if isinstance(shown, bool) else shown}`"
 
 
 def environment() -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from sidecar.config import model, settings
 from sidecar.config.files import Files
-from sidecar.config.leaves import check_redis_url
 from sidecar.config.listeners import check_listeners
-from sidecar.config.report import BadValueError, Report
+from sidecar.config.report import Report
 from sidecar.config.resolve_credentials import Credentials
 from sidecar.config.resolve_routes import Routes
 from sidecar.config.urls import origin
-from sidecar.errors import SecretUnavailableError
 
 
 def resolve(written: model.Configuration, files: Files) -> settings.Settings:
@@ -19,25 +17,25 @@ def resolve(written: model.Configuration, files: Files) -> settings.Settings:
     if not written.routes and not report.is_wrong(("routes",)):
         report.mistake(("routes",), "has no route", "add one, such as operate: {credential: …}")
     credentials = Credentials(files)
-    resolved = {name: credentials.resolve(name, credential) for name, credential in written.credentials.items()}
-    routes = Routes(report, credentials, written).resolve()
+    resolved = {name: credentials.resolve(credential) for name, credential in written.credentials.items()}
+    requests = written.token_requests
     result = settings.Settings(
         source=report.source,
         listen=written.listen,
         admin_listen=written.admin.listen,
         credentials=resolved,
-        routes=routes,
+        routes=Routes(report, credentials, written).resolve(),
         token_store=_store(written.token_store, files),
-        token_requests=_token_requests(written.token_requests),
-        refresh=settings.Refresh(written.refresh.after, written.refresh.leeway),
-        guard=settings.Guard(tuple(written.guard.hosts), written.guard.require_header, written.guard.allow_remote),
-        limits=settings.Limits(
-            written.limits.header_bytes,
-            written.limits.head_timeout,
-            written.limits.replay_bytes,
-            written.limits.connections,
+        token_requests=settings.TokenRequests(
+            requests.min_interval,
+            requests.max_wait,
+            requests.timeout,
+            {issuer: limits.min_interval for issuer, limits in requests.issuers.items()},
         ),
-        logging=settings.Logging(written.logging.format, written.logging.level, written.logging.access),
+        refresh=written.refresh,
+        guard=written.guard,
+        limits=written.limits,
+        logging=written.logging,
         drain_delay=written.drain_delay,
         drain_timeout=written.drain_timeout,
     )
@@ -46,44 +44,14 @@ def resolve(written: model.Configuration, files: Files) -> settings.Settings:
     return result
 
 
-def _token_requests(written: model.TokenRequests) -> settings.TokenRequests:
-    return settings.TokenRequests(
-        min_interval=written.min_interval,
-        max_wait=written.max_wait,
-        timeout=written.timeout,
-        issuers={issuer: limits.min_interval for issuer, limits in written.issuers.items()},
-    )
-
-
-def _store(written: model.TokenStore, files: Files) -> settings.TokenStore:
-    where = ("token_store",)
-    match written:
-        case model.MemoryStore():
-            return settings.MemoryStore()
-        case model.FileStore(directory=directory, group=group):
-            if group is not None and not files.knows_group(group):
-                files.report.warning((*where, "group"), "is no group on this machine", "create it, or correct the name")
-            located = files.locate(directory, (*where, "directory")) if directory else files.state_directory()
-            return settings.FileStore(located, group)
-        case model.RedisStore():
-            return _redis(written, files)
-
-
-def _redis(written: model.RedisStore, files: Files) -> settings.TokenStore:
-    where = ("token_store", "url")
-    url = files.secret(written.url, written.url_file, where)
-    if url is None:
-        if not files.report.is_wrong(("token_store",)):
-            files.report.mistake(where, "is missing for type: redis", "add url or url_file")
-        return settings.MemoryStore()
-    if url.file is not None and not files.report.is_wrong(("token_store", "url_file")):
-        try:
-            check_redis_url(url.read().reveal())
-        except (BadValueError, SecretUnavailableError):
-            files.report.mistake(
-                ("token_store", "url_file"), "names a file that has no Redis URL in it", "write redis://host:6379/0"
-            )
-    return settings.RedisStore(url)
+def _store(written: model.TokenStore, files: Files) -> model.TokenStore:
+    if not isinstance(written, model.FileStore):
+        return written
+    if written.group is not None and not files.knows_group(written.group):
+        place = ("token_store", "group")
+        files.report.warning(place, "is no group on this machine", "create it, or correct the name")
+    directory = files.state_directory() if written.directory == model.UNWRITTEN else written.directory
+    return model.FileStore(directory, written.group)
 
 
 def issuer_of(credential: settings.Credential) -> str | None:

@@ -11,10 +11,8 @@ from sidecar.config import model, settings
 from sidecar.config.products import PRODUCTS, SAAS_TOKEN_URL, Product, is_saas
 from sidecar.config.report import ENVIRONMENT, Path, Report, quote
 from sidecar.config.resolve_credentials import Credentials
-from sidecar.config.settings import Upstream
 from sidecar.config.urls import is_loopback, parse_base
-
-_NOWHERE = Upstream("https", "invalid", 443, "")
+from sidecar.config.values import NOWHERE, Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +35,8 @@ class Routes:
         product = PRODUCTS.get(written.product or name)
         credential = self._credential(written, where)
         upstream = self._upstream(product, written, credential, where)
-        public = written.public
-        if public is None:
-            public = list(product.public) if product else []
+        public = written.public if written.public is not None else product.public if product else ()
+        self.credentials.check_tls(written.tls, (*where, "tls"))
         if written.tls != model.Tls() and upstream.scheme == "http":
             self.report.warning((*where, "tls"), "has no effect on a plain http upstream", "use https, or remove it")
         return settings.Route(
@@ -49,10 +46,10 @@ class Routes:
             upstream=upstream,
             credential=written.credential,
             audience=self._audience(product, written, credential, where),
-            public=tuple(public),
-            allow=None if written.allow is None else tuple(written.allow),
+            public=public,
+            allow=written.allow,
             timeouts=_timeouts(product, written.timeouts),
-            tls=self.credentials.tls(written.tls, (*where, "tls")),
+            tls=written.tls,
             cookies=written.cookies,
             max_body=written.max_body,
             proxy=self.credentials.proxy(upstream),
@@ -75,17 +72,17 @@ class Routes:
         here = (*where, "upstream")
         if product is None:
             self.report.mistake(here, "is missing", f"add the API's base URL; products are: {', '.join(PRODUCTS)}")
-            return _NOWHERE
+            return NOWHERE
         if not isinstance(credential, model.ClientCredentials | None) or _is_self_managed(credential):
             cure = "this credential is not Camunda SaaS's, so give the API's base URL"
             self.report.mistake(here, "is missing", cure)
-            return _NOWHERE
+            return NOWHERE
         saas = self.written.saas
         if saas is None and product.of_cluster:
             if not self.report.is_wrong(("saas",)):
                 cure = "add it, or saas: {region: …, cluster_id: …} at the top, which fills it in"
                 self.report.mistake(here, "is missing", cure)
-            return _NOWHERE
+            return NOWHERE
         region, cluster_id = (saas.region, saas.cluster_id) if saas else ("", "")
         return parse_base(product.saas_upstream.format(region=region, cluster_id=cluster_id))
 
@@ -129,7 +126,7 @@ class Routes:
 
     def _check_issuer(self, name: str, written: model.ClientCredentials, users: list[settings.Route]) -> None:
         """Camunda SaaS's login is the default for clients of Camunda SaaS: no other secret goes there unasked."""
-        foreign = [route for route in users if not is_saas(route.upstream.host) and route.upstream != _NOWHERE]
+        foreign = [route for route in users if not is_saas(route.upstream.host) and route.upstream != NOWHERE]
         if not foreign or written.token_url or written.identity or written.entra:
             return
         if self.report.source == ENVIRONMENT:

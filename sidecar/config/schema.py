@@ -6,13 +6,12 @@ environment instead.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import msgspec
 
-from sidecar.config.convert import alternatives, fields_of, leaf_of, tag_of, unwrap
-from sidecar.config.leaves import Doc
-from sidecar.config.model import Configuration, FileStore
+from sidecar.config.model import Configuration
+from sidecar.config.shape import Key, Shape, keys_of, tag_of
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -33,58 +32,46 @@ def json_schema() -> dict[str, Any]:
     return schema
 
 
-def doc_of(annotation: Any) -> str:
-    """A key's description."""
-    return next((item.text for item in unwrap(annotation)[1] if isinstance(item, Doc)), "")
-
-
-def _struct(struct: type[msgspec.Struct], *, tag: str | None = None, tag_is_required: bool = True) -> dict[str, Any]:
-    properties: dict[str, Any] = {}
-    required = []
-    if tag is not None:
-        properties["type"] = {"const": tag}
-        required = ["type"] if tag_is_required else []
-    for field in fields_of(struct):
-        schema = _value(field.type)
-        if field.required:
-            required.append(field.name)
-        else:
-            schema = _nullable(schema)
-        properties[field.name] = {"description": doc_of(field.type), **schema}
+def _struct(struct: type[msgspec.Struct], *, needs_type: bool = True) -> dict[str, Any]:
+    keys = keys_of(struct)
+    properties = {key.name: {"description": key.doc, **_key(key)} for key in keys}
+    required = [key.name for key in keys if key.is_required and not _is_secret(key)]
+    if (tag := tag_of(struct)) is not None:
+        properties = {"type": {"const": tag}, **properties}
+        required = ["type", *required] if needs_type else required
     result: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
-    if struct.__doc__:
-        result["description"] = " ".join(struct.__doc__.split())
+    result["description"] = " ".join((struct.__doc__ or "").split())
     return {**result, "required": required} if required else result
 
 
-def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
+def _is_secret(key: Key) -> bool:
+    return key.shape.scalar is not None and key.shape.scalar.is_secret  # it, or its twin
+
+
+def _key(key: Key) -> dict[str, Any]:
     """Null means the default: a section of which every line is commented out is null."""
+    schema = _shape(key.shape)
+    if key.is_required and not _is_secret(key):
+        return schema
     if "anyOf" in schema:
         return {**schema, "anyOf": [*schema["anyOf"], _NULL]}
     return {**schema, "type": [schema["type"], "null"]}
 
 
-def _value(annotation: Any) -> dict[str, Any]:
-    annotation, metadata = unwrap(annotation)
-    if leaf := leaf_of(metadata):
-        return {"anyOf": [dict(leaf.schema), _REFERENCE]}
-    members = alternatives(annotation)
-    if len(members) > 1:
-        return {
-            "anyOf": [
-                _struct(member, tag=tag_of(member), tag_is_required=member is not FileStore) for member in members
-            ]
-        }
-    if members[0] is not annotation:
-        return _value(members[0])
-    origin = get_origin(annotation)
-    if origin is dict:
-        key, value = get_args(annotation)
-        leaf = leaf_of(unwrap(key)[1])
-        names = {"anyOf": [dict(leaf.schema), _REFERENCE]} if leaf else {}
-        return {"type": "object", "propertyNames": names, "additionalProperties": _value(value)}
-    if origin is list:
-        return {"type": "array", "items": _value(get_args(annotation)[0])}
-    if origin is Literal:
-        return {"anyOf": [{"enum": list(get_args(annotation))}, _REFERENCE]}
-    return _struct(annotation)
+def _shape(shape: Shape) -> dict[str, Any]:
+    if shape.scalar is not None:
+        return {"anyOf": [dict(shape.scalar.schema), _REFERENCE]}
+    if shape.choices:
+        return {"anyOf": [{"enum": list(shape.choices)}, _REFERENCE]}
+    if shape.item is not None:
+        return {"type": "array", "items": _shape(shape.item)}
+    if shape.value is not None and shape.name is not None:
+        names = {"anyOf": [dict(shape.name.schema), _REFERENCE]}
+        return {"type": "object", "propertyNames": names, "additionalProperties": _shape(shape.value)}
+    if len(shape.structs) == 1:
+        return _struct(shape.structs[0])
+    # The first may go without `type` where nothing else is required of it.
+    may_go_without = not any(key.is_required for key in keys_of(shape.structs[0]))
+    return {
+        "anyOf": [_struct(each, needs_type=not (may_go_without and each is shape.structs[0])) for each in shape.structs]
+    }

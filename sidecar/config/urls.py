@@ -9,7 +9,7 @@ from typing import Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from sidecar.config.report import BadValueError
-from sidecar.config.settings import Address, TcpAddress, UnixAddress, Upstream
+from sidecar.config.values import Address, TcpAddress, UnixAddress, Upstream
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)*")
@@ -35,6 +35,11 @@ def parse_endpoint(text: str, *, query: bool = True) -> str:
     if not _QUERY.fullmatch(parts.query):
         raise BadValueError("has a character in its query that must be escaped", "write it as %XX")
     return text
+
+
+def endpoint(url: str) -> Upstream:
+    """A valid endpoint's URL, taken apart; a query is left out."""
+    return _parse(url)[0]
 
 
 def parse_origin(text: str) -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-MASK = "***"
+from sidecar.secret import MASK
 
 # RFC 6750's b64token after its scheme, of a length that no English word after "bearer" has much use for.
 _BEARER = re.compile(r"(?i)\b(bearer|negotiate|dpop)(\s+|%20|\+)[\w.~+/=-]{8,}")

@@ -53,7 +53,7 @@ class Seat:
 
 def share_of(settings: Settings, index: int, count: int) -> Settings:
     """The settings of one worker: limits are the sidecar's as a whole, and one of them tells the warnings."""
-    limits = replace(settings.limits, connections=-(-settings.limits.connections // count))
+    limits = msgspec.structs.replace(settings.limits, connections=-(-settings.limits.connections // count))
     return replace(settings, limits=limits, warnings=settings.warnings if index == 0 else ())
 
 

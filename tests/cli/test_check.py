@@ -55,7 +55,7 @@ def test_quiet_prints_nothing_that_is_right(tmp_path):
 
 def test_from_the_environment(tmp_path, monkeypatch):
     """With no file, Camunda's variables are checked."""
-    monkeypatch.setattr("sidecar.config.source.DEFAULT_FILE", tmp_path / "none.yaml")
+    monkeypatch.setattr("sidecar.config.yaml_file.DEFAULT_FILE", tmp_path / "none.yaml")
     environ = {"CAMUNDA_CONSOLE_CLIENT_ID": "id", "CAMUNDA_CONSOLE_CLIENT_SECRET": "s3cr3t"}
     result = camunda_sidecar("check", environ=environ)
     assert result.stdout.startswith("# environment: valid")

@@ -2,14 +2,13 @@ import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args, get_origin
 
 import msgspec
 
 from sidecar.config import load
-from sidecar.config.convert import alternatives, fields_of, leaf_of, unwrap
 from sidecar.config.model import Configuration
 from sidecar.config.settings import Settings
+from sidecar.config.shape import keys_of
 from sidecar.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
@@ -43,14 +42,10 @@ def mistakes(directory: Path, text: str, **environ: str) -> dict[str, str]:
 
 
 def all_keys(struct: type[msgspec.Struct] = Configuration) -> Iterator[str]:
-    for field in fields_of(struct):
-        yield field.name
-        for member in alternatives(unwrap(field.type)[0]):
-            item, metadata = unwrap(member)
-            if leaf_of(metadata) is None:
-                for part in alternatives(get_args(item)[1] if get_origin(item) is dict else item):
-                    if isinstance(part, type) and issubclass(part, msgspec.Struct):
-                        yield from all_keys(part)
+    for key in keys_of(struct):
+        yield key.name
+        for part in (key.shape.value or key.shape).structs:
+            yield from all_keys(part)
 
 
 def uncommented(text: str) -> str:

@@ -17,7 +17,7 @@ API = "api.cloud.camunda.io"
 
 @pytest.fixture(autouse=True)
 def no_file(monkeypatch, tmp_path):
-    monkeypatch.setattr("sidecar.config.source.DEFAULT_FILE", tmp_path / "none.yaml")
+    monkeypatch.setattr("sidecar.config.yaml_file.DEFAULT_FILE", tmp_path / "none.yaml")
 
 
 def routes(environ):
@@ -327,7 +327,7 @@ def test_a_file_comes_before_the_environment(tmp_path, monkeypatch):
         )
     environ = CLUSTER | OPERATE
     assert load(None, environ).source == "environment"
-    monkeypatch.setattr("sidecar.config.source.DEFAULT_FILE", files["default"])
+    monkeypatch.setattr("sidecar.config.yaml_file.DEFAULT_FILE", files["default"])
     assert load(None, environ).source == str(files["default"])
     assert load(None, environ | {"CAMUNDA_SIDECAR_CONFIG": ""}).source == str(files["default"])
     environ |= {"CAMUNDA_SIDECAR_CONFIG": str(files["variable"])}

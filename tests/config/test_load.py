@@ -28,6 +28,6 @@ def test_a_file_becomes_settings(tmp_path):
 
 def test_no_configuration_at_all_says_what_to_do(monkeypatch, tmp_path):
     """Without a file and without variables there is one mistake, and it tells the way out."""
-    monkeypatch.setattr("sidecar.config.source.DEFAULT_FILE", tmp_path / "none.yaml")
+    monkeypatch.setattr("sidecar.config.yaml_file.DEFAULT_FILE", tmp_path / "none.yaml")
     with pytest.raises(ConfigurationError, match="camunda-sidecar init"):
         load(None, {})

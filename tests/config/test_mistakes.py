@@ -143,7 +143,7 @@ TABLE = [
     ),
     (of_cluster("client_secret: s, tls: {ca_file: /none}"), "credentials.cluster.tls.ca_file", "names /none"),
     (
-        of_cluster("client_secret: s, tls: {client_key_file: /dev/zero}"),
+        of_cluster(f"client_secret: s, tls: {{client_key_file: {EXAMPLE}}}"),
         "credentials.cluster.tls.client_key_file",
         "without client_certificate_file",
     ),

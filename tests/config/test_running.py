@@ -35,7 +35,7 @@ def test_a_broken_configuration_or_none_is_not_needed(tmp_path):
 
 def test_without_a_file_it_is_where_it_is_by_default(tmp_path, monkeypatch):
     """A sidecar that runs by environment variables is found from a shell that has none of them."""
-    monkeypatch.setattr("sidecar.config.source.DEFAULT_FILE", tmp_path / "none.yaml")
+    monkeypatch.setattr("sidecar.config.yaml_file.DEFAULT_FILE", tmp_path / "none.yaml")
     assert admin_address(None, {}) == DEFAULT
 
 

@@ -43,9 +43,9 @@ def test_text_around_the_blocks_does_not_count(tmp_path: Path, encoding: str, ne
     context = client_context(Tls(ca_file=file, client_certificate_file=file), time.time())
     assert len(context.get_ca_certs()) == 1
     signing = ClientCredentials(
-        "jwt",
-        "https://i/t",
-        "client",
+        name="jwt",
+        token_url="https://i/t",
+        client_id="client",
         client_authentication="private_key_jwt",
         private_key=SecretSource(file=file),
         certificate_file=file,

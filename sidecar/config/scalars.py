@@ -1,4 +1,4 @@
-"""The values at the leaves of a configuration: how each is written, read, and described in the JSON Schema."""
+"""The kinds of single values: how each is read from its text, written back, and described in the JSON Schema."""
 
 from __future__ import annotations
 
@@ -6,27 +6,38 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from sidecar.config import urls
 from sidecar.config.report import BadValueError
-from sidecar.config.settings import Address, RequiredHeader, Rule, Upstream
-from sidecar.secret import Secret
+from sidecar.config.values import NOWHERE, Address, RequiredHeader, Rule, Upstream
+from sidecar.secret import MASK, Secret, SecretSource
+
+Role = Literal["value", "file", "directory", "secret", "pem"]
+"""What `convert` does beyond reading the text: a file must be readable; a secret has a `_file` twin; PEM has lines."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Leaf:
-    """How one kind of value is read from its text."""
+class Scalar:
+    """One kind of value."""
 
     parse: Callable[[str], object]
-    """Raises BadValueError."""
+    """From the text. Raises BadValueError."""
     schema: Mapping[str, object] = field(default_factory=lambda: {"type": "string"})
     kind: str = "text"
     """What the reference calls it."""
     placeholder: object = ""
     """Stands for a required value that is missing or wrong while the rest is checked."""
+    show: Callable[[Any], object] = str
+    """Back to what is written in YAML."""
+    role: Role = "value"
     is_quotable: bool = True
-    """Whether a mistake may quote the value: no secret belongs to this kind, nor to its neighbourhood."""
+    """Whether a mistake may quote the text: no secret belongs to this kind, nor is it easily taken for one."""
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether it is a secret, which may stand in a file instead."""
+        return self.role in {"secret", "pem"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +47,8 @@ class Doc:
     text: str
 
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZES = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_SIZES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1, "": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 _PART = r"[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d)"
 _DURATION = rf"0|(?:{_PART})+"
 _SIZE = r"([0-9]{1,12})\s?(|B|KiB|MiB|GiB|kB|MB|GB)"
@@ -64,6 +75,14 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+def show_duration(seconds: float) -> str:
+    """As it is written: `1.25s`, `5m`, `500ms`."""
+    for name in ("d", "h", "m", "s"):
+        if seconds >= _UNITS[name] and seconds % _UNITS[name] == 0:
+            return f"{seconds / _UNITS[name]:.0f}{name}"
+    return f"{seconds:g}s" if seconds >= 1 or seconds == 0 else f"{seconds * 1000:g}ms"
+
+
 def parse_positive_duration(text: str) -> float:
     """A duration that is not zero."""
     if (seconds := parse_duration(text)) <= 0:
@@ -76,6 +95,14 @@ def parse_size(text: str) -> int:
     if not (match := re.fullmatch(_SIZE, text)):
         raise BadValueError("is not a size", "write a number of bytes, or one with a unit, like 64KiB or 1MiB")
     return int(match[1]) * _SIZES[match[2]]
+
+
+def show_size(count: int) -> str | int:
+    """As it is written: `64KiB`, or a number of bytes."""
+    for name in ("GiB", "MiB", "KiB"):
+        if count >= _SIZES[name] and count % _SIZES[name] == 0:
+            return f"{count // _SIZES[name]}{name}"
+    return count
 
 
 def parse_positive_size(text: str) -> int:
@@ -108,10 +135,6 @@ def _text(text: str) -> str:
         raise BadValueError("is empty", "give it a value, or leave the key out")
     if not text.isprintable() or text != text.strip():
         raise BadValueError("has a character in it, or a space at an end, that cannot be seen", "remove it")
-    return text
-
-
-def _any_text(text: str) -> str:
     return text
 
 
@@ -187,14 +210,13 @@ def _cluster_id(text: str) -> str:
 
 
 def _redis_url(text: str) -> Secret:
-    check_redis_url(text)
+    if not re.fullmatch(r"(rediss?://(?:[^\s@/]*@)?[^\s@/]+(?:/\S*)?|unix://\S+)", text):
+        raise BadValueError("is not a Redis URL", "write it like redis://host:6379/0, rediss:// for TLS")
     return Secret(text)
 
 
-def check_redis_url(text: str) -> None:
-    """Raises BadValueError for what is no Redis URL; the URL may hold a password and is never shown."""
-    if not re.fullmatch(r"(rediss?://(?:[^\s@/]*@)?[^\s@/]+(?:/\S*)?|unix://\S+)", text):
-        raise BadValueError("is not a Redis URL", "write it like redis://host:6379/0, rediss:// for TLS")
+def _masked(header: RequiredHeader) -> str:
+    return header.name if header.value is None else f"{header.name}: {MASK}"
 
 
 def _schema(pattern: str, *examples: object) -> dict[str, object]:
@@ -206,42 +228,61 @@ _DURATION_SCHEMA = {"anyOf": [_schema(_DURATION, "1.1s", "500ms", "5m"), {"const
 _SIZE_SCHEMA = {"anyOf": [_schema(_SIZE, "64KiB"), {"type": "integer", "minimum": 0}]}
 _URL = r"https?://[^\s?#@]+"
 
-Text = Annotated[str, Leaf(_text, _TEXT, is_quotable=False)]
-AnyText = Annotated[str, Leaf(_any_text, _TEXT, is_quotable=False)]
-SecretText = Annotated[Secret, Leaf(_secret, _TEXT, "secret", is_quotable=False)]
+
+def _duration(parse: Callable[[str], float]) -> Scalar:
+    return Scalar(parse, _DURATION_SCHEMA, "duration", show=show_duration)
+
+
+def _bytes(parse: Callable[[str], int]) -> Scalar:
+    return Scalar(parse, _SIZE_SCHEMA, "size", show=show_size)
+
+
+def _path(role: Role) -> Scalar:
+    return Scalar(_file, {"type": "string", "minLength": 1}, "file", role=role, is_quotable=False)
+
+
+def _url(
+    parse: Callable[[str], object], pattern: str, *examples: str, placeholder: object = "https://invalid"
+) -> Scalar:
+    return Scalar(parse, _schema(pattern, *examples), "URL", placeholder)
+
+
+def _hidden(role: Role, parse: Callable[[str], object] = _secret, schema: Mapping[str, object] = _TEXT) -> Scalar:
+    return Scalar(parse, schema, "secret", SecretSource(), show=lambda _: MASK, role=role, is_quotable=False)
+
+
+FILE = _path("file")
+
+Text = Annotated[str, Scalar(_text, _TEXT, is_quotable=False)]
+HiddenText = Annotated[str, Scalar(str, _TEXT, show=lambda _: MASK, is_quotable=False)]
+SecretText = Annotated[SecretSource, _hidden("secret")]
+PemText = Annotated[SecretSource, _hidden("pem")]
 RedisUrl = Annotated[
-    Secret,
-    Leaf(_redis_url, _schema(r"(?:rediss?|unix)://\S+", "redis://redis:6379/0"), "secret", is_quotable=False),
+    SecretSource, _hidden("secret", _redis_url, _schema(r"(?:rediss?|unix)://\S+", "redis://redis:6379/0"))
 ]
-FilePath = Annotated[Path, Leaf(_file, {"type": "string", "minLength": 1}, "file", is_quotable=False)]
-Duration = Annotated[float, Leaf(parse_duration, _DURATION_SCHEMA, "duration")]
-Timeout = Annotated[float, Leaf(parse_positive_duration, _DURATION_SCHEMA, "duration")]
-Size = Annotated[int, Leaf(parse_size, _SIZE_SCHEMA, "size")]
-PositiveSize = Annotated[int, Leaf(parse_positive_size, _SIZE_SCHEMA, "size")]
-Count = Annotated[int, Leaf(_count, {"type": "integer", "minimum": 1}, "number")]
-Share = Annotated[float, Leaf(_share, {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, "number")]
-Switch = Annotated[bool, Leaf(_switch, {"type": "boolean"}, "true, false")]
-Listen = Annotated[Address, Leaf(urls.parse_listen, _schema(r"unix:/.+|\S+:[0-9]{1,5}", "127.0.0.1:8600"), "address")]
-BaseUrl = Annotated[
-    Upstream,
-    Leaf(
-        urls.parse_base,
-        _schema(_URL, "https://bru-2.operate.camunda.io/id"),
-        "URL",
-        Upstream("https", "invalid", 443, ""),
-    ),
+FilePath = Annotated[Path, FILE]
+DirectoryPath = Annotated[Path, _path("directory")]
+Duration = Annotated[float, _duration(parse_duration)]
+Timeout = Annotated[float, _duration(parse_positive_duration)]
+Size = Annotated[int, _bytes(parse_size)]
+PositiveSize = Annotated[int, _bytes(parse_positive_size)]
+Count = Annotated[int, Scalar(_count, {"type": "integer", "minimum": 1}, "number", show=int)]
+Share = Annotated[
+    float, Scalar(_share, {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, "number", show=float)
 ]
-TokenUrl = Annotated[str, Leaf(urls.parse_endpoint, _schema(r"https?://[^\s#@]+"), "URL", "https://invalid")]
-LoginUrl = Annotated[
-    str, Leaf(lambda text: urls.parse_endpoint(text, query=False), _schema(_URL), "URL", "https://invalid")
-]
-Origin = Annotated[str, Leaf(urls.parse_origin, _schema(r"https?://[^\s/?#@]+/?", "http://keycloak:18080"), "origin")]
-RuleText = Annotated[Rule, Leaf(_rule, _schema(_RULE, "GET /api/public/**"), "rule")]
-Prefix = Annotated[str, Leaf(_prefix, _schema(_PREFIX, "/operate"), "path")]
+Switch = Annotated[bool, Scalar(_switch, {"type": "boolean"}, "true, false", show=bool)]
+Listen = Annotated[Address, Scalar(urls.parse_listen, _schema(r"unix:/.+|\S+:[0-9]{1,5}", "127.0.0.1:8600"), "address")]
+BaseUrl = Annotated[Upstream, _url(urls.parse_base, _URL, "https://bru-2.operate.camunda.io/id", placeholder=NOWHERE)]
+TokenUrl = Annotated[str, _url(urls.parse_endpoint, r"https?://[^\s#@]+")]
+LoginUrl = Annotated[str, _url(lambda text: urls.parse_endpoint(text, query=False), _URL)]
+Origin = Annotated[str, _url(urls.parse_origin, r"https?://[^\s/?#@]+/?", "http://keycloak:18080")]
+RuleText = Annotated[Rule, Scalar(_rule, _schema(_RULE, "GET /api/public/**"), "rule")]
+Prefix = Annotated[str, Scalar(_prefix, _schema(_PREFIX, "/operate"), "path")]
 Header = Annotated[
-    RequiredHeader, Leaf(_header, _schema(rf"{_TOKEN}(?::.+)?", "X-Sidecar"), "header", is_quotable=False)
+    RequiredHeader,
+    Scalar(_header, _schema(rf"{_TOKEN}(?::.+)?", "X-Sidecar"), "header", show=_masked, is_quotable=False),
 ]
-Host = Annotated[str, Leaf(_host, _schema(_HOST, "sidecar.internal"), "host")]
-Name = Annotated[str, Leaf(_name, _schema(_NAME), "name")]
-Region = Annotated[str, Leaf(_region, _schema(_REGION, "bru-2"), placeholder="invalid")]
-ClusterId = Annotated[str, Leaf(_cluster_id, _schema("[A-Za-z0-9-]+"), placeholder="invalid")]
+Host = Annotated[str, Scalar(_host, _schema(_HOST, "sidecar.internal"), "host")]
+Name = Annotated[str, Scalar(_name, _schema(_NAME), "name")]
+Region = Annotated[str, Scalar(_region, _schema(_REGION, "bru-2"), placeholder="invalid")]
+ClusterId = Annotated[str, Scalar(_cluster_id, _schema("[A-Za-z0-9-]+"), placeholder="invalid")]

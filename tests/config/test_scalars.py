@@ -1,7 +1,6 @@
 import pytest
 
-from sidecar.config import leaves
-from sidecar.config.describe import duration, size
+from sidecar.config import scalars
 from sidecar.config.report import BadValueError
 from sidecar.config.settings import RequiredHeader, Rule
 from tests.config.support import MINIMAL, loaded
@@ -21,7 +20,7 @@ DURATIONS = [
 @pytest.mark.parametrize(("text", "seconds"), DURATIONS)
 def test_durations(text, seconds):
     """Durations are seconds, whatever unit they are written in."""
-    assert leaves.parse_duration(text) == pytest.approx(seconds)
+    assert scalars.parse_duration(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
@@ -30,13 +29,13 @@ def test_durations(text, seconds):
 def test_what_is_no_duration(text):
     """A number without a unit could mean milliseconds; it is refused rather than guessed at."""
     with pytest.raises(BadValueError):
-        leaves.parse_duration(text)
+        scalars.parse_duration(text)
 
 
 @pytest.mark.parametrize("seconds", [0, 0.25, 0.5, 1, 1.25, 5, 60, 90, 300, 5400, 3600, 86400])
 def test_a_duration_is_shown_as_it_is_written(seconds):
     """What `check` shows could stand in the file."""
-    assert leaves.parse_duration(duration(seconds)) == pytest.approx(seconds)
+    assert scalars.parse_duration(scalars.show_duration(seconds)) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
@@ -44,20 +43,20 @@ def test_a_duration_is_shown_as_it_is_written(seconds):
 )
 def test_sizes(text, count):
     """Sizes are bytes."""
-    assert leaves.parse_size(text) == count
+    assert scalars.parse_size(text) == count
 
 
 @pytest.mark.parametrize("count", [0, 1, 500, 1024, 65536, 65537, 1 << 20, 3 << 30])
 def test_a_size_is_shown_as_it_is_written(count):
     """What `check` shows could stand in the file."""
-    assert leaves.parse_size(str(size(count))) == count
+    assert scalars.parse_size(str(scalars.show_size(count))) == count
 
 
 @pytest.mark.parametrize("text", ["", "-1", "64K", "64kib", "1.5MiB", "KiB", "0x10", "1_000"])
 def test_what_is_no_size(text):
     """64K could be 64,000 or 65,536; it is refused rather than guessed at."""
     with pytest.raises(BadValueError):
-        leaves.parse_size(text)
+        scalars.parse_size(text)
 
 
 RULES = [

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.config.expand import expand
+from sidecar.config.references import expand
 from sidecar.config.report import BadValueError
 
 ENVIRON = {"NAME": "value", "EMPTY": "", "NESTED": "${NAME}"}
