@@ -29,7 +29,7 @@ LIFETIME: Final = 300
 ALGORITHMS: Final = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "ES256K", "EdDSA", "Ed25519"}
 )
-"""Signatures with a private key; `none`, and those with a shared secret, are none."""
+"""Those with a private key: neither `none` nor what signs with a shared secret."""
 
 _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512", "secp256k1": "ES256K"}
 Key = RSAKey | ECKey | OKPKey
@@ -70,9 +70,9 @@ def signer(
     key_id: str | None = None,
     now: float,
 ) -> Signer:
-    """A signer from a PEM key; the certificate's thumbprints (RFC 7515, 4.1.7 and 4.1.8) go into its header.
+    """A signer from a key in PEM; the certificate's thumbprints (RFC 7515, 4.1.7 and 4.1.8) go into its header.
 
-    `now` is the wall clock's, in seconds: the certificate must be valid then.
+    The certificate must be valid at `now`, in seconds of the wall clock.
 
     Raises:
         SecretUnavailableError: key, password, algorithm and certificate do not fit each other.

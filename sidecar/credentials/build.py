@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar, assert_never
+from functools import cache
+from typing import Any, TypeVar, assert_never
 
 from sidecar.clock import Clock
 from sidecar.config import settings as configured
-from sidecar.credentials import held, static, tls
+from sidecar.credentials import key_material, tls
 from sidecar.credentials.client_credentials import ClientCredentialsSource
-from sidecar.credentials.exchange import Line
-from sidecar.credentials.held import ClientKey
+from sidecar.credentials.file_watching import Watched, Watcher
 from sidecar.credentials.session import SessionSource
-from sidecar.credentials.watched import Pollable, Watched, Watcher
+from sidecar.credentials.static import StaticAttachment, StaticAuthorizer
+from sidecar.credentials.token_request import Endpoint
 from sidecar.errors import Mistake
 from sidecar.proxy.authorizer import Authorizer
-from sidecar.secret import Secret
 
 T = TypeVar("T")
 IssuerSource = ClientCredentialsSource | SessionSource
 """The two `GrantSource`s that there are."""
+Make = Callable[[str | None], IssuerSource | Authorizer]
+"""What authorizes the routes of one credential and of one audience."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +42,24 @@ class RouteCredentials:
 
 
 def build(settings: configured.Settings, clock: Clock) -> RouteCredentials:
-    """Reads every credential's files; blocking, so call it in a thread, or before the loop runs.
+    """Read the files of every credential, those that no route uses too. Blocking.
 
-    A file that cannot be used raises nothing here: `check` tells, and a fault that comes in between makes that
-    credential unavailable until the file is repaired.
+    A file that cannot be used raises nothing here: `check` tells, and a fault that comes later makes that credential
+    unavailable until the file is repaired.
     """
     builder = _Builder(settings, clock)
-    for route in settings.routes:
-        builder.add(route)
-    return RouteCredentials(builder.sources, builder.authorizers, builder.upstream_tls, Watcher(builder.watched))
+    make = {name: builder.maker(credential) for name, credential in settings.credentials.items()}
+    made = {route.name: make[route.credential](route.audience) for route in settings.routes}
+    return RouteCredentials(
+        sources={name: one for name, one in made.items() if isinstance(one, IssuerSource)},
+        authorizers={name: one for name, one in made.items() if not isinstance(one, IssuerSource)},
+        upstream_tls={
+            route.name: builder.context(f"routes.{route.name}.tls", route.tls)
+            for route in settings.routes
+            if route.upstream.scheme == "https"
+        },
+        watcher=Watcher(builder.watched),
+    )
 
 
 def check(settings: configured.Settings, clock: Clock) -> list[Mistake]:
@@ -61,75 +72,49 @@ def check(settings: configured.Settings, clock: Clock) -> list[Mistake]:
 
 
 class _Builder:
-    """One build; what routes share is made once, and a credential that no route uses is read too."""
-
     def __init__(self, settings: configured.Settings, clock: Clock) -> None:
-        self.watched: list[Pollable] = []
-        self.sources: dict[str, IssuerSource] = {}
-        self.authorizers: dict[str, Authorizer] = {}
-        self.upstream_tls: dict[str, Watched[ssl.SSLContext]] = {}
+        self.watched: list[Watched[Any]] = []
         self._settings = settings
         self._clock = clock
-        self._shared: dict[tuple[str, str | None], IssuerSource] = {}
-        self._keys: dict[str, Watched[ClientKey]] = {}
-        self._passwords: dict[str, Watched[Secret]] = {}
-        self._lines: dict[str, Line] = {}
-        self._static: dict[str, Authorizer] = {}
-        self._contexts = tls.Contexts(clock)
-        for credential in settings.credentials.values():
-            self._prepare(credential)
+        # Loading the system's roots takes 20 ms and 1 MB: who needs nothing else shares one context.
+        self._default_context = cache(lambda: tls.client_context(configured.Tls(), clock.wall()))
 
-    def add(self, route: configured.Route) -> None:
-        """What one route needs."""
-        if route.upstream.scheme == "https":
-            self.upstream_tls[route.name] = self._context(f"routes.{route.name}.tls", route.tls)
-        credential = self._settings.credentials[route.credential]
+    def maker(self, credential: configured.Credential) -> Make:
+        """Makes the same thing for the same audience."""
+        clock = self._clock
         match credential:
             case configured.ClientCredentials():
-                self.sources[route.name] = self._client_credentials(credential, route.audience)
+                key = self._watch(key_material.client_key(credential, clock))
+                endpoint = self._endpoint(credential.token_url, credential)
+                return cache(
+                    lambda audience: ClientCredentialsSource(
+                        credential, audience, key=key, endpoint=endpoint, clock=clock
+                    )
+                )
             case configured.SessionLogin():
-                self.sources[route.name] = self._session(credential)
-            case _:
-                self.authorizers[route.name] = self._static[credential.name]
-
-    def _prepare(self, credential: configured.Credential) -> None:
-        name = credential.name
-        match credential:
-            case configured.ClientCredentials():
-                self._keys[name] = self._watch(held.client_key(credential, self._clock))
-                self._lines[name] = self._line(credential.token_url, credential)
-            case configured.SessionLogin():
-                self._passwords[name] = self._watch(held.password(credential))
-                self._lines[name] = self._line(credential.login_url, credential)
+                password = self._watch(key_material.password(credential))
+                endpoint = self._endpoint(credential.login_url, credential)
+                made: IssuerSource | Authorizer = SessionSource(
+                    credential, password=password, endpoint=endpoint, clock=clock
+                )
             case configured.StaticToken() | configured.Basic():
-                self._static[name] = static.StaticAuthorizer(name, self._watch(held.attachment(credential)))
+                made = StaticAuthorizer(credential.name, self._watch(key_material.attachment(credential)))
             case configured.NoCredential():
-                self._static[name] = static.NoAuthorizer()
+                made = StaticAuthorizer(credential.name, Watched(credential.name, (), StaticAttachment))
             case _:
                 assert_never(credential)
+        return lambda _audience: made
 
-    def _client_credentials(self, credential: configured.ClientCredentials, audience: str | None) -> IssuerSource:
-        shared = (credential.name, audience)
-        if shared not in self._shared:
-            key, line = self._keys[credential.name], self._lines[credential.name]
-            self._shared[shared] = ClientCredentialsSource(credential, audience, key=key, line=line, clock=self._clock)
-        return self._shared[shared]
+    def context(self, name: str, settings: configured.Tls) -> Watched[ssl.SSLContext]:
+        """A TLS context; `name` is the path of its settings."""
+        if settings == configured.Tls():
+            return self._watch(Watched(name, (), self._default_context))
+        return self._watch(Watched(name, tls.files(settings), lambda: tls.client_context(settings, self._clock.wall())))
 
-    def _session(self, credential: configured.SessionLogin) -> IssuerSource:
-        shared = (credential.name, None)
-        if shared not in self._shared:
-            password, line = self._passwords[credential.name], self._lines[credential.name]
-            self._shared[shared] = SessionSource(credential, password=password, line=line, clock=self._clock)
-        return self._shared[shared]
-
-    def _line(self, url: str, credential: configured.ClientCredentials | configured.SessionLogin) -> Line:
-        secure = url.lower().startswith("https:")
-        context = self._context(f"credentials.{credential.name}.tls", credential.tls) if secure else None
-        settings = self._settings
-        return Line(url, settings.token_requests.timeout, context, credential.proxy, settings.limits.header_bytes)
-
-    def _context(self, name: str, settings: configured.Tls) -> Watched[ssl.SSLContext]:
-        return self._watch(self._contexts.watched(name, settings))
+    def _endpoint(self, url: str, credential: configured.ClientCredentials | configured.SessionLogin) -> Endpoint:
+        is_https, settings = url.lower().startswith("https:"), self._settings
+        context = self.context(f"credentials.{credential.name}.tls", credential.tls) if is_https else None
+        return Endpoint(url, settings.token_requests.timeout, context, credential.proxy, settings.limits.header_bytes)
 
     def _watch(self, watched: Watched[T]) -> Watched[T]:
         self.watched.append(watched)

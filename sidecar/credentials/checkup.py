@@ -13,12 +13,12 @@ from yarl import URL
 
 from sidecar.clock import Clock
 from sidecar.config.settings import Route
-from sidecar.credentials import connection_faults, diagnosis, token_claims
+from sidecar.credentials import connection_errors, explanations, token_claims
 from sidecar.credentials.asking import Asker
 from sidecar.credentials.build import IssuerSource, RouteCredentials
+from sidecar.credentials.file_watching import Watched
 from sidecar.credentials.reach import Reached, explain, reach, resolve
 from sidecar.credentials.token_response import jwt_claims
-from sidecar.credentials.watched import Watched
 from sidecar.errors import GrantError, GrantRefusedError, Problem, SecretUnavailableError
 from sidecar.tokens.grant import Grant
 from sidecar.tokens.identity import origin
@@ -74,8 +74,8 @@ class Checkup:
         """Findings as they come: issuers and logins first, then each route's upstream."""
         sources = {id(source): (source, route) for route in routes if (source := self._source(route)) is not None}
         for source, _ in sources.values():
-            line = source.line
-            async for finding in self._way(_Place(_issuer(source), line.url, line.tls, line.proxy)):
+            endpoint = source.endpoint
+            async for finding in self._way(_Place(_issuer(source), endpoint.url, endpoint.tls, endpoint.proxy)):
                 yield finding
         for source, route in sources.values():
             async for finding in self._ask(source, route):
@@ -129,7 +129,7 @@ class Checkup:
         return Finding(place.subject, check, "failed", fault.sentence)
 
     def _fault(self, place: _Place, check: Literal["dns", "tls", "connect"], error: OSError) -> Finding:
-        fault = connection_faults.explain(error, place.url, proxied=place.proxy is not None)
+        fault = connection_errors.explain(error, place.url, proxied=place.proxy is not None)
         return Finding(place.subject, check, "failed", fault.sentence)
 
     # --- the issuer ----------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ class Checkup:
 
     def _told_refused(self, route: Route, error: GrantRefusedError) -> Finding:
         granted = [other.audience for other, _ in self._granted.values() if other.credential == route.credential]
-        hint = diagnosis.kind_of_client(route.audience, granted)
+        hint = explanations.kind_of_client(route.audience, granted)
         return Finding(_subject(route), "issuer", "failed", f"{error.detail} {hint}".rstrip())
 
     def _claims(self, subject: str, grant: Grant, route: Route) -> Iterator[Finding]:
@@ -189,15 +189,15 @@ class Checkup:
         if header is None:
             yield Finding(subject, "upstream", "skipped", "There is no credential to send.")
             return
-        path = diagnosis.PROBES.get(route.product or "", "/")
+        path = explanations.PROBES.get(route.product or "", "/")
         try:
             async with asyncio.timeout(route.timeouts.response or _PROBE_SECONDS):
                 status, location = await self._get(f"{route.upstream}{path}", place, header)
         except (aiohttp.ClientError, OSError) as error:
-            fault = connection_faults.explain(error, place.url, proxied=place.proxy is not None)
+            fault = connection_errors.explain(error, place.url, proxied=place.proxy is not None)
             yield Finding(subject, "upstream", "failed", fault.sentence)
             return
-        fault_said = diagnosis.upstream_fault(status, location, path, route.audience)
+        fault_said = explanations.upstream_fault(status, location, path, route.audience)
         result: Result = "ok" if fault_said is None else "failed"
         yield Finding(subject, "upstream", result, fault_said or f"answers {status} to GET {path}")
 

@@ -12,10 +12,10 @@ from urllib.parse import quote_plus, urlencode
 from sidecar.clock import Clock
 from sidecar.config.settings import ClientCredentials
 from sidecar.credentials import untrusted
-from sidecar.credentials.exchange import FORM, Ask, Exchange, Line, Message
-from sidecar.credentials.held import ClientKey
-from sidecar.credentials.verdict import Answer, Asked, judge
-from sidecar.credentials.watched import Watched
+from sidecar.credentials.classification import IssuerResponse, RequestContext, classify
+from sidecar.credentials.file_watching import Watched
+from sidecar.credentials.key_material import ClientKey
+from sidecar.credentials.token_request import FORM, Endpoint, GetPage, RequestContent, TokenRequest
 from sidecar.errors import SecretUnavailableError
 from sidecar.secret import Secret
 from sidecar.tokens.grant import AttemptGate, Grant
@@ -34,15 +34,15 @@ class ClientCredentialsSource:
         audience: str | None,
         *,
         key: Watched[ClientKey],
-        line: Line,
+        endpoint: Endpoint,
         clock: Clock,
     ) -> None:
         self._settings = settings
         self._audience = audience or None
         self._key = key
-        self.line = line
+        self.endpoint = endpoint
         self._clock = clock
-        self._asked = Asked(label(settings.token_url), settings.name, settings.client_id, self._audience)
+        self._context = RequestContext(label(settings.token_url), settings.name, self._audience)
         self.parameters: tuple[tuple[str, str], ...] = (
             ("type", "client_credentials"),
             ("client_authentication", settings.client_authentication),
@@ -56,7 +56,7 @@ class ClientCredentialsSource:
         return self._settings.token_url
 
     def secret(self) -> Secret:
-        """See `GrantSource`."""
+        """The secret, or the private key, as it is in force."""
         return self._key.value.secret
 
     def refuses(self, status: int, *, safe: bool) -> bool:  # noqa: ARG002 (only a session asks)
@@ -68,13 +68,18 @@ class ClientCredentialsSource:
         return None
 
     async def fetch(self, gate: AttemptGate, *, attempts: int) -> Grant:
-        """See `GrantSource`."""
-        return await Exchange(self.line, gate, self._message, self._judge).run(attempts)
+        """Request a token, up to `attempts` times at transient faults.
 
-    def _judge(self, answer: Answer) -> Grant:
-        return judge(answer, self._asked, self._clock.wall())
+        Raises:
+            GrantError: the issuer gave none.
+            TokenUnavailableError: the gate's.
+        """
+        return await TokenRequest(self.endpoint, gate, self._content, self._classify).send(attempts)
 
-    async def _message(self, _ask: Ask) -> Message:
+    def _classify(self, response: IssuerResponse) -> Grant:
+        return classify(response, self._context, self._clock.wall())
+
+    async def _content(self, _get_page: GetPage) -> RequestContent:
         return token_request(self._settings, self._audience, self._key.value, self._clock.wall())
 
 
@@ -90,8 +95,8 @@ def grant_fields(settings: ClientCredentials, audience: str | None) -> dict[str,
     return {name: value for name, value in fields.items() if value} | dict(settings.extra)
 
 
-def token_request(settings: ClientCredentials, audience: str | None, key: ClientKey, now: float) -> Message:
-    """One attempt's headers and body."""
+def token_request(settings: ClientCredentials, audience: str | None, key: ClientKey, now: float) -> RequestContent:
+    """One attempt's headers and body; `now` is in seconds of the wall clock."""
     fields = grant_fields(settings, audience)
     secrets = [value for value in settings.extra.values() if len(value) >= untrusted.PART]  # one may be a secret
     headers: dict[str, str] = {}
@@ -115,7 +120,7 @@ def token_request(settings: ClientCredentials, audience: str | None, key: Client
         body, kind = json.dumps(fields), "application/json"
     else:
         body, kind = urlencode(fields), FORM
-    return Message(headers | {"Content-Type": kind}, body.encode(), secrets=tuple(secrets))
+    return RequestContent(headers | {"Content-Type": kind}, body.encode(), secrets=tuple(secrets))
 
 
 def _assertion(settings: ClientCredentials, key: ClientKey, now: float) -> str:

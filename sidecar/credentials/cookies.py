@@ -1,6 +1,6 @@
 """Cookies of one server's session: taken from `Set-Cookie`, sent as one `Cookie` line (RFC 6265). Pure.
 
-Only what a login needs: no domains, no paths, no jar. A cookie that could end a header line is left out.
+There are no domains and no paths: a login needs neither. A cookie that could end a header line is left out.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ CSRF_NAMES: Final = ("OPERATE-X-CSRF-TOKEN", "TASKLIST-X-CSRF-TOKEN", "X-CSRF-TO
 """Header and cookie names of the CSRF token, as the Camunda versions have them."""
 MAX_COOKIES: Final = 32
 MAX_BYTES: Final = 8 << 10
+MAX_ATTRIBUTES: Final = 1024
+"""Characters of a cookie's attributes that are looked into."""
 
 _PAIR = re.compile(r"""([!#$%&'*+\-.^_`|~0-9A-Za-z]+)=("?[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"?)""")
-_MAX_AGE = re.compile(r"max-age\s*=\s*\"?(-?\d+)", re.IGNORECASE)
+_MAX_AGE = re.compile(r"max-age\s*=\s*\"?(-?[0-9]{1,18})", re.IGNORECASE)
 _EPOCH = re.compile(r"expires\s*=\s*[^;]*\b(?:19[0-9]{2})\b", re.IGNORECASE)
 
 
@@ -28,7 +30,7 @@ def apply(cookies: Mapping[str, str], set_cookie: Iterable[str]) -> dict[str, st
         if match is None:
             continue
         name, value = match.groups()
-        if not value or _is_deleted(attributes):
+        if not value or _is_deleted(attributes[:MAX_ATTRIBUTES]):
             jar.pop(name, None)
         elif name in jar or len(jar) < MAX_COOKIES:
             jar[name] = value
@@ -38,9 +40,7 @@ def apply(cookies: Mapping[str, str], set_cookie: Iterable[str]) -> dict[str, st
 def _is_deleted(attributes: str) -> bool:
     """Servers delete by `Max-Age=0`, or by an `Expires` long ago (1970, or 1994 in Java's older servers)."""
     age = _MAX_AGE.search(attributes)
-    if age is not None:
-        return int(age[1]) <= 0
-    return _EPOCH.search(attributes) is not None
+    return int(age[1]) <= 0 if age is not None else _EPOCH.search(attributes) is not None
 
 
 def cookie_line(cookies: Mapping[str, str]) -> bytes:
@@ -51,13 +51,13 @@ def cookie_line(cookies: Mapping[str, str]) -> bytes:
 
 
 def parse_line(line: bytes) -> dict[str, str]:
-    """What `cookie_line` wrote."""
+    """The cookies of a line that `cookie_line` made."""
     text = line.decode("ascii").removeprefix("Cookie: ").removesuffix("\r\n")
     return dict(pair.split("=", 1) for pair in text.split("; ") if "=" in pair)
 
 
 def is_session(name: str) -> bool:
-    """`OPERATE-SESSION`, `TASKLIST-SESSION`, `camunda-session`, its tenants' variants, `JSESSIONID`."""
+    """Whether it is one such as `OPERATE-SESSION`, `camunda-session`, a tenant's variant of it, or `JSESSIONID`."""
     return "session" in name.lower()
 
 

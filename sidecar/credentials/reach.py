@@ -16,8 +16,8 @@ from yarl import URL
 
 from sidecar import dial
 from sidecar.background import in_thread
-from sidecar.credentials import connection_faults
-from sidecar.credentials.connection_faults import Fault
+from sidecar.credentials import connection_errors
+from sidecar.credentials.connection_errors import Fault
 from sidecar.credentials.untrusted import printable
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ async def reach(url: str, context: ssl.SSLContext | None, proxy: str | None = No
     """Connect to a URL's host, through the proxy where there is one, and shake hands; None: it is plain HTTP.
 
     Raises:
-        OSError: refused, reset, not trusted, … (`connection_faults.explain` tells which).
+        OSError: refused, reset, not trusted, … (`connection_errors.explain` tells which).
     """
     place = URL(url)
     if context is None and proxy is not None:
@@ -81,8 +81,8 @@ async def signed_by(url: str, proxy: str | None = None) -> str | None:
 
 
 async def explain(error: Exception, url: str, proxy: str | None) -> Fault:
-    """What `connection_faults` says of `error`, and who signed the certificate where that is what is not trusted."""
-    fault = connection_faults.explain(error, url, proxied=proxy is not None)
+    """What `connection_errors` says of `error`, and who signed the certificate where that is what is not trusted."""
+    fault = connection_errors.explain(error, url, proxied=proxy is not None)
     signer = await signed_by(url, proxy) if fault.kind == "untrusted" else None
     return replace(fault, sentence=f"{fault.sentence} It is signed by: {signer}.") if signer else fault
 

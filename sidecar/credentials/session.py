@@ -21,11 +21,11 @@ from urllib.parse import urlencode
 
 from sidecar.clock import Clock
 from sidecar.config.settings import SessionLogin
-from sidecar.credentials import cookies, diagnosis
-from sidecar.credentials.exchange import FORM, Ask, Exchange, Line, Message
+from sidecar.credentials import cookies, explanations
+from sidecar.credentials.classification import IssuerResponse, retry_after
+from sidecar.credentials.file_watching import Watched
+from sidecar.credentials.token_request import FORM, Endpoint, GetPage, RequestContent, TokenRequest
 from sidecar.credentials.token_response import is_page, is_visible
-from sidecar.credentials.verdict import Answer, retry_after
-from sidecar.credentials.watched import Watched
 from sidecar.errors import (
     GrantError,
     GrantFailedError,
@@ -45,10 +45,10 @@ REFUSED: Final = "login_refused"
 class SessionSource:
     """A `GrantSource`: one login for the whole host."""
 
-    def __init__(self, settings: SessionLogin, *, password: Watched[Secret], line: Line, clock: Clock) -> None:
+    def __init__(self, settings: SessionLogin, *, password: Watched[Secret], endpoint: Endpoint, clock: Clock) -> None:
         self._settings = settings
         self._password = password
-        self.line = line
+        self.endpoint = endpoint
         self._clock = clock
         self._page_first = False
         """Whether this server wants a CSRF token for the login itself; learnt from its first refusal."""
@@ -64,7 +64,7 @@ class SessionSource:
         return self._settings.login_url
 
     def secret(self) -> Secret:
-        """See `GrantSource`."""
+        """The password as it is in force."""
         return self._password.value
 
     def refuses(self, status: int, *, safe: bool) -> bool:
@@ -77,44 +77,50 @@ class SessionSource:
         changed = cookies.apply(before, [line.decode("latin-1") for line in set_cookie])
         # A session that the upstream ends is found out by its 401; only then is it logged in again, once for the host.
         after = before | {name: value for name, value in changed.items() if name in before or _is_ours(name)}
-        if after == before:
+        line = cookies.cookie_line(after)
+        if after == before or len(line) > cookies.MAX_BYTES:
             return None
         old, new = cookies.csrf_cookie(before), cookies.csrf_cookie(after)
         unsafe = grant.unsafe_header if old == new or new is None else _csrf_line(*new)
-        return Grant(cookies.cookie_line(after), grant.lifetime, unsafe)
+        return Grant(line, grant.lifetime, unsafe)
 
     async def fetch(self, gate: AttemptGate, *, attempts: int) -> Grant:
-        """See `GrantSource`."""
-        return await Exchange(self.line, gate, self._message, self._judge).run(attempts)
+        """Log in, up to `attempts` times at transient faults.
 
-    async def _message(self, ask: Ask) -> Message:
+        Raises:
+            GrantError: the login failed.
+            TokenUnavailableError: the gate's.
+        """
+        return await TokenRequest(self.endpoint, gate, self._content, self._classify).send(attempts)
+
+    async def _content(self, get_page: GetPage) -> RequestContent:
         headers = {}
         if self._page_first:
-            headers = _with_token(await ask())
+            headers = _with_token(await get_page())
         fields = {"username": self._settings.username, "password": self._password.value.reveal()}
         if self._settings.request_format == "query":
-            return Message(headers, b"", fields)
-        return Message({**headers, "Content-Type": FORM}, urlencode(fields).encode())
+            return RequestContent(headers, b"", fields)
+        return RequestContent({**headers, "Content-Type": FORM}, urlencode(fields).encode())
 
-    def _judge(self, answer: Answer) -> Grant:
-        if answer.status // 100 == 2:  # noqa: PLR2004
-            grant = session_grant(answer)
+    def _classify(self, response: IssuerResponse) -> Grant:
+        if response.status // 100 == 2:  # noqa: PLR2004
+            grant = session_grant(response)
             if grant is not None:
                 return grant
-        elif wants_token(answer) and not self._page_first:
+        elif wants_token(response) and not self._page_first:
             self._page_first = True
             raise GrantInterruptedError(
                 f"{self} wants a CSRF token for the login itself: it is fetched first from now on."
             )
-        raise self._failure(answer)
+        raise self._failure(response)
 
-    def _failure(self, answer: Answer) -> GrantError:
-        status, pause = answer.status, retry_after(answer.headers, self._clock.wall())
+    def _failure(self, response: IssuerResponse) -> GrantError:
+        status, pause = response.status, retry_after(response.headers, self._clock.wall())
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             return GrantThrottledError(f"{self} answered 429: too many logins.", retry_after=pause)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return GrantInterruptedError(f"{self} answered {status}.", retry_after=pause)
-        if status == HTTPStatus.UNAUTHORIZED or _redirects_to_error(answer):
+        if status == HTTPStatus.UNAUTHORIZED or _redirects_to_error(response):
             return GrantRefusedError(
                 f"{self} refused user {self._settings.username}: check user and password.", oauth_error=REFUSED
             )
@@ -123,19 +129,19 @@ class SessionSource:
                 f"{self} answered 403: a firewall stands in between, or blocks this address. All logins to it pause.",
                 retry_after=pause,
             )
-        return GrantFailedError(f"{self} answered {status} without a session. {diagnosis.unexpected_login(status)}")
+        return GrantFailedError(f"{self} answered {status} without a session. {explanations.unexpected_login(status)}")
 
     def __str__(self) -> str:
         return f"Credential {self._settings.name}: the login {self._settings.login_url}"
 
 
-def session_grant(answer: Answer) -> Grant | None:
-    """The session that a login's answer begins; None where it sets no session cookie."""
-    jar = cookies.apply({}, answer.set_cookies)
+def session_grant(response: IssuerResponse) -> Grant | None:
+    """The session that a login's response begins; None where it sets no session cookie."""
+    jar = cookies.apply({}, response.set_cookies)
     line = cookies.cookie_line(jar)
     if not any(cookies.is_session(name) for name in jar) or len(line) > cookies.MAX_BYTES:
         return None
-    token = csrf_token(answer.headers, jar)
+    token = csrf_token(response.headers, jar)
     return Grant(line, LIFETIME, _csrf_line(*token) if token is not None else b"")
 
 
@@ -148,16 +154,16 @@ def csrf_token(headers: Mapping[str, str], jar: Mapping[str, str]) -> tuple[str,
     return cookies.csrf_cookie(jar)
 
 
-def wants_token(answer: Answer) -> bool:
+def wants_token(response: IssuerResponse) -> bool:
     """Whether a login is refused for want of a CSRF token: Spring says so, or answers 403, which no password earns."""
-    if answer.status not in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+    if response.status not in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return False
-    if b"csrf" in answer.body.lower():
+    if b"csrf" in response.body.lower():
         return True
-    return answer.status == HTTPStatus.FORBIDDEN and not is_page(answer.headers, answer.body)
+    return response.status == HTTPStatus.FORBIDDEN and not is_page(response.headers, response.body)
 
 
-def _with_token(page: Answer) -> dict[str, str]:
+def _with_token(page: IssuerResponse) -> dict[str, str]:
     jar = cookies.apply({}, page.set_cookies)
     token = csrf_token(page.headers, jar)
     headers = dict([token]) if token is not None else {}
@@ -175,5 +181,5 @@ def _is_ours(name: str) -> bool:
     return cookies.is_session(name) or cookies.csrf_cookie({name: "x"}) is not None
 
 
-def _redirects_to_error(answer: Answer) -> bool:
-    return answer.status // 100 == 3 and "error" in answer.headers.get("Location", "")  # noqa: PLR2004
+def _redirects_to_error(response: IssuerResponse) -> bool:
+    return response.status // 100 == 3 and "error" in response.headers.get("Location", "")  # noqa: PLR2004

@@ -1,4 +1,4 @@
-"""Credentials that need no issuer: a static token, HTTP Basic, and none. Each is an `Authorizer` by itself."""
+"""Credentials that need no issuer: a static token, HTTP Basic, and none."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Final
 
 from sidecar.config.settings import Basic, StaticToken
+from sidecar.credentials.file_watching import Watched
 from sidecar.credentials.token_response import bearer_header, is_visible
-from sidecar.credentials.watched import Watched
 from sidecar.errors import SecretUnavailableError, TokenUnavailableError
 from sidecar.proxy.authorizer import Attachment
 
-RETRY_AFTER = 5.0
+RETRY_AFTER: Final = 5.0
 """Seconds within which a changed secret file is noticed."""
 
 
@@ -25,73 +26,52 @@ class StaticAttachment:
     unsafe_header: bytes = field(default=b"", repr=False)
 
 
-class NoAuthorizer:
-    """Nothing is attached, and nothing can be refused."""
-
-    def __init__(self) -> None:
-        self._attachment = StaticAttachment()
-
-    def current(self) -> Attachment | None:
-        """See `Authorizer`."""
-        return self._attachment
-
-    def renewed(self, attachment: Attachment) -> Attachment | None:  # noqa: ARG002 (the Protocol's signature)
-        """See `Authorizer`."""
-        return self.current()
-
-    async def obtain(self) -> Attachment:
-        """See `Authorizer`."""
-        return self._attachment
-
-    def refuses(self, status: int, *, safe: bool) -> bool:  # noqa: ARG002 (the Protocol's signature)
-        """What is not there is not refused."""
-        return False
-
-    async def replace(self, refused: Attachment) -> Attachment | None:  # noqa: ARG002
-        """There is nothing else."""
-        return None
-
-    def invalidate(self, refused: Attachment) -> None:
-        """Nothing to forget."""
-
-    def replayed(self, attachment: Attachment, *, accepted: bool) -> None:
-        """Nothing to learn."""
-
-    def received_cookies(self, attachment: Attachment, set_cookie: Sequence[bytes]) -> None:
-        """No session."""
-
-
-class StaticAuthorizer(NoAuthorizer):
-    """A header from a file. Where it is refused, a newer one from the file is the only thing to try."""
+class StaticAuthorizer:
+    """An `Authorizer`: a header from a file. Where it is refused, the file may have a newer one."""
 
     def __init__(self, name: str, attachment: Watched[StaticAttachment]) -> None:
         """`name` is the credential's."""
-        super().__init__()
         self._name = name
         self._watched = attachment
 
     def current(self) -> Attachment | None:
-        """See `Authorizer`."""
+        """The header in force; None while its file cannot be read."""
+        return self._watched.current
+
+    def renewed(self, attachment: Attachment) -> Attachment | None:  # noqa: ARG002 (the Protocol's signature)
+        """The header in force: it does not expire."""
         return self._watched.current
 
     async def obtain(self) -> Attachment:
-        """See `Authorizer`."""
-        attachment = self._watched.current
-        if attachment is None:
+        """The header in force.
+
+        Raises:
+            TokenUnavailableError: its file cannot be read.
+        """
+        if self._watched.current is None:
             raise TokenUnavailableError(
                 f"Credential {self._name} cannot be read: see the sidecar's log.", retry_after=RETRY_AFTER
             )
-        return attachment
+        return self._watched.current
 
-    def refuses(self, status: int, *, safe: bool) -> bool:  # noqa: ARG002
-        """A 401 (RFC 9110, 15.5.2)."""
-        return status == HTTPStatus.UNAUTHORIZED
+    def refuses(self, status: int, *, safe: bool) -> bool:  # noqa: ARG002 (the Protocol's signature)
+        """A 401 (RFC 9110, 15.5.2) does; but what is in no file cannot be replaced, so that nothing follows from it."""
+        return status == HTTPStatus.UNAUTHORIZED and self._watched.may_change
 
     async def replace(self, refused: Attachment) -> Attachment | None:
         """The file's content, where it is another by now."""
         await self._watched.refresh()
         newest = self._watched.current
         return newest if newest is not refused else None
+
+    def invalidate(self, refused: Attachment) -> None:
+        """Nothing is kept that could be forgotten."""
+
+    def replayed(self, attachment: Attachment, *, accepted: bool) -> None:
+        """Nothing follows from it."""
+
+    def received_cookies(self, attachment: Attachment, set_cookie: Sequence[bytes]) -> None:
+        """There is no session that a cookie could change."""
 
 
 def token_attachment(settings: StaticToken) -> StaticAttachment:
@@ -103,8 +83,8 @@ def token_attachment(settings: StaticToken) -> StaticAttachment:
     token = settings.token.read().reveal()
     if not is_visible(token):
         raise SecretUnavailableError(
-            f"The token of credential {settings.name} has spaces, line breaks or characters outside ASCII:"
-            " write the bare token, without Bearer before it."
+            f"The token of credential {settings.name} has spaces or characters outside ASCII: write the bare token,"
+            " without Bearer before it."
         )
     return StaticAttachment(bearer_header(token))
 

@@ -1,6 +1,6 @@
 """TLS as a client: contexts from files, for issuers, logins and upstreams alike, and what can be wrong with the files.
 
-TLS 1.2 is the least; a CA bundle of one's own replaces the system's roots, as curl's `--cacert` does.
+TLS 1.2 is the lowest version. A configured CA bundle replaces the system's roots, as curl's `--cacert` does.
 """
 
 from __future__ import annotations
@@ -8,18 +8,16 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from sidecar.clock import Clock
 from sidecar.config.files import MAX_FILE_BYTES
 from sidecar.config.settings import Tls
-from sidecar.credentials.watched import Watched
 from sidecar.errors import SecretUnavailableError
 from sidecar.secret import read_file, read_text
 
 
 def client_context(tls: Tls, now: float) -> ssl.SSLContext:
-    """A context that verifies the server, and shows the client's certificate where there is one. Reads files.
+    """A context that verifies the server, and shows the client's certificate where one is configured. Reads files.
 
-    `now` is the wall clock's, in seconds: a client's certificate must be valid then.
+    A client's certificate must be valid at `now`, in seconds of the wall clock.
 
     Raises:
         SecretUnavailableError: a file is missing, is not what it should be, or does not fit the others.
@@ -37,30 +35,8 @@ def client_context(tls: Tls, now: float) -> ssl.SSLContext:
     return context
 
 
-class Contexts:
-    """The contexts of one configuration; all that need nothing of their own are one, for the system's roots are many.
-
-    Loading them takes about 20 ms and 1 MB each time.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._usual: ssl.SSLContext | None = None
-
-    def watched(self, name: str, tls: Tls) -> Watched[ssl.SSLContext]:
-        """The context in force, made again when one of its files changes; `name` is the setting's path."""
-        return Watched(name, tls_files(tls), lambda: self._load(tls))
-
-    def _load(self, tls: Tls) -> ssl.SSLContext:
-        if tls != Tls():
-            return client_context(tls, self._clock.wall())
-        if self._usual is None:
-            self._usual = client_context(tls, self._clock.wall())
-        return self._usual
-
-
-def tls_files(tls: Tls) -> tuple[Path | None, ...]:
-    """The files that a context is made from."""
+def files(tls: Tls) -> tuple[Path | None, ...]:
+    """The files that a context is made from; None for one that is not configured."""
     password = tls.client_key_password.file if tls.client_key_password is not None else None
     return (tls.ca_file, tls.client_certificate_file, tls.client_key_file, password)
 

@@ -1,7 +1,4 @@
-"""A token endpoint's answer, read strictly: a grant, or the error that says what happens next (RFC 6749, 5.1 and 5.2).
-
-Pure: bytes in, a `Grant` or an exception out. How long a token lives is DESIGN 5.4.
-"""
+"""A token endpoint's response, read strictly: a grant, or an OAuth error (RFC 6749, 5.1 and 5.2). Pure."""
 
 from __future__ import annotations
 
@@ -25,29 +22,29 @@ _NUMBER = re.compile(r"\s*[+-]?\d+(?:\.\d+)?\s*", re.ASCII)
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
-class UnusableAnswerError(ValueError):
-    """A success that holds no usable token. The text is the sentence's end: "the issuer … answered 200 without …"."""
+class UnusableResponseError(ValueError):
+    """A success without a usable token. The text is the end of a sentence that begins with "the issuer …"."""
 
 
 def bearer_grant(body: bytes) -> Grant:
-    """The grant that a successful answer holds.
+    """The grant that a successful response holds.
 
     `token_type` may be absent (RFC 6749 requires it, some issuers leave it out); what is there must say Bearer.
 
     Raises:
-        UnusableAnswerError: it is no JSON object with a usable bearer token. The text never quotes the answer.
+        UnusableResponseError: it is no JSON object with a usable bearer token. The text never quotes it.
     """
     answer = json_object(body)
     if answer is None:
-        raise UnusableAnswerError("answered 200 without a JSON object: is token_url a token endpoint?")
+        raise UnusableResponseError("answered 200 without a JSON object: is token_url a token endpoint?")
     token = answer.get("access_token")
     if not isinstance(token, str) or not token:
-        raise UnusableAnswerError("answered 200 without an access_token that is a non-empty string.")
+        raise UnusableResponseError("answered 200 without an access_token that is a non-empty string.")
     if not _VISIBLE.fullmatch(token):
-        raise UnusableAnswerError("sent an access_token with characters that no header may carry (RFC 6750, 2.1).")
+        raise UnusableResponseError("sent an access_token with characters that no header may carry (RFC 6750, 2.1).")
     token_type = answer.get("token_type")
     if token_type is not None and not (isinstance(token_type, str) and token_type.lower() == "bearer"):
-        raise UnusableAnswerError("sent a token whose token_type is not Bearer: the sidecar attaches nothing else.")
+        raise UnusableResponseError("sent a token whose token_type is not Bearer: the sidecar attaches nothing else.")
     return Grant(header=bearer_header(token), lifetime=lifetime(answer.get("expires_in"), token))
 
 
@@ -62,19 +59,19 @@ def is_visible(text: str) -> bool:
 
 
 def lifetime(expires_in: object, token: str) -> float:
-    """A token's life in seconds from when it was asked for.
+    """A token's life in seconds from the moment when its request was sent, at most a day.
 
-    The shorter of `expires_in` and, for a JWT, `exp` less `iat`; its `exp` is never compared with a local clock.
+    It is the shorter of `expires_in` and, for a JWT, `exp` less `iat`; its `exp` is never compared with a local clock.
 
     Raises:
-        UnusableAnswerError: the life is zero or less.
+        UnusableResponseError: the life is zero or less.
     """
     seconds = _stated(expires_in)
     signed = jwt_life(token)
     if signed is not None:
         seconds = min(seconds, signed)
     if seconds <= 0:
-        raise UnusableAnswerError("sent a token that is at its end already (expires_in, or exp less iat).")
+        raise UnusableResponseError("sent a token that is at its end already (expires_in, or exp less iat).")
     return min(seconds, LONGEST_LIFETIME)
 
 

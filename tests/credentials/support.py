@@ -7,6 +7,7 @@ import contextlib
 import socket
 import ssl
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,9 @@ from sidecar.clock import SystemClock
 from sidecar.config.settings import ClientCredentials, Tls
 from sidecar.credentials import tls
 from sidecar.credentials.client_credentials import ClientCredentialsSource
-from sidecar.credentials.exchange import Line
-from sidecar.credentials.held import client_key
+from sidecar.credentials.file_watching import Watched
+from sidecar.credentials.key_material import client_key
+from sidecar.credentials.token_request import Endpoint
 from sidecar.secret import Secret, SecretSource
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -182,12 +184,14 @@ def source(
     settings: ClientCredentials, audience: str | None = "operate.camunda.io", *, timeout: float = 5.0
 ) -> ClientCredentialsSource:
     secure = settings.token_url.startswith("https:")
-    context = tls.Contexts(SystemClock()).watched("tls", settings.tls) if secure else None
+    context = None
+    if secure:
+        context = Watched("tls", tls.files(settings.tls), lambda: tls.client_context(settings.tls, time.time()))
     return ClientCredentialsSource(
         settings,
         audience,
         key=client_key(settings, SystemClock()),
-        line=Line(settings.token_url, timeout, context, settings.proxy),
+        endpoint=Endpoint(settings.token_url, timeout, context, settings.proxy),
         clock=SystemClock(),
     )
 

@@ -129,7 +129,7 @@ async def test_header_fields_may_be_as_large_as_in_the_data_plane() -> None:
     [
         (b"X: " + b"y" * 70_000 + b"\r\n", "65536 bytes in one line"),
         (b"X: y\r\n" * 2000, "1000 header fields"),
-        ((b"X: " + b"y" * 30_000 + b"\r\n") * 3, "65536 bytes in its head"),
+        ((b"X: " + b"y" * 30_000 + b"\r\n") * 3, "65536 bytes in its answer"),
     ],
 )
 async def test_a_head_that_is_too_large_is_said_with_the_size(fields: bytes, said: str) -> None:

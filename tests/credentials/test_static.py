@@ -8,14 +8,21 @@ from pathlib import Path
 import pytest
 
 from sidecar.config.settings import Basic, NoCredential, StaticToken
-from sidecar.credentials import held
-from sidecar.credentials.static import NoAuthorizer, StaticAuthorizer
+from sidecar.credentials import key_material
+from sidecar.credentials.file_watching import Watched
+from sidecar.credentials.static import StaticAttachment, StaticAuthorizer
 from sidecar.errors import SecretUnavailableError, TokenUnavailableError
 from sidecar.secret import Secret, SecretSource
 
 
 def token(file: Path) -> StaticAuthorizer:
-    return StaticAuthorizer("optimize-secret", held.attachment(StaticToken("optimize-secret", SecretSource(file=file))))
+    return StaticAuthorizer(
+        "optimize-secret", key_material.attachment(StaticToken("optimize-secret", SecretSource(file=file)))
+    )
+
+
+def none() -> StaticAuthorizer:
+    return StaticAuthorizer("none", Watched("none", (), StaticAttachment))
 
 
 def secret(text: str) -> SecretSource:
@@ -61,12 +68,12 @@ async def test_a_token_that_cannot_be_read_is_unavailable(tmp_path: Path) -> Non
 def test_a_token_that_is_no_token_is_said(content: str) -> None:
     """What could not stand in a header, or has the scheme in it already."""
     with pytest.raises(SecretUnavailableError, match="bare token"):
-        _ = held.attachment(StaticToken("x", secret(content))).value
+        _ = key_material.attachment(StaticToken("x", secret(content))).value
 
 
 def test_basic_is_encoded_as_utf_8() -> None:
     """RFC 7617, 2.1; a password may have a colon."""
-    attachment = held.attachment(Basic("run", "demo", secret("pä:ss"))).value
+    attachment = key_material.attachment(Basic("run", "demo", secret("pä:ss"))).value
     encoded = attachment.header.removeprefix(b"Authorization: Basic ").removesuffix(b"\r\n")
     assert base64.b64decode(encoded).decode() == "demo:pä:ss"
 
@@ -75,12 +82,12 @@ def test_basic_is_encoded_as_utf_8() -> None:
 def test_what_counts_as_refused(tmp_path: Path, status: int, safe: bool, refused: bool) -> None:
     """401 for what has a credential; nothing for none."""
     assert token(tmp_path / "x").refuses(status, safe=safe) is refused
-    assert NoAuthorizer().refuses(status, safe=safe) is False
+    assert none().refuses(status, safe=safe) is False
 
 
 async def test_none_attaches_nothing() -> None:
     """Forwarded as it is."""
-    authorizer = NoAuthorizer()
+    authorizer = none()
     attachment = authorizer.current()
     assert attachment is not None
     assert (attachment.header, attachment.unsafe_header) == (b"", b"")

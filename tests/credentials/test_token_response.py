@@ -8,7 +8,7 @@ import json
 import pytest
 
 from sidecar.credentials.token_response import (
-    UnusableAnswerError,
+    UnusableResponseError,
     bearer_grant,
     is_page,
     jwt_claims,
@@ -61,7 +61,7 @@ def test_lifetime_from_expires_in(expires_in: object, seconds: float) -> None:
 @pytest.mark.parametrize("expires_in", [0, -1, 0.0, "0", "-5", -(10**400), float("-inf")])
 def test_a_life_that_is_over_is_a_failed_grant(expires_in: object) -> None:
     """Zero and less: nothing to hand out."""
-    with pytest.raises(UnusableAnswerError):
+    with pytest.raises(UnusableResponseError):
         lifetime(expires_in, "opaque")
 
 
@@ -87,7 +87,7 @@ def test_a_jwt_lives_for_the_shorter_of_both(claims: dict[str, object], expires_
 @pytest.mark.parametrize("claims", [{"iat": 1000, "exp": 1000}, {"iat": 1000, "exp": 900}])
 def test_a_jwt_without_a_life_is_a_failed_grant(claims: dict[str, object]) -> None:
     """An end before the beginning."""
-    with pytest.raises(UnusableAnswerError):
+    with pytest.raises(UnusableResponseError):
         lifetime(3600, jwt(**claims))
 
 
@@ -142,7 +142,7 @@ def test_bearer_in_any_case_and_a_missing_type_are_good(token_type: str | None) 
 )
 def test_what_is_no_usable_token(body: bytes) -> None:
     """Nothing that could not stand in a header, or is no bearer token, is ever handed out; the text quotes nothing."""
-    with pytest.raises(UnusableAnswerError) as caught:
+    with pytest.raises(UnusableResponseError) as caught:
         bearer_grant(body)
     assert "Evil" not in str(caught.value)
 

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
-from sidecar.credentials.connection_faults import explain
+from sidecar.credentials.connection_errors import explain
 
 KEY = ConnectionKey("login.example", 443, True, True, None, None, None, None)
 

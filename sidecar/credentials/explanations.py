@@ -1,12 +1,11 @@
-"""Why it failed and what to do, in sentences for a person: pure functions from facts to text.
+"""Why an issuer, a login or an upstream refuses, and what to do about it: sentences for a person. Pure.
 
-Used by the token core's errors (one log line tells a wrong audience from a deleted key) and by `doctor`.
+They stand in log lines, which so tell a wrong audience from a deleted key, and in the table of `doctor`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -22,51 +21,40 @@ PERMISSIONS: Final = {
 ORGANIZATION_AUDIENCE: Final = "api.cloud.camunda.io"
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An OAuth error as it came: to be looked into, never to be shown."""
+def refusal_cure(status: int, code: str, description: str, issuer: str, audience: str | None) -> str:
+    """What an OAuth error means, and what to do. A wrong audience and a deleted key read differently.
 
-    status: int
-    code: str
-    description: str
-    issuer: str
-    audience: str | None
-    client: str
-
-
-def refusal_cure(refusal: Refusal) -> str:
-    """What the refusal means, and what to do. A wrong audience and a deleted key read differently."""
-    description = refusal.description.lower()
-    if _audience_refused(refusal, description):
-        return _audience_cure(refusal)
+    `code` and `description` are as the issuer wrote them; neither is quoted.
+    """
+    description = description.lower()
+    if (
+        code == "invalid_target"
+        or any(phrase in description for phrase in ("not authorized to access", "service not enabled", "audience"))
+        or (code == "access_denied" and status == HTTPStatus.FORBIDDEN)  # Auth0's: known, not allowed
+    ):
+        return _audience_cure(issuer, audience)
     if "secret" in description and "expired" in description:
         return "The client's secret has expired: create a new one and put it into the secret's file."
-    if "client_assertion" in description or "assertion" in description:
+    if "assertion" in description:
         return (
             "The signed assertion was not accepted: compare the registered key or certificate, assertion_audience,"
             " and this machine's clock."
         )
-    return _CURES.get(refusal.code, _by_status(refusal))
+    if status == HTTPStatus.UNAUTHORIZED and code not in _CURES:
+        return _CURES["invalid_client"]
+    return _CURES.get(code, "Asking again would not help: check the client at the issuer.")
 
 
-def _audience_refused(refusal: Refusal, description: str) -> bool:
-    if refusal.code == "invalid_target":
-        return True
-    if any(phrase in description for phrase in ("not authorized to access", "service not enabled", "audience")):
-        return True
-    return refusal.code == "access_denied" and refusal.status == HTTPStatus.FORBIDDEN  # Auth0's: known, not allowed
-
-
-def _audience_cure(refusal: Refusal) -> str:
-    audience = refusal.audience or "the issuer's default"
-    known = f"The issuer knows this client but does not allow audience {audience}"
-    if refusal.audience == ORGANIZATION_AUDIENCE:
+def _audience_cure(issuer: str, audience: str | None) -> str:
+    asked = f"audience {audience}" if audience else "its default audience"
+    known = f"The issuer knows this client but does not allow {asked}"
+    if audience == ORGANIZATION_AUDIENCE:
         return (
             f"{known}: it wants a client of the organization (Console, Organization, Administration API), and"
             " this looks like a cluster's client."
         )
-    permission = PERMISSIONS.get(refusal.audience or "")
-    if permission and urlsplit(refusal.issuer).hostname in SAAS_ISSUERS:
+    permission = PERMISSIONS.get(audience or "")
+    if permission and urlsplit(issuer).hostname in SAAS_ISSUERS:
         return (
             f"{known}: add the {permission} permission to the client (Console, the cluster, API), or, if this is an"
             " organization client, use a client of the cluster."
@@ -87,12 +75,6 @@ _CURES: Final = {
 }
 
 
-def _by_status(refusal: Refusal) -> str:
-    if refusal.status == HTTPStatus.UNAUTHORIZED:
-        return "The client id or its secret is wrong, or the client was deleted: check both at the issuer."
-    return "Asking again would not help: check the client at the issuer."
-
-
 def unexpected_status(status: int, location: str) -> str:
     """What a status that no token endpoint should send means; `location` is a redirect's target, fit to be shown."""
     if status // 100 == 3:  # noqa: PLR2004
@@ -107,7 +89,7 @@ def unexpected_status(status: int, location: str) -> str:
 
 
 def unexpected_login(status: int) -> str:
-    """What a login's answer means that neither lets in nor refuses."""
+    """What a login's response means that neither begins a session nor refuses one."""
     if status // 100 == 3:  # noqa: PLR2004
         return "It redirects: this installation logs people in by Identity (OIDC); use client_credentials instead."
     if status // 100 == 2:  # noqa: PLR2004
@@ -116,7 +98,7 @@ def unexpected_login(status: int) -> str:
 
 
 def kind_of_client(audience: str | None, granted: Sequence[str | None]) -> str:
-    """A hint from what the same client was granted at the same time; empty where that tells nothing."""
+    """What kind of client it is, from the audiences that it was granted; empty where they do not tell."""
     if audience in PERMISSIONS and ORGANIZATION_AUDIENCE in granted:
         return "It is granted the organization's API: this is an organization client, the route wants a cluster client."
     if audience == ORGANIZATION_AUDIENCE and any(other in PERMISSIONS for other in granted):
@@ -136,7 +118,10 @@ PROBES: Final = {
 
 
 def upstream_fault(status: int, location: str, path: str, audience: str | None) -> str | None:
-    """What an upstream's answer to a probe with a credential says is wrong; None: it let the credential in."""
+    """What an upstream's response to a probe with a credential says is wrong; None: it accepted the credential.
+
+    `location` is a redirect's target, fit to be shown.
+    """
     if status == HTTPStatus.UNAUTHORIZED:
         wanted = f" that {audience} is its audience," if audience else ""
         return (

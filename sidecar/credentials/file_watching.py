@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
@@ -19,42 +19,32 @@ from sidecar.background import in_thread
 from sidecar.errors import SecretUnavailableError
 
 T = TypeVar("T")
-PATIENCE = 1.0
-"""Seconds that a request waits for a file; a network's file system may never answer."""
 Stamp = tuple[tuple[int, int, int, int] | None, ...]
+
+PATIENCE: Final = 1.0
+"""Seconds for which a file is waited for; a network's file system may never answer."""
 
 _log = structlog.get_logger(__name__)
 
 
-class Pollable(Protocol):
-    """What a `Watcher` looks after."""
-
-    @property
-    def name(self) -> str:
-        """The key's path in the configuration."""
-        ...
-
-    @property
-    def error(self) -> str | None:
-        """Why the newest files cannot be used; None where they are in force."""
-        ...
-
-    def poll(self) -> bool:
-        """Look at the files, and take them over where they changed; whether the value in force changed."""
-        ...
-
-
 class Watched(Generic[T]):
-    """One value. `poll` may run in any thread; `value` is one reference that is replaced as a whole."""
+    """One value. `poll` may run in any thread; `current` is one reference that is replaced as a whole."""
 
     def __init__(self, name: str, files: Iterable[Path | None], load: Callable[[], T]) -> None:
-        """`load` reads the files and raises `SecretUnavailableError` where they cannot be used."""
+        """Load the value for the first time.
+
+        Args:
+            name: the setting's path in the configuration.
+            files: what the value is made from; None for one that is not configured.
+            load: reads the files, and raises `SecretUnavailableError` where they cannot be used.
+        """
         self.name = name
         self.error: str | None = None
+        """Why the newest files cannot be used; None where they are in force."""
+        self.current: T | None = None
+        """What is in force; None where no file could be used yet."""
         self._files = tuple(file for file in files if file is not None)
         self._load = load
-        self.current: T | None = None
-        """What is in force, without an error where there is nothing."""
         self._lock = threading.Lock()
         self._refreshing: asyncio.Future[None] | None = None
         self._stamp: Stamp | None = None
@@ -65,24 +55,29 @@ class Watched(Generic[T]):
         """What is in force.
 
         Raises:
-            SecretUnavailableError: it could never be loaded.
+            SecretUnavailableError: no file could be used yet.
         """
         if self.current is None:
             raise SecretUnavailableError(self.error or f"{self.name} was not read yet.")
         return self.current
 
+    @property
+    def may_change(self) -> bool:
+        """Whether there are files to watch."""
+        return bool(self._files)
+
     async def refresh(self) -> None:
-        """Poll in a thread, once for everybody who asks for it meanwhile; it is waited for a second at most."""
+        """Poll in a thread, once for everybody who asks for it meanwhile; give up waiting after `PATIENCE`."""
         if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.ensure_future(self._refresh())
+            self._refreshing = asyncio.ensure_future(self._poll_in_time())
         await asyncio.shield(self._refreshing)
 
-    async def _refresh(self) -> None:
+    async def _poll_in_time(self) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(in_thread(self.poll), PATIENCE)
 
     def poll(self) -> bool:
-        """See `Pollable`."""
+        """Look at the files, and load them if they changed; whether the value in force changed. Blocking."""
         if not self._lock.acquire(timeout=PATIENCE):
             return False  # another thread waits for a file system that does not answer
         try:
@@ -94,17 +89,18 @@ class Watched(Generic[T]):
         stamp = self._look()
         if stamp == self._stamp:
             return False
-        begun, self._stamp = self._stamp is not None, stamp
+        is_first, self._stamp = self._stamp is None, stamp
         try:
             value = self._load()
-        except SecretUnavailableError as error:
-            self._failed(error.detail, say=begun)
-            return False
-        except Exception as error:  # noqa: BLE001 (whatever a library makes of a file, the other files are looked after)
-            self._failed(f"The file cannot be used ({type(error).__name__}).", say=begun)
+        except Exception as error:  # noqa: BLE001 (whatever a library makes of a file, the other files are watched on)
+            is_known = isinstance(error, SecretUnavailableError)
+            self.error = str(error) if is_known else f"The file cannot be used ({type(error).__name__})."
+            if not is_first:  # at the start, it is told as a mistake in the configuration
+                kept = "the old one stays in use" if self.current is not None else "there is none in use"
+                _log.warning(f"new secret file is unusable, {kept}", setting=self.name, reason=self.error)
             return False
         if self._look() != stamp:
-            self._stamp = ()  # it changed while it was read: the next poll has the whole of it
+            self._stamp = ()  # a file changed while it was read: the next poll reads the whole of it
             return False
         self.error = None
         if self.current == value:
@@ -115,35 +111,28 @@ class Watched(Generic[T]):
     def _look(self) -> Stamp:
         return tuple(_stamp(file) for file in self._files)
 
-    def _failed(self, reason: str, *, say: bool) -> None:
-        """What is wrong at the start is a mistake in the configuration, and told as one."""
-        self.error = reason
-        if say:
-            kept = "the old one stays in use" if self.current is not None else "there is none in use"
-            _log.warning(f"new secret file is unusable, {kept}", setting=self.name, reason=reason)
-
 
 def _stamp(file: Path) -> tuple[int, int, int, int] | None:
-    """Of what the path leads to in the end: Kubernetes swaps a symlink to a whole directory."""
+    """What changes with a file: of that to which the path leads in the end, as Kubernetes swaps symbolic links."""
     try:
-        status = os.stat(file)  # noqa: PTH116 (follows symlinks, as it must)
+        status = os.stat(file)  # noqa: PTH116 (follows symbolic links, as it must)
     except OSError:
         return None
     return status.st_mtime_ns, status.st_dev, status.st_ino, status.st_size
 
 
 class Watcher:
-    """All of a configuration's watched values. The service polls it every two seconds or so, off the event loop."""
+    """All watched values of a configuration. The service polls them every two seconds, in a thread."""
 
-    def __init__(self, items: Iterable[Pollable]) -> None:
+    def __init__(self, items: Iterable[Watched[Any]]) -> None:
         self._items = tuple(items)
 
     def poll(self) -> list[str]:
-        """Look at every file once; the names of the values that changed."""
+        """Look at every file once; the names of the values that changed. Blocking."""
         return [item.name for item in self._items if item.poll()]
 
     def names(self) -> list[str]:
-        """Every watched value's."""
+        """The name of every watched value."""
         return [item.name for item in self._items]
 
     def errors(self) -> Mapping[str, str]:

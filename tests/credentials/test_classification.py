@@ -1,4 +1,4 @@
-"""DESIGN 5.6 and 5.7 as a table: what each answer of an issuer means for everybody else."""
+"""What each response of an issuer means for everybody else, as a table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from sidecar.credentials.verdict import Answer, Asked, judge, retry_after
+from sidecar.credentials.classification import IssuerResponse, RequestContext, classify, retry_after
 from sidecar.errors import (
     GrantError,
     GrantFailedError,
@@ -18,16 +18,18 @@ from sidecar.errors import (
     GrantThrottledError,
 )
 
-ASKED = Asked("https://login.cloud.camunda.io/oauth/token", "cluster", "the-client", "optimize.camunda.io")
+CONTEXT = RequestContext("https://login.cloud.camunda.io/oauth/token", "cluster", "optimize.camunda.io")
 SAAS_401 = b'{"error":"access_denied","error_description":"Unauthorized"}'
 SAAS_403 = b'{"error":"access_denied","error_description":"Client is not authorized to access \\"optimize\\"."}'
 HTML = b"<html>Blocked</html>"
 
 
-def verdict(status: int, body: bytes = b"", **headers: str) -> GrantError:
-    answer = Answer(status, CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()}), body)
+def classified(status: int, body: bytes = b"", **headers: str) -> GrantError:
+    response = IssuerResponse(
+        status, CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()}), body
+    )
     with pytest.raises(GrantError) as caught:
-        judge(answer, ASKED, now=0.0)
+        classify(response, CONTEXT, now=0.0)
     return caught.value
 
 
@@ -80,9 +82,9 @@ def verdict(status: int, body: bytes = b"", **headers: str) -> GrantError:
         (599, b"", GrantInterruptedError),
     ],
 )
-def test_verdicts(status: int, body: bytes, error: type[GrantError]) -> None:
+def test_classes(status: int, body: bytes, error: type[GrantError]) -> None:
     """One row an answer; the exact type, since it decides about quarantine, cool-down and another attempt."""
-    assert type(verdict(status, body)) is error
+    assert type(classified(status, body)) is error
 
 
 @pytest.mark.parametrize(
@@ -133,13 +135,13 @@ def test_no_content_of_retry_after_and_date_raises(value: str, date: str) -> Non
 def test_a_token_is_a_token_whatever_its_label() -> None:
     """JSON that is sent as text/html is parsed first and judged then."""
     headers = CIMultiDict({"Content-Type": "text/html; charset=utf-8"})
-    grant = judge(Answer(200, headers, b'{"access_token":"abc","expires_in":60}'), ASKED, now=0.0)
+    grant = classify(IssuerResponse(200, headers, b'{"access_token":"abc","expires_in":60}'), CONTEXT, now=0.0)
     assert grant.header == b"Authorization: Bearer abc\r\n"
 
 
 def test_an_unavailable_issuer_says_for_how_long() -> None:
     """RFC 9110, 10.2.3: 503 with `Retry-After`."""
-    error = verdict(503, Retry_After="7")
+    error = classified(503, Retry_After="7")
     assert isinstance(error, GrantInterruptedError)
     assert error.retry_after == 7.0
 
@@ -150,7 +152,7 @@ def test_what_was_sent_is_masked_in_code_description_and_location() -> None:
     headers = CIMultiDict({"Location": "https://s3cr3t+canary.example/s3cr3t+canary?x"})
     for status in (401, 302):
         with pytest.raises(GrantError) as caught:
-            judge(Answer(status, headers, body, secrets=("s3cr3t+canary",)), ASKED, now=0.0)
+            classify(IssuerResponse(status, headers, body, secrets=("s3cr3t+canary",)), CONTEXT, now=0.0)
         assert "s3cr3t" not in caught.value.detail
         assert "***" in caught.value.detail
         if isinstance(caught.value, GrantRefusedError):
@@ -160,7 +162,7 @@ def test_what_was_sent_is_masked_in_code_description_and_location() -> None:
 
 def test_a_wrong_audience_and_a_deleted_key_read_differently() -> None:
     """The log line alone tells which of the two it is, and what to do about it."""
-    audience, deleted = verdict(403, SAAS_403), verdict(401, SAAS_401)
+    audience, deleted = classified(403, SAAS_403), classified(401, SAAS_401)
     assert audience.detail == (
         "Credential cluster for audience optimize.camunda.io: the issuer https://login.cloud.camunda.io/oauth/token"
         ' answered 403 access_denied ("Client is not authorized to access "optimize"."). The issuer knows this client'
@@ -177,7 +179,7 @@ def test_a_wrong_audience_and_a_deleted_key_read_differently() -> None:
 @pytest.mark.parametrize("body", [b"", HTML, b'{"message":"Unauthorized"}'])
 def test_a_401_without_an_oauth_error_is_the_clients_all_the_same(body: bytes) -> None:
     """RFC 6749, 5.2: 401 is `invalid_client`; said as what it is, with nothing of the body."""
-    error = verdict(401, body)
+    error = classified(401, body)
     assert isinstance(error, GrantRefusedError)
     assert error.oauth_error == "invalid_client"
     assert error.detail == (
@@ -189,6 +191,6 @@ def test_a_401_without_an_oauth_error_is_the_clients_all_the_same(body: bytes) -
 
 def test_a_redirect_says_where_it_led_without_the_query() -> None:
     """So that token_url can be corrected; a query may carry what is nobody's business."""
-    error = verdict(308, b"", Location="https://other.example/token?state=private")
+    error = classified(308, b"", Location="https://other.example/token?state=private")
     assert "https://other.example/token," in error.detail
     assert "private" not in error.detail

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from sidecar.credentials.watched import Watched, Watcher
+from sidecar.credentials.file_watching import Watched, Watcher
 from sidecar.errors import SecretUnavailableError
 from sidecar.secret import Secret, SecretSource
 
