@@ -1,5 +1,8 @@
 """What several workers' `/status` is together."""
 
+from msgspec.structs import replace
+
+from sidecar.admin.problems import with_problems
 from sidecar.admin.status_model import IssuerStatus, RouteStatus, StoreStatus, TokenStatus
 from sidecar.workers.merge_status import merge_status
 from tests.admin.support import status
@@ -42,6 +45,25 @@ def test_issuers_and_the_store():
     merged = merge_status(first, {1: other})
     assert merged.issuers == (issuer(requests=3, next_slot_at=5.0, cooldown_until=9.0),)
     assert not merged.store.up
+
+
+def test_problems_are_those_of_the_whole():
+    """What any worker knows, once and since the first knew it; and that a worker is missing, which none can say."""
+    store = StoreStatus(type="file", location="/tokens")
+    long_ago = with_problems(status(store=replace(store, up=False), uptime=10.0))
+    now = status(store=store, uptime=60.0)
+    bad_file = status(secret_files={"credentials.cluster.client_secret_file": "The file is empty."})
+    merged = merge_status(now, {1: long_ago, 2: None, 3: bad_file})
+    found = {problem.code: problem.since - now.started_at for problem in merged.problems}
+    assert found == {"secret_file_unusable": 60.0, "store_down": 10.0, "workers_missing": 60.0}
+    assert (merged.workers, merged.workers_missing) == (4, 1)
+
+
+def test_a_token_that_one_worker_renewed_is_no_problem_of_another():
+    """One failed, another has a new token on the store, which the first finds when it needs it."""
+    failed = status(tokens=(token("expired", expires_at=10.0, detail="no answer"),))
+    renewed = status(tokens=(token("fresh", expires_at=4_000_000_000.0),))
+    assert merge_status(failed, {1: renewed}).problems == ()
 
 
 def test_ready_is_all_of_them():
