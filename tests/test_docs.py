@@ -20,6 +20,7 @@ from sidecar.errors import Problem
 from sidecar.telemetry.http import HttpStats
 from sidecar.telemetry.http_collector import CONNECTION_STATES, GUARD_REASONS, RETRY_REASONS
 from sidecar.telemetry.metrics import Metrics
+from tests import pictures
 from tests.telemetry.support import ManualClock
 
 ROOT = Path(__file__).parents[1]
@@ -197,3 +198,16 @@ def test_every_make_target_that_is_told_exists():
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for document in DOCUMENTS:
         assert set(re.findall(r"\bmake (demo|test|setup|check|bench|format|clean)\b", document.read_text())) <= targets
+
+
+def test_the_pictures_are_the_codes_tables():
+    """`python -m tests.pictures` draws them anew from the imports, the exchange's stages and the token's states."""
+    page = pictures.PAGE.read_text()
+    assert page == pictures.drawn(page), "run: python -m tests.pictures"
+
+
+def test_ten_likely_changes_have_a_file_to_begin_in():
+    """Each row leads to a file that is there; that every link does is tested for all documents."""
+    rows = table(pictures.PAGE.read_text(), "to add or change", "begin in")
+    assert len(rows) >= 10
+    assert [what for what, begin, _ in rows if "](../" not in begin and "`" not in begin] == []
