@@ -27,12 +27,38 @@ STRATEGIES = {
 }
 """The credential's type for each value of `CAMUNDA_AUTH_STRATEGY` and of `camunda.client.auth.method`."""
 
-_REQUIRED = {
-    "client_credentials": ("client_id", "client_secret"),
-    "basic": ("username", "password"),
-    "static_token": ("token",),
-    "session": ("login_url", "username", "password"),
-    "none": (),
+_CLUSTER: Mapping[str, Mapping[str, str]] = {
+    "client_credentials": {
+        "client_id": "CAMUNDA_CLIENT_ID ZEEBE_CLIENT_ID camunda.client.auth.client-id zeebe.client.cloud.client-id",
+        "client_secret": "CAMUNDA_CLIENT_SECRET ZEEBE_CLIENT_SECRET camunda.client.auth.client-secret"
+        " zeebe.client.cloud.client-secret",
+        "token_url": "CAMUNDA_OAUTH_URL CAMUNDA_AUTHORIZATION_SERVER_URL ZEEBE_AUTHORIZATION_SERVER_URL"
+        " camunda.client.auth.token-url camunda.client.auth.issuer zeebe.client.cloud.auth-url",
+        "scope": "CAMUNDA_OAUTH_SCOPE CAMUNDA_TOKEN_SCOPE ZEEBE_TOKEN_SCOPE camunda.client.auth.scope"
+        " zeebe.client.cloud.scope",
+        "resource": "CAMUNDA_TOKEN_RESOURCE ZEEBE_TOKEN_RESOURCE camunda.client.auth.resource",
+    },
+    "basic": {
+        "username": "CAMUNDA_BASIC_AUTH_USERNAME camunda.client.auth.username",
+        "password": "CAMUNDA_BASIC_AUTH_PASSWORD camunda.client.auth.password",
+    },
+    "static_token": {"token": "CAMUNDA_OAUTH_TOKEN"},
+    "session": {
+        "login_url": "CAMUNDA_COOKIE_AUTH_URL",
+        "username": "CAMUNDA_COOKIE_AUTH_USERNAME",
+        "password": "CAMUNDA_COOKIE_AUTH_PASSWORD",
+    },
+}
+"""What each type of the cluster's credential is made of. Names in one place of the lists belong to one client."""
+_OPTIONAL = {"token_url", "scope", "resource"}
+_ADDRESSES = {
+    "zeebe": "CAMUNDA_REST_ADDRESS ZEEBE_REST_ADDRESS camunda.client.rest-address camunda.client.zeebe.rest-address"
+    " camunda.client.zeebe.base-url zeebe.client.broker.rest-address",
+    "hub": "CAMUNDA_HUB_REST_URL",
+}
+_AUDIENCES = {
+    "zeebe": "CAMUNDA_ZEEBE_OAUTH_AUDIENCE CAMUNDA_TOKEN_AUDIENCE ZEEBE_TOKEN_AUDIENCE camunda.client.auth.audience"
+    " camunda.client.zeebe.audience zeebe.client.cloud.audience",
 }
 _OAUTH_URL = "CAMUNDA_OAUTH_URL"
 _SUSPECT = re.compile(
@@ -42,139 +68,93 @@ _SUSPECT = re.compile(
 """The name of a variable that says where to go or who to be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What some variables become. Rows of one credential have their names in the same order."""
-
-    path: tuple[str, ...]
-    """The key's path in the configuration; empty for what the sidecar knows and does not use."""
-    plain: str
-    """Names from the references for Java, JavaScript, Python and C#, and from the Console's credentials file."""
-    spring: str = ""
-    """Properties of the Spring Boot starter, which are variables by relaxed binding."""
-    type: str = ""
-    """The type of the credential whose key it is."""
-    note: str = ""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every variable."""
-        return (*self.plain.split(), *(name for each in self.spring.split() for name in relaxed(each)))
-
-
 def relaxed(name: str) -> tuple[str, ...]:
     """The variables of a Spring Boot property: dots become underscores, and dashes go or become underscores."""
     upper = name.upper().replace(".", "_")
     return tuple(dict.fromkeys((upper.replace("-", ""), upper.replace("-", "_"))))
 
 
-def _cluster(kind: str, key: str, plain: str, spring: str = "") -> Row:
-    return Row(("credentials", CLUSTER, key), plain, spring, kind)
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What some variables become."""
+
+    key: str
+    """The key's path in the configuration; empty for what the sidecar knows and does not use."""
+    listed: str
+    """Variables of the clients for Java, JavaScript, Python and C#; in lower case properties of the Spring starter."""
+    note: str = ""
+    type: str = ""
+    """The type of the credential whose key it is."""
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The key's path, key by key."""
+        return tuple(self.key.split("."))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every variable."""
+        return tuple(name for each in self.listed.split() for name in (relaxed(each) if each.islower() else (each,)))
 
 
-def _organization(name: str) -> tuple[Row, ...]:
-    names = {key: f"CAMUNDA_{name.upper()}_{key.upper()}" for key in _REQUIRED["client_credentials"]}
-    return tuple(
-        Row(("credentials", name, key), plain, type="client_credentials")
-        for key, plain in {**names, "token_url": _OAUTH_URL}.items()
-    )
-
-
-def _product(name: str) -> tuple[Row, Row]:
-    own = f"CAMUNDA_{name.upper()}_OAUTH_AUDIENCE"
-    address, audience = ("routes", name, "upstream"), ("routes", name, "audience")
-    if name == "zeebe":
-        return (
-            Row(
-                address,
-                "CAMUNDA_REST_ADDRESS ZEEBE_REST_ADDRESS",
-                "camunda.client.rest-address camunda.client.zeebe.rest-address camunda.client.zeebe.base-url"
-                " zeebe.client.broker.rest-address",
-            ),
-            Row(
-                audience,
-                f"{own} CAMUNDA_TOKEN_AUDIENCE ZEEBE_TOKEN_AUDIENCE",
-                "camunda.client.auth.audience camunda.client.zeebe.audience zeebe.client.cloud.audience",
-            ),
-        )
-    return Row(address, "CAMUNDA_HUB_REST_URL" if name == "hub" else f"CAMUNDA_{name.upper()}_BASE_URL"), Row(
-        audience, own
-    )
-
-
-_DISCOVERY = Row(
-    (),
-    "CAMUNDA_ISSUER_URL CAMUNDA_WELL_KNOWN_CONFIGURATION_URL",
-    "camunda.client.auth.issuer-url camunda.client.auth.well-known-configuration-url",
-    note="A mistake unless another variable names the token endpoint: the sidecar reads no discovery document.",
+_STRATEGY = Row(
+    "credentials.cluster.type",
+    "CAMUNDA_AUTH_STRATEGY camunda.client.auth.method",
+    "`OAUTH`, `OIDC`, `BASIC`, `BEARER`, `COOKIE` or `NONE`. Default: OAuth or Basic, by what else is set.",
 )
+_REGION = Row(
+    "saas.region",
+    "CAMUNDA_CLUSTER_REGION camunda.client.cloud.region camunda.client.region zeebe.client.cloud.region",
+    "With the cluster's id: its APIs on Camunda SaaS.",
+)
+_CLUSTER_ID = Row(
+    "saas.cluster_id",
+    "CAMUNDA_CLUSTER_ID camunda.client.cloud.cluster-id camunda.client.cluster-id zeebe.client.cloud.cluster-id",
+)
+_SCOPES = Row(
+    "",
+    "CAMUNDA_CREDENTIALS_SCOPES",
+    "Which of the APIs that follow from region and cluster id become routes. Default: all of them.",
+)
+_GRPC = Row(
+    "",
+    "ZEEBE_ADDRESS ZEEBE_GRPC_ADDRESS CAMUNDA_GRPC_ADDRESS camunda.client.grpc-address"
+    " zeebe.client.broker.grpc-address zeebe.client.broker.gateway-address",
+    "Not used: the gRPC API's address. `init` takes region and cluster id from `ZEEBE_ADDRESS`.",
+)
+_DISCOVERY = Row(
+    "",
+    "CAMUNDA_ISSUER_URL CAMUNDA_WELL_KNOWN_CONFIGURATION_URL camunda.client.auth.issuer-url"
+    " camunda.client.auth.well-known-configuration-url",
+    "A mistake unless another variable names the token endpoint: the sidecar reads no discovery document.",
+)
+
+
+def _credential(name: str, kind: str) -> dict[str, Row]:
+    """The variables of a credential, by its keys."""
+    listed = _CLUSTER.get(kind, {})
+    if name != CLUSTER:
+        own = {key: f"CAMUNDA_{name.upper()}_{key.upper()}" for key in ("client_id", "client_secret")}
+        listed = {**own, "token_url": _OAUTH_URL} if kind == "client_credentials" else {}
+    return {key: Row(f"credentials.{name}.{key}", names, type=kind) for key, names in listed.items()}
+
+
+def _route(name: str) -> tuple[Row, Row]:
+    """The variables of a product's address and audience."""
+    upper = name.upper()
+    return (
+        Row(f"routes.{name}.upstream", _ADDRESSES.get(name, f"CAMUNDA_{upper}_BASE_URL")),
+        Row(f"routes.{name}.audience", _AUDIENCES.get(name, f"CAMUNDA_{upper}_OAUTH_AUDIENCE")),
+    )
+
+
 TABLE: tuple[Row, ...] = (
-    _cluster(
-        "client_credentials",
-        "client_id",
-        "CAMUNDA_CLIENT_ID ZEEBE_CLIENT_ID",
-        "camunda.client.auth.client-id zeebe.client.cloud.client-id",
-    ),
-    _cluster(
-        "client_credentials",
-        "client_secret",
-        "CAMUNDA_CLIENT_SECRET ZEEBE_CLIENT_SECRET",
-        "camunda.client.auth.client-secret zeebe.client.cloud.client-secret",
-    ),
-    _cluster(
-        "client_credentials",
-        "token_url",
-        f"{_OAUTH_URL} CAMUNDA_AUTHORIZATION_SERVER_URL ZEEBE_AUTHORIZATION_SERVER_URL",
-        "camunda.client.auth.token-url camunda.client.auth.issuer zeebe.client.cloud.auth-url",
-    ),
-    _cluster(
-        "client_credentials",
-        "scope",
-        "CAMUNDA_OAUTH_SCOPE CAMUNDA_TOKEN_SCOPE ZEEBE_TOKEN_SCOPE",
-        "camunda.client.auth.scope zeebe.client.cloud.scope",
-    ),
-    _cluster(
-        "client_credentials",
-        "resource",
-        "CAMUNDA_TOKEN_RESOURCE ZEEBE_TOKEN_RESOURCE",
-        "camunda.client.auth.resource",
-    ),
-    _cluster("basic", "username", "CAMUNDA_BASIC_AUTH_USERNAME", "camunda.client.auth.username"),
-    _cluster("basic", "password", "CAMUNDA_BASIC_AUTH_PASSWORD", "camunda.client.auth.password"),
-    _cluster("static_token", "token", "CAMUNDA_OAUTH_TOKEN"),
-    _cluster("session", "login_url", "CAMUNDA_COOKIE_AUTH_URL"),
-    _cluster("session", "username", "CAMUNDA_COOKIE_AUTH_USERNAME"),
-    _cluster("session", "password", "CAMUNDA_COOKIE_AUTH_PASSWORD"),
-    _STRATEGY := Row(
-        ("credentials", CLUSTER, "type"),
-        "CAMUNDA_AUTH_STRATEGY",
-        "camunda.client.auth.method",
-        note="`OAUTH`, `OIDC`, `BASIC`, `BEARER`, `COOKIE` or `NONE`. Default: OAuth or Basic, by what else is set.",
-    ),
-    *_organization(CONSOLE),
-    *_organization(HUB),
-    _REGION := Row(
-        ("saas", "region"),
-        "CAMUNDA_CLUSTER_REGION",
-        "camunda.client.cloud.region camunda.client.region zeebe.client.cloud.region",
-        note="With the cluster's id: its APIs on Camunda SaaS.",
-    ),
-    _CLUSTER_ID := Row(
-        ("saas", "cluster_id"),
-        "CAMUNDA_CLUSTER_ID",
-        "camunda.client.cloud.cluster-id camunda.client.cluster-id zeebe.client.cloud.cluster-id",
-    ),
-    *(row for name in PRODUCTS for row in _product(name)),
-    _SCOPES := Row(
-        (), "CAMUNDA_CREDENTIALS_SCOPES", note="Which APIs that follow from id and region become routes. Default: all."
-    ),
-    Row(
-        (),
-        "ZEEBE_ADDRESS ZEEBE_GRPC_ADDRESS CAMUNDA_GRPC_ADDRESS",
-        "camunda.client.grpc-address zeebe.client.broker.grpc-address zeebe.client.broker.gateway-address",
-        note="Not used: the gRPC API's address. `init` takes region and cluster id from `ZEEBE_ADDRESS`.",
-    ),
-    _DISCOVERY,
+    *(row for kind in _CLUSTER for row in _credential(CLUSTER, kind).values()),
+    _STRATEGY,
+    *(row for name in (CONSOLE, HUB) for row in _credential(name, "client_credentials").values()),
+    *(_REGION, _CLUSTER_ID),
+    *(row for name in PRODUCTS for row in _route(name)),
+    *(_SCOPES, _GRPC, _DISCOVERY),
 )
 _KNOWN = frozenset(name for row in TABLE for name in row.names)
 
@@ -255,21 +235,20 @@ class _Reader:
         return next(iter(given), None)
 
     def _given(self, name: str, kind: str) -> str | None:
-        rows = _rows(name, kind)
-        return self._first([each for key in _REQUIRED[kind] if key in rows for each in rows[key].names])
+        """The first variable that says who to be by a credential of this type."""
+        rows = _credential(name, kind).items()
+        return self._first([each for key, row in rows if key not in _OPTIONAL for each in row.names])
 
     def _add_credential(self, name: str, kind: str) -> None:
         """One of which only half is set is added too: what is missing is then reported by its variable's name."""
         found = {"type": kind}
-        rows = _rows(name, kind)
-        given = self._given(name, kind)
+        rows, given = _credential(name, kind), self._given(name, kind)
+        place = next((row.names.index(given) for row in rows.values() if given in row.names), 0)
         for key, row in rows.items():
-            # The same place in the list belongs to the same client library.
-            place = next((each.names.index(given) for each in rows.values() if given in each.names), 0)
-            self._report.names[row.path] = row.names[place if key in _REQUIRED[kind] else 0]
+            self._report.names[row.path] = row.names[0 if key in _OPTIONAL else place]
             if value := self._value(row.path, self._names(row)):
                 found[key] = value
-            elif key in _REQUIRED[kind]:
+            elif key not in _OPTIONAL:
                 self._report.mistake(row.path, "is missing", f"set it beside {given or _STRATEGY.names[0]}")
         if "token_url" in rows and "token_url" not in found and name == CLUSTER:
             self._refuse_discovery(rows["token_url"].path)
@@ -295,7 +274,7 @@ class _Reader:
         return found if len(found) == len(rows) else {}
 
     def _add_route(self, product: Product, saas: Mapping[str, str]) -> None:
-        address, audience = _product(product.name)
+        address, audience = _route(product.name)
         upstream = self._value(address.path, address.names)
         credential = _credential_of(product, self._credentials, has_address=upstream is not None)
         if credential is None or (upstream is None and product.of_cluster and not self._is_granted(product, saas)):
@@ -310,7 +289,7 @@ class _Reader:
 
     def _is_granted(self, product: Product, saas: Mapping[str, str]) -> bool:
         """Whether this API follows from the cluster's id, and the client may use it as far as is known."""
-        scopes = {scope.strip().lower() for scope in self._environ.get(_SCOPES.plain, "").split(",")} & PRODUCTS.keys()
+        scopes = {scope.strip().lower() for scope in self._environ.get(_SCOPES.listed, "").split(",")} & PRODUCTS.keys()
         kind = self._credentials.get(CLUSTER, {}).get("type")
         return bool(saas) and kind == "client_credentials" and (not scopes or product.name in scopes)
 
@@ -323,10 +302,6 @@ class _Reader:
             if is_saas(address.host) and str(address) != product.saas_upstream.format(**saas):
                 others = " and ".join(self._report.names[row.path] for row in (_REGION, _CLUSTER_ID))
                 self._report.mistake(path, f"contradicts {others}", "unset what is wrong")
-
-
-def _rows(credential: str, kind: str) -> dict[str, Row]:
-    return {row.path[2]: row for row in TABLE if row.path[:2] == ("credentials", credential) and row.type == kind}
 
 
 def _normal(value: str) -> str:

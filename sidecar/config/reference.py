@@ -70,10 +70,11 @@ def environment() -> str:
     """What each of Camunda's variables becomes."""
     lines = ["| key | Java, JavaScript, Python, C# | Spring Boot | |", "| --- | --- | --- | --- |"]
     for row in TABLE:
-        key = f"`{'.'.join(row.path)}`" if row.path else "none"
+        key = f"`{row.key}`" if row.key else "none"
         kind = f"`type: {row.type}`" if row.type and row.path[1] == CLUSTER else ""
-        spring = [relaxed(each)[0] for each in row.spring.split()]
-        lines.append(f"| {key} | {_code(row.plain.split())} | {_code(spring)} | {kind or row.note} |")
+        plain = [each for each in row.listed.split() if each.isupper()]
+        spring = [relaxed(each)[0] for each in row.listed.split() if each.islower()]
+        lines.append(f"| {key} | {_code(plain)} | {_code(spring)} | {kind or row.note} |")
     return "\n".join(lines)
 
 

@@ -191,24 +191,6 @@ def _host(text: str) -> str:
     return f"[{text.strip('[]')}]".lower() if ":" in text else text.lower()
 
 
-def _name(text: str) -> str:
-    if not re.fullmatch(_NAME, text):
-        raise BadValueError("is not a valid name", "use letters, digits, - and _")
-    return text
-
-
-def _region(text: str) -> str:
-    if not re.fullmatch(_REGION, text):
-        raise BadValueError("is not a region", "write it like bru-2, as the Console shows it")
-    return text
-
-
-def _cluster_id(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9-]+", text):
-        raise BadValueError("is not a cluster id", "copy it from the Console; it is a UUID")
-    return text
-
-
 def _redis_url(text: str) -> Secret:
     if not re.fullmatch(r"(rediss?://(?:[^\s@/]*@)?[^\s@/]+(?:/\S*)?|unix://\S+)", text):
         raise BadValueError("is not a Redis URL", "write it like redis://host:6379/0, rediss:// for TLS")
@@ -253,6 +235,18 @@ def _hidden(role: Role, parse: Callable[[str], object] = _secret, schema: Mappin
 
 FILE = _path("file")
 
+
+def _word(pattern: str, complaint: str, cure: str, *examples: str, kind: str = "text") -> Scalar:
+    """A text that a pattern describes."""
+
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise BadValueError(complaint, cure)
+        return text
+
+    return Scalar(parse, _schema(pattern, *examples), kind, "invalid")
+
+
 Text = Annotated[str, Scalar(_text, _TEXT, is_quotable=False)]
 HiddenText = Annotated[str, Scalar(str, _TEXT, show=lambda _: MASK, is_quotable=False)]
 SecretText = Annotated[SecretSource, _hidden("secret")]
@@ -283,6 +277,6 @@ Header = Annotated[
     Scalar(_header, _schema(rf"{_TOKEN}(?::.+)?", "X-Sidecar"), "header", show=_masked, is_quotable=False),
 ]
 Host = Annotated[str, Scalar(_host, _schema(_HOST, "sidecar.internal"), "host")]
-Name = Annotated[str, Scalar(_name, _schema(_NAME), "name")]
-Region = Annotated[str, Scalar(_region, _schema(_REGION, "bru-2"), placeholder="invalid")]
-ClusterId = Annotated[str, Scalar(_cluster_id, _schema("[A-Za-z0-9-]+"), placeholder="invalid")]
+Name = Annotated[str, _word(_NAME, "is not a valid name", "use letters, digits, - and _", kind="name")]
+Region = Annotated[str, _word(_REGION, "is not a region", "write it like bru-2, as the Console shows it", "bru-2")]
+ClusterId = Annotated[str, _word(r"[A-Za-z0-9-]+", "is not a cluster id", "copy it from the Console; it is a UUID")]

@@ -30,34 +30,6 @@ from sidecar.config.model import (
 from sidecar.config.values import Address, RequiredHeader, Rule, TcpAddress, UnixAddress, Upstream
 from sidecar.errors import Mistake
 
-__all__ = [
-    "Address",
-    "Basic",
-    "ClientCredentials",
-    "Credential",
-    "FileStore",
-    "Guard",
-    "Limits",
-    "Logging",
-    "MemoryStore",
-    "NoCredential",
-    "RedisStore",
-    "Refresh",
-    "RequiredHeader",
-    "Route",
-    "Rule",
-    "SessionLogin",
-    "Settings",
-    "StaticToken",
-    "TcpAddress",
-    "Timeouts",
-    "Tls",
-    "TokenRequests",
-    "TokenStore",
-    "UnixAddress",
-    "Upstream",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
