@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import click
 
 from sidecar.cli.support import config_option, load_settings
 from sidecar.config import json_schema
+from sidecar.config.settings import FileStore, Settings
+from sidecar.errors import Mistake
 
 
 @click.command("check")
@@ -36,17 +40,36 @@ def command(config: Path | None, as_json: bool, quiet: bool, schema: bool) -> No
         click.echo(json.dumps(json_schema(), indent=2))
         return
     settings = load_settings(config)
+    warnings = [*settings.warnings, *_store_warnings(settings)]
+    for warning in warnings[len(settings.warnings) :]:
+        click.echo(f"warning: {warning}", err=True)
     if quiet:
         return
     from sidecar.config.describe import describe  # noqa: PLC0415 (not needed for mistakes)
 
     described = describe(settings)
-    warnings = [str(warning) for warning in settings.warnings]
     if as_json:
-        click.echo(json.dumps({"source": settings.source, "warnings": warnings, "settings": described}, indent=2))
+        whole = {"source": settings.source, "warnings": [str(each) for each in warnings], "settings": described}
+        click.echo(json.dumps(whole, indent=2))
         return
     click.echo(f"# {settings.source}: valid" + (f", {len(warnings)} warning(s)" if warnings else ""))
     click.echo(_yaml(described), nl=False)
+
+
+def _store_warnings(settings: Settings) -> Iterator[Mistake]:
+    """A directory that cannot be used is no mistake: the sidecar does without it, and may run as another user."""
+    if not isinstance(settings.token_store, FileStore):
+        return
+    directory = settings.token_store.directory
+    place = next(path for path in (directory, *directory.parents) if os.access(path, os.F_OK))
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        yield Mistake(
+            settings.source,
+            "token_store.directory",
+            f"is {directory}, which this user cannot {'write to' if place == directory else 'make'}: tokens and budgets"
+            " would be each process's own",
+            "name a directory that the sidecar's user may write to",
+        )
 
 
 def _yaml(value: dict[str, Any]) -> str:

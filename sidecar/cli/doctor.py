@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 import click
 from msgspec import structs
 
-from sidecar.cli.support import config_option, load_settings
+from sidecar.cli.support import config_option, load_settings, route_named
 from sidecar.clock import Clock, SystemClock
 from sidecar.config.settings import Route, Settings
-from sidecar.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sidecar.credentials.checkup import Finding
@@ -45,17 +44,12 @@ def command(config: Path | None, routes: tuple[str, ...], as_json: bool) -> None
       camunda-sidecar doctor
       camunda-sidecar doctor optimize --json
     """  # noqa: D301 (click's mark for a paragraph that is not rewrapped)
-    from sidecar.credentials.build import check  # noqa: PLC0415 (aiohttp is slow to import)
-    from sidecar.telemetry.logs import configure_logging  # noqa: PLC0415
+    from sidecar.telemetry.logs import configure_logging  # noqa: PLC0415 (not needed to explain oneself)
 
     settings = load_settings(config)
-    chosen = _routes(settings, routes)
-    clock = SystemClock()
-    mistakes = check(settings, clock)
-    if mistakes:
-        raise ConfigurationError(mistakes)
+    chosen = [route_named(settings, name) for name in routes] or list(settings.routes)
     configure_logging(structs.replace(settings.logging, level="error", format="console"))
-    findings = asyncio.run(_examine(settings, chosen, clock, show=not as_json))
+    findings = asyncio.run(_examine(settings, chosen, SystemClock(), show=not as_json))
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     failed = sum(finding.result == "failed" for finding in findings)
@@ -63,14 +57,6 @@ def command(config: Path | None, routes: tuple[str, ...], as_json: bool) -> None
         click.echo(f"\n{failed} of {len(findings)} checks failed." if failed else "\nEverything works.")
     if failed:
         raise SystemExit(1)
-
-
-def _routes(settings: Settings, names: tuple[str, ...]) -> list[Route]:
-    known = {route.name: route for route in settings.routes}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise click.UsageError(f"There is no route {unknown[0]}; there are: {', '.join(known)}.")
-    return [known[name] for name in names] if names else list(settings.routes)
 
 
 async def _examine(settings: Settings, routes: list[Route], clock: Clock, *, show: bool) -> list[Finding]:

@@ -14,7 +14,7 @@ import click
 from sidecar.config import admin_address, load
 from sidecar.config.report import BadValueError
 from sidecar.config.scalars import parse_duration
-from sidecar.config.settings import Address, ClientCredentials, Credential, NoCredential, Settings, Tls
+from sidecar.config.settings import Address, ClientCredentials, Credential, NoCredential, Route, Settings, Tls
 from sidecar.config.urls import parse_listen
 from sidecar.errors import Mistake
 
@@ -64,6 +64,18 @@ def load_settings(
         for warning in settings.warnings:
             click.echo(f"warning: {warning}", err=True)
     return settings
+
+
+def route_named(settings: Settings, name: str) -> Route:
+    """The route of this name.
+
+    Raises:
+        click.UsageError: there is none; it tells the others.
+    """
+    for route in settings.routes:
+        if route.name == name:
+            return route
+    raise click.UsageError(f"There is no route {name}; there are: {', '.join(each.name for each in settings.routes)}.")
 
 
 def address(text: str) -> Address:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 from msgspec import structs
 
-from sidecar.cli.support import config_option, load_settings
+from sidecar.cli.support import config_option, load_settings, route_named
 from sidecar.clock import Clock, SystemClock
 from sidecar.config.settings import Basic, NoCredential, Route, SessionLogin, Settings
-from sidecar.errors import ConfigurationError, Problem, SidecarError
+from sidecar.errors import Problem, SidecarError
 
 if TYPE_CHECKING:
     from sidecar.tokens.manager import TokenManager
@@ -40,30 +40,14 @@ def command(config: Path | None, route: str) -> None:
     Example:
       curl -H "Authorization: Bearer $(camunda-sidecar token operate)" https://…/v1/process-definitions/1
     """  # noqa: D301 (click's mark for a paragraph that is not rewrapped)
-    from sidecar.credentials.build import check  # noqa: PLC0415 (aiohttp is slow to import)
-    from sidecar.telemetry.logs import configure_logging  # noqa: PLC0415
+    from sidecar.telemetry.logs import configure_logging  # noqa: PLC0415 (after the arguments are known to be right)
 
     settings = load_settings(config)
-    found = _route(settings, route)
-    clock = SystemClock()
-    mistakes = check(settings, clock)
-    if mistakes:
-        raise ConfigurationError(mistakes)
+    found = route_named(settings, route)
+    if isinstance(settings.credentials[found.credential], SessionLogin | Basic | NoCredential):
+        raise click.UsageError(f"Route {route} has no token: its credential {found.credential} is of another type.")
     configure_logging(structs.replace(settings.logging, level="warning", format="console"))
-    click.echo(asyncio.run(_token(settings, found, clock)))
-
-
-def _route(settings: Settings, name: str) -> Route:
-    for route in settings.routes:
-        if route.name == name:
-            credential = settings.credentials[route.credential]
-            if isinstance(credential, SessionLogin | Basic | NoCredential):
-                raise click.UsageError(
-                    f"Route {name} has no token: its credential {credential.name} is of another type."
-                )
-            return route
-    names = ", ".join(route.name for route in settings.routes)
-    raise click.UsageError(f"There is no route {name}; there are: {names}.")
+    click.echo(asyncio.run(_token(settings, found, SystemClock())))
 
 
 async def _token(settings: Settings, route: Route, clock: Clock) -> str:

@@ -71,6 +71,21 @@ def test_the_schema(tmp_path):
     jsonschema.Draft202012Validator(json.loads(result.stdout)).validate(yaml.safe_load(CONFIG))
 
 
+def test_a_store_that_cannot_be_written_is_told(tmp_path):
+    """What would be shared by nobody is known before the start; a file in the way stops every user, root too."""
+    (tmp_path / "file").write_text("")
+    for directory, said in ((tmp_path / "file", "cannot write to"), (tmp_path / "file" / "store", "cannot make")):
+        text = CONFIG + f"token_store: {{directory: {directory}}}\n"
+        result = camunda_sidecar("check", "--json", "--config", configuration(tmp_path, text))
+        assert result.exit_code == 0
+        (warning,) = json.loads(result.stdout)["warnings"]
+        assert f"token_store.directory: is {directory}, which this user {said}" in warning
+        assert f"warning: {warning}" in result.stderr
+    text = CONFIG + f"token_store: {{directory: {tmp_path / 'new' / 'store'}}}\n"
+    assert camunda_sidecar("check", "--config", configuration(tmp_path, text)).stderr == ""
+    assert not (tmp_path / "new").exists()
+
+
 PEM = """
 credentials:
   jwt: {type: client_credentials, token_url: "https://h/token", client_id: id,
