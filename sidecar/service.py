@@ -24,7 +24,7 @@ from sidecar.background import in_thread, repeat
 from sidecar.clock import Clock
 from sidecar.config.settings import Address, Settings
 from sidecar.credentials.build import RouteCredentials, build
-from sidecar.credentials.reach import explain
+from sidecar.credentials.probe import explain
 from sidecar.errors import ConfigurationError, ListenError
 from sidecar.proxy.guard import Guard
 from sidecar.proxy.server import ProxyServer

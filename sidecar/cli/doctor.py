@@ -19,7 +19,7 @@ from sidecar.clock import Clock, SystemClock
 from sidecar.config.settings import Route, Settings
 
 if TYPE_CHECKING:
-    from sidecar.credentials.checkup import Finding
+    from sidecar.credentials.doctor import Finding
 
 COLORS = {"ok": "green", "failed": "red", "skipped": "yellow"}
 CHECK_WIDTH, RESULT_WIDTH = 10, 8
@@ -62,7 +62,7 @@ def command(config: Path | None, routes: tuple[str, ...], as_json: bool) -> None
 async def _examine(settings: Settings, routes: list[Route], clock: Clock, *, show: bool) -> list[Finding]:
     from sidecar.credentials.asking import Asker  # noqa: PLC0415 (aiohttp is slow to import)
     from sidecar.credentials.build import build  # noqa: PLC0415
-    from sidecar.credentials.checkup import Checkup  # noqa: PLC0415
+    from sidecar.credentials.doctor import Doctor  # noqa: PLC0415
     from sidecar.tokens.observer import NoObserver  # noqa: PLC0415
     from sidecar.tokens.stores import build_store  # noqa: PLC0415
 
@@ -71,7 +71,7 @@ async def _examine(settings: Settings, routes: list[Route], clock: Clock, *, sho
     findings: list[Finding] = []
     await store.open()
     try:
-        async for finding in Checkup(build(settings, clock), asker, clock).run(routes):
+        async for finding in Doctor(build(settings, clock), asker.ask, clock).run(routes):
             if show:
                 for line in _lines(finding, findings[-1].subject if findings else None):
                     click.echo(line)

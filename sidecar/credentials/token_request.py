@@ -22,7 +22,7 @@ from yarl import URL
 from sidecar.credentials.classification import IssuerResponse
 from sidecar.credentials.connection_errors import MAX_FIELDS, head_too_large
 from sidecar.credentials.file_watching import Watched
-from sidecar.credentials.reach import explain
+from sidecar.credentials.probe import explain
 from sidecar.errors import GrantFailedError, GrantInterruptedError, SecretUnavailableError
 from sidecar.tokens.grant import AttemptGate
 from sidecar.tokens.identity import label

@@ -1,4 +1,4 @@
-"""`doctor` as a command: its table, its JSON, its exit codes. What it finds is tests/credentials/test_checkup.py's."""
+"""`doctor` as a command: its table, its JSON, its exit codes. What it finds is tests/credentials/test_doctor.py's."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ NOT_FOR_RUN = (
     "sidecar.cli.doctor",
     "sidecar.config.schema",
     "sidecar.credentials.assertion",
-    "sidecar.credentials.checkup",
+    "sidecar.credentials.doctor",
     "sidecar.demo",
     "sidecar.tokens.stores.redis",
     "sidecar.workers",

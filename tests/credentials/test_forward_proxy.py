@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from sidecar.credentials.reach import signed_by
+from sidecar.credentials.probe import explain
 from sidecar.errors import GrantFailedError
 from tests.credentials.forward_proxy import forward_proxy
 from tests.credentials.support import CountingGate, answers, credential, issuer, source, trusting
@@ -84,8 +84,10 @@ async def test_who_signed_is_found_through_the_tunnel(context: ssl.SSLContext) -
 
 async def test_who_signed_is_not_known_where_nobody_answers() -> None:
     """The explanation is best effort, and never an error of its own."""
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = 20, "unable to get local issuer certificate"
     async with issuer(answers()) as gone:
         pass
-    assert await signed_by(gone.url.replace("http:", "https:")) is None
     async with forward_proxy(refuses=True) as proxy:
-        assert await signed_by("https://localhost:9/", proxy.url()) is None
+        for url, through in ((gone.url.replace("http:", "https:"), None), ("https://localhost:9/", proxy.url())):
+            assert (await explain(error, url, through)).sentence.endswith("into tls.ca_file.")

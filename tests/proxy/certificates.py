@@ -6,7 +6,7 @@ import ssl
 
 import trustme
 
-from sidecar.credentials.reach import explain
+from sidecar.credentials.probe import explain
 
 CA = trustme.CA()
 OTHER_CA = trustme.CA()

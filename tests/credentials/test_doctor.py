@@ -31,7 +31,7 @@ from sidecar.config.settings import (
 )
 from sidecar.credentials.asking import Asker
 from sidecar.credentials.build import build
-from sidecar.credentials.checkup import Checkup, Finding
+from sidecar.credentials.doctor import Doctor, Finding
 from sidecar.errors import CredentialRejectedError
 from sidecar.secret import Secret, SecretSource
 from sidecar.tokens.manager import TokenManager
@@ -98,8 +98,8 @@ class World:
         await store.open()
         asker = Asker(store, clock, self.settings.token_requests)
         try:
-            checkup = Checkup(build(self.settings, clock), asker, clock)
-            return [finding async for finding in checkup.run(self.settings.routes)]
+            doctor = Doctor(build(self.settings, clock), asker.ask, clock)
+            return [finding async for finding in doctor.run(self.settings.routes)]
         finally:
             asker.close()
             await store.close()
