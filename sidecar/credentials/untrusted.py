@@ -15,7 +15,8 @@ from itertools import groupby
 from typing import Final
 from urllib.parse import quote_plus
 
-MASK: Final = "***"
+from sidecar.secret import MASK
+
 LONGEST: Final = 4096
 """Characters of a text that are looked at."""
 PART: Final = 8
