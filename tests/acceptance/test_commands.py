@@ -171,18 +171,18 @@ def test_init_from_the_environment_keeps_secrets_there(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "says_"),
+    ("method", "path", "says_", "code"),
     [
-        ("GET", "/operate/v1/x?y=1", "https://bru-2.operate.camunda.io/cluster/v1/x?y=1"),
-        ("GET", "/operate/v1/x", "operate.camunda.io"),
-        ("GET", "/optimize/api/readyz", "public"),
-        ("DELETE", "/tasklist/v1/x", "forbidden_by_policy"),
-        ("GET", "/nothing", "no_route"),
-        ("GET", "/operate/../x", "bad_request"),
+        ("GET", "/operate/v1/x?y=1", "https://bru-2.operate.camunda.io/cluster/v1/x?y=1", 0),
+        ("GET", "/operate/v1/x", "operate.camunda.io", 0),
+        ("GET", "/optimize/api/readyz", "public", 0),
+        ("DELETE", "/tasklist/v1/x", "forbidden_by_policy", 1),
+        ("GET", "/nothing", "no_route", 1),
+        ("GET", "/operate/../x", "bad_request", 1),
     ],
 )
-def test_explain_says_what_becomes_of_a_request(tmp_path, method, path, says_):
-    """Route, credential, audience, upstream URL and policy; nothing is sent."""
+def test_explain_says_what_becomes_of_a_request(tmp_path, method, path, says_, code):
+    """Route, credential, audience, upstream URL and policy, and 1 for a refusal; nothing is sent."""
     text = f"""\
 saas: {{region: bru-2, cluster_id: cluster}}
 credentials: {{cluster: {{type: client_credentials, client_id: id, client_secret: {SECRET}}}}}
@@ -190,7 +190,7 @@ routes: {{operate: {{credential: cluster}}, optimize: {{credential: cluster}},
   tasklist: {{credential: cluster, allow: [GET /v1/**]}}}}
 """
     result = command("explain", method, path, "--config", write(tmp_path / "config.yaml", text))
-    assert result.returncode == 0
+    assert result.returncode == code
     assert says_ in result.stdout
     assert SECRET not in result.stdout
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 
 from tests.acceptance.peers import peer, says
 from tests.acceptance.support import PATIENCE, ask, clean_environment, plain, until, write
+from tests.needs import program
 
 
 def free_addresses() -> list[str]:
@@ -155,11 +155,11 @@ def test_a_termination_in_the_first_moments(tmp_path, workers):
         assert sidecar.end() == 0
 
 
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="util-linux has unshare")
 @pytest.mark.parametrize("early", [True, False])
 def test_the_first_process_of_a_container(tmp_path, early):
     """The kernel gives process 1 no signal that it does not handle: it does, and ends with 0."""
-    namespace = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    unshare = program("unshare", package="util-linux")
+    namespace = [unshare, "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
     if subprocess.run([*namespace, "true"], check=False, capture_output=True).returncode:
         pytest.skip("no namespaces may be made here")
     with Silent(tmp_path, "http://127.0.0.1:9").started("2>&-", *namespace) as sidecar:
