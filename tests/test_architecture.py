@@ -27,6 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "credentials": {"config", "tokens", "proxy.authorizer"},
     "telemetry": {"config", "tokens"},
     "proxy": {"config", "telemetry.http"},
+    "grpc": {"config", "telemetry.http", "proxy"},
     "admin": {"config", "telemetry", "tokens", "proxy"},
     "demo": {"config"},
     "status_report": {"config", "tokens", "credentials", "telemetry", "proxy", "admin"},
@@ -89,7 +90,7 @@ def test_only_config_reads_yaml() -> None:
         if room_of(module) not in {"config", "cli", "demo"}
         and any(word in path.read_text(encoding="utf-8") for word in ("import yaml", "os.environ", "getenv"))
     ]
-    assert readers == ["telemetry.logs"]  # NO_COLOR, which every terminal program heeds
+    assert readers == ["grpc", "telemetry.logs"]  # GRPC_VERBOSITY, which is grpcio's, and every terminal's NO_COLOR
 
 
 def test_only_clock_reads_the_time() -> None:

@@ -63,6 +63,17 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Grpc:
+    """Zeebe's gRPC: a listener of its own, and the one route behind it."""
+
+    listen: TcpAddress
+    route: Route
+    """Named `grpc`; it has no prefix, and of its upstream the path means nothing."""
+    max_message: int = 16 << 20
+    """Bytes of the largest message in either direction."""
+
+
+@dataclass(frozen=True, slots=True)
 class TokenRequests:
     """How often the issuers may be asked, and how long a client waits."""
 

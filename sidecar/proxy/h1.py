@@ -240,6 +240,17 @@ def without(lines: bytes, names: frozenset[bytes]) -> bytes:
     return b"\r\n".join(line for line in lines.split(b"\r\n") if line.partition(b":")[0].lower() not in names)
 
 
+def is_forwarded(name: bytes) -> bool:
+    """Whether a client's field of this name (lower case) reaches the upstream."""
+    plain = name.translate(_SPELLING)
+    return plain not in _NOT_FORWARDED and not plain.startswith(_NOT_FROM_CLIENTS_PREFIXES)
+
+
+def is_returned(name: bytes) -> bool:
+    """Whether an upstream's field of this name (lower case) reaches the client."""
+    return name not in _NOT_RETURNED
+
+
 Name = tuple[bool, bytes, bool]
 """Whether fields of this name are forwarded; `name:` in lower case where they are read; whether with their value."""
 _Error = type[BadRequestError] | type[UpstreamProtocolError]
@@ -251,12 +262,10 @@ def request_reader(watched: Iterable[bytes] = ()) -> FieldReader:
 
     def name(spelled: bytes) -> Name:
         lower = spelled.lower()
-        plain = lower.translate(_SPELLING)
-        dropped = plain in _NOT_FORWARDED or plain.startswith(_NOT_FROM_CLIENTS_PREFIXES)
         if lower == _REQUEST_ID:
             # It only matters that there is one; its value would make every head another one to the memories.
             return True, _REQUEST_ID_KEY, lower in read
-        return not dropped, lower + b":" if lower in read else b"", True
+        return is_forwarded(lower), lower + b":" if lower in read else b"", True
 
     return FieldReader(name, BadRequestError)
 
@@ -266,7 +275,7 @@ def response_reader() -> FieldReader:
 
     def name(spelled: bytes) -> Name:
         lower = spelled.lower()
-        return lower not in _NOT_RETURNED, lower + b":" if lower in _READ_OF_RESPONSES else b"", True
+        return is_returned(lower), lower + b":" if lower in _READ_OF_RESPONSES else b"", True
 
     return FieldReader(name, UpstreamProtocolError)
 
