@@ -62,3 +62,18 @@ class BlockingClock:
 
     monotonic = staticmethod(time.monotonic)
     sleep = staticmethod(time.sleep)
+
+
+def duration(seconds: float) -> str:
+    """For people, in two units at most; less than nothing is nothing.
+
+    >>> [duration(s) for s in (0.4, 59, 61, 3600, 90061)]
+    ['0 s', '59 s', '1 min 1 s', '1 h', '1 d 1 h']
+    """
+    left = max(0, round(seconds))
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        parts.append(f"{count} {unit}" if count else "")
+    first = next((index for index, part in enumerate(parts) if part), None)
+    return "0 s" if first is None else " ".join(part for part in parts[first : first + 2] if part)

@@ -1,8 +1,6 @@
-"""Whether traffic may come: a latch that only what is missing keeps shut."""
+"""Whether traffic may come."""
 
 from __future__ import annotations
-
-import asyncio
 
 
 class Readiness:
@@ -19,9 +17,6 @@ class Readiness:
         """`pending` names what must be done first, in words that a person reads in the probe's answer."""
         self._pending = dict.fromkeys(pending)
         self._draining = False
-        self._changed = asyncio.Event()
-        if not pending:
-            self._changed.set()
 
     @property
     def reason(self) -> str | None:
@@ -38,13 +33,7 @@ class Readiness:
     def done(self, what: str) -> None:
         """`what` is no longer missing; saying it twice does no harm."""
         self._pending.pop(what, None)
-        if self.ready:
-            self._changed.set()
 
     def drain(self) -> None:
         """From now on and for good: no new traffic."""
         self._draining = True
-
-    async def wait(self) -> None:
-        """Until it was ready for the first time."""
-        await self._changed.wait()

@@ -10,6 +10,7 @@ import msgspec
 from sidecar.admin.client import get_status
 from sidecar.admin.status_model import IssuerStatus, Status, TokenStatus
 from sidecar.cli.support import Locate, running_options
+from sidecar.clock import duration
 
 COLOURS = {"fresh": "green", "stale": "yellow", "expired": "yellow", "quarantined": "red"}
 SEVERITIES = {"warning": "yellow", "critical": "red"}
@@ -84,21 +85,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     for line in lines:
         cells = (cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(line, widths, strict=True))
         yield "  ".join(cells).rstrip()
-
-
-def duration(seconds: float) -> str:
-    """Two units at most.
-
-    >>> [duration(s) for s in (0.4, 59, 61, 3600, 90061)]
-    ['0 s', '59 s', '1 min 1 s', '1 h', '1 d 1 h']
-    """
-    left = max(0, round(seconds))
-    parts = []
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        parts.append(f"{count} {unit}" if count else "")
-    first = next((index for index, part in enumerate(parts) if part), None)
-    return "0 s" if first is None else " ".join(part for part in parts[first : first + 2] if part)
 
 
 def _state(token: TokenStatus) -> str:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 import aiohttp
 from yarl import URL
 
-from sidecar.clock import Clock
+from sidecar.clock import Clock, duration
 from sidecar.config.settings import Route
 from sidecar.credentials import explanations, probe, token_claims
 from sidecar.credentials.build import IssuerSource, RouteCredentials
@@ -109,7 +109,7 @@ class Doctor:
         if handshake is None:
             return "plain HTTP"
         left = handshake.expires.timestamp() - self._clock.wall()
-        soon = f", which is in {token_claims.duration(left)}" if left < RENEWAL else ""
+        soon = f", which is in {duration(left)}" if left < RENEWAL else ""
         until = f"{handshake.expires:%Y-%m-%d}{soon}"
         return f"{handshake.version}, certificate until {until}, signed by {handshake.signed_by}"
 
@@ -126,7 +126,7 @@ class Doctor:
         except (GrantError, Problem, SecretUnavailableError) as error:
             return [Finding(subject, "issuer", "failed", error.detail)]
         self._granted[source] = route, grant
-        seconds, life = self._clock.monotonic() - began, token_claims.duration(grant.lifetime)
+        seconds, life = self._clock.monotonic() - began, duration(grant.lifetime)
         granted = Finding(subject, "issuer", "ok", f"granted for {life}, {seconds:.1f} s with the wait for its slot")
         return [granted, *self._claims(subject, grant, route)]
 

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from sidecar.clock import duration
+
 CLUSTER_CLAIM: Final = "https://camunda.com/clusterId"
 TOLERANCE: Final = 60.0
 """Seconds by which a clock may be off without anybody noticing."""
@@ -46,15 +48,6 @@ def cluster_fault(claims: Mapping[str, Any], upstream: str) -> str | None:
     if not isinstance(own, str) or wanted is None or own.lower() == wanted[0].lower():
         return None
     return f"This client belongs to cluster {own}, the upstream is cluster {wanted[0]}: use a client of that cluster."
-
-
-def duration(seconds: float) -> str:
-    """For people: `40 minutes`."""
-    for size, name in ((86_400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= size:
-            count = round(seconds / size)
-            return f"{count} {name}" + ("s" if count != 1 else "")
-    return f"{round(seconds)} seconds"
 
 
 def _moment(claims: Mapping[str, Any], name: str) -> float | None:

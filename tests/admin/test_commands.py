@@ -12,7 +12,7 @@ from sidecar.admin.problems import with_problems
 from sidecar.admin.readiness import Readiness
 from sidecar.admin.status_model import IssuerStatus, StoreStatus, TokenStatus
 from sidecar.cli import main
-from sidecar.cli.status import duration, render
+from sidecar.cli.status import render
 from tests.admin.support import serving, status
 
 CONFIGURATION = """\
@@ -184,14 +184,6 @@ def test_problems_stand_before_everything_else():
     assert "access_denied" in lines[0]
     assert "for 0 s, code credential_refused. Correct" in lines[1]
     assert f"0.1.0, {click.style('ready', fg='red')}, up" in lines[4]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(-5, "0 s"), (0.4, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (3605, "1 h"), (90061, "1 d 1 h")]
-)
-def test_durations_have_two_units(seconds, text):
-    """Short enough to read in a column."""
-    assert duration(seconds) == text
 
 
 async def test_asking_needs_no_secret(tmp_path):
