@@ -316,16 +316,16 @@ class Exchange:
     def _complete(self, answer: Answer) -> None:
         now = self._client.server.monotonic()
         self._go("complete")
-        self._let_go(now, reusable=answer.meaning.reusable)
+        self._let_go(now, answer.meaning.idle_seconds)
         self._finish("upstream", now)
 
-    def _let_go(self, now: float, *, reusable: bool) -> None:
+    def _let_go(self, now: float, idle_seconds: float) -> None:
         """The connection's part in this exchange is over."""
         connection = self._detach()
         if connection is None:
             return
-        if reusable and self._body_done:
-            self.route.pool.release(connection, now)
+        if idle_seconds and self._body_done:
+            self.route.pool.release(connection, now, idle_seconds)
         else:
             self.route.pool.discard(connection)
 
@@ -359,8 +359,8 @@ class Exchange:
 
     def _let_go_refused(self, answer: Answer) -> None:
         """A replay is not to stand in line behind what the upstream has not taken of the refused request."""
-        reusable = answer.meaning.reusable and not self._client.upstream_is_full
-        self._let_go(self._client.server.monotonic(), reusable=reusable)
+        idle_seconds = 0.0 if self._client.upstream_is_full else answer.meaning.idle_seconds
+        self._let_go(self._client.server.monotonic(), idle_seconds)
 
     async def _replace(self, refused: Attachment) -> None:
         replacement: Attachment | None = None

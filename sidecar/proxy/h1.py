@@ -112,8 +112,9 @@ _READ_OF_REQUESTS = frozenset(
     {b"connection", b"content-length", b"host", b"origin", b"sec-fetch-site", b"transfer-encoding", b"upgrade"}
 )
 _READ_OF_RESPONSES = frozenset(
-    {b"connection", b"content-length", b"location", b"set-cookie", b"transfer-encoding", b"upgrade"}
+    {b"connection", b"content-length", b"keep-alive", b"location", b"set-cookie", b"transfer-encoding", b"upgrade"}
 )
+_KEEP_ALIVE_TIMEOUT = re.compile(rb"(?:^|,)[ \t]*+timeout[ \t]*+=[ \t]*+\"?([0-9]{1,9})", re.IGNORECASE)
 _REQUEST_ID = b"x-request-id"
 _REQUEST_ID_KEY = _REQUEST_ID + b":"
 # What is safe to repeat in a log line and in an answer; any other is replaced by one of our own.
@@ -154,6 +155,8 @@ class ResponseFields:
     chunked: bool
     close: bool
     keep_alive: bool
+    keep_alive_timeout: int | None
+    """Seconds after which the server closes the connection when nothing comes, where it says so."""
     upgrade: bytes | None
     hop_by_hop: frozenset[bytes]
     """See `RequestFields`."""
@@ -332,6 +335,7 @@ def response_fields(read: bytes) -> ResponseFields:
     content_length, chunked = _framing(values, UpstreamProtocolError)
     connection = _options(values.get(b"connection", b""))
     upgrade = values.get(b"upgrade")
+    timeout = _KEEP_ALIVE_TIMEOUT.search(values.get(b"keep-alive", b""))
     return ResponseFields(
         location=values.get(b"location"),
         set_cookie=tuple(value for name, value in _pairs(read) if name == b"set-cookie"),
@@ -339,6 +343,7 @@ def response_fields(read: bytes) -> ResponseFields:
         chunked=chunked,
         close=b"close" in connection,
         keep_alive=b"keep-alive" in connection,
+        keep_alive_timeout=int(timeout[1]) if timeout is not None else None,
         upgrade=upgrade.lower() if upgrade is not None else None,
         hop_by_hop=connection - _PERSISTENCE,
     )

@@ -24,8 +24,9 @@ _log = structlog.get_logger(__name__)
 MAX_OPENING = 16
 """Dials at once: a thousand requests freed by one token do not open a thousand TLS connections."""
 MAX_CONNECTIONS = 1024
-MAX_IDLE_SECONDS = 30.0
-"""Below the keep-alive time of usual servers and load balancers, so that this side closes first."""
+MAX_IDLE_SECONDS = 15.0
+"""Below the keep-alive time of usual servers (Tomcat's is 20 s, and it says so to nobody), so that this side closes.
+"""
 MAX_AGE_SECONDS = 300.0
 """So that a changed name is followed."""
 RETRY_DELAYS = (0.05, 0.1, 0.2, 0.4)
@@ -139,13 +140,14 @@ class Pool:
         self._waiting.pop(waiter, None)
         self._waiting_for_fresh.pop(waiter, None)
 
-    def release(self, connection: Connection, now: float) -> None:
-        """A whole exchange is done on `connection`, and it can bear another."""
+    def release(self, connection: Connection, now: float, idle_seconds: float = 0.0) -> None:
+        """`connection` can bear another exchange: for `idle_seconds` from now, or as before where nothing was sent."""
         if self._retired or now - connection.opened_at > MAX_AGE_SECONDS or not connection.is_usable():
             self.discard(connection)
             return
         self.active -= 1
-        connection.idle_until = now + MAX_IDLE_SECONDS
+        if idle_seconds:
+            connection.idle_until = now + idle_seconds
         self._idle[connection] = None
         if self._waiting:
             self._carry_out()
@@ -191,6 +193,7 @@ class Pool:
         reused = False
         closed: list[Connection] = []
         if dialled is not None:
+            dialled.idle_until = dialled.opened_at + MAX_IDLE_SECONDS
             waiting = self._waiting_for_fresh or self._waiting
             if waiting:
                 waiter = waiting.popitem(last=False)[0]

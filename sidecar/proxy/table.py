@@ -24,7 +24,7 @@ from sidecar.proxy.authorizer import Authorizer
 from sidecar.proxy.guard import Guard
 from sidecar.proxy.memo import Memo
 from sidecar.proxy.policy import RuleSet
-from sidecar.proxy.pool import Pool
+from sidecar.proxy.pool import MAX_IDLE_SECONDS, Pool
 from sidecar.proxy.target import host_name, localize, match_prefix, parse
 from sidecar.telemetry.http import RouteStats
 
@@ -53,8 +53,8 @@ class AnswerMeaning:
     fields: h1.ResponseFields
     ends: int
     """EMPTY, LENGTH, CHUNKED or UNTIL_CLOSE; to HEAD every answer is empty."""
-    reusable: bool
-    """Whether the upstream keeps its connection open."""
+    idle_seconds: float
+    """For how long the connection may be kept for another request; 0: not at all."""
 
 
 @dataclass(eq=False)
@@ -158,8 +158,20 @@ class CompiledRoute:
             lines=made,
             fields=fields,
             ends=_ends(status, fields),
-            reusable=not fields.close and (minor == 1 or fields.keep_alive),
+            idle_seconds=_idle_seconds(minor, fields),
         )
+
+
+def _idle_seconds(minor: int, fields: h1.ResponseFields) -> float:
+    """RFC 9112, 9.3; and what servers say by `Keep-Alive: timeout=` (RFC 2068, 19.7.1).
+
+    Their time began when they sent the response, and a request is on its way for a while: so a second less, or half of
+    a short one. Else a POST, which is not sent twice, would meet a connection that is just being closed.
+    """
+    if fields.close or not (minor or fields.keep_alive):
+        return 0.0
+    timeout = fields.keep_alive_timeout
+    return MAX_IDLE_SECONDS if timeout is None else min(MAX_IDLE_SECONDS, max(timeout - 1.0, timeout / 2))
 
 
 def _ends(status: int, fields: h1.ResponseFields) -> int:

@@ -147,7 +147,7 @@ def idle(size: int) -> tuple[Pool, list[Link]]:
     made.active = size
     links = [Link() for _ in range(size)]
     for link in links:
-        made.release(link, 1000.0)
+        made.release(link, 1000.0, 15.0)
     return made, links
 
 
@@ -174,7 +174,7 @@ def hand_over(size: int) -> Event:
     joined = iter([Request() for _ in range(3)])
 
     def event() -> None:
-        made.release(link, 1000.0)
+        made.release(link, 1000.0, 15.0)
         made.acquire(next(joined), 1000.0)
 
     return event
@@ -187,7 +187,7 @@ def reuse(size: int) -> Event:
     def event() -> None:
         link = made.acquire(request, 1000.0)
         assert link is not None
-        made.release(link, 1000.0)
+        made.release(link, 1000.0, 15.0)
 
     return event
 
@@ -265,7 +265,7 @@ def request_and_answer(size: int, *, draining: bool = False) -> Event:
     upstream = UpstreamConnection(app, 64 << 10, 1000.0)
     upstream.connection_made(Wire())  # type: ignore[arg-type]
     app.pool.active = 1
-    app.pool.release(upstream, 1000.0)
+    app.pool.release(upstream, 1000.0, 15.0)
     clients = iter([connect(server) for _ in range(3)])
 
     def event() -> None:

@@ -426,3 +426,15 @@ async def test_a_name_that_leads_nowhere(host: str) -> None:
     async with lab(echo, upstream=lambda origin: f"http://{host}:{origin.port}") as it:
         answer = await it.ask(request())
         assert (answer.status, answer.value(b"sidecar-error")) == (502, b"upstream_unreachable")
+
+
+async def test_a_connection_that_the_upstream_is_about_to_close_is_not_used() -> None:
+    """`Keep-Alive: timeout=5`: a POST within four seconds reuses the connection, one after that gets a new one."""
+    async with lab(says(response(b"200 OK", b"Keep-Alive: timeout=5"))) as it:
+        post = request(b"POST", body=b"x")
+        for seconds, connections in ((0.0, 1), (3.9, 1), (4.1, 2)):
+            it.clock.now += seconds
+            answer = await it.ask(post)
+            assert (answer.status, answer.value(b"keep-alive")) == (200, None)
+            await until(lambda: it.stats.connections_idle == 1)
+            assert len(it.origin.connections) == connections

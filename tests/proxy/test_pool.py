@@ -125,7 +125,7 @@ async def test_a_connection_is_dialled_kept_and_reused() -> None:
     await unused(network)
     assert (waiter.got, waiter.reused) == (network.made[0], False)
     assert network.counts == (0, 1, 0)
-    pool.release(network.made[0], network.clock.now)
+    pool.release(network.made[0], network.clock.now, MAX_IDLE_SECONDS)
     assert network.counts == (0, 0, 1)
     assert pool.acquire(FakeWaiter(), network.clock.now) is network.made[0]
     assert network.counts == (0, 1, 0)
@@ -138,7 +138,7 @@ async def test_last_in_first_out() -> None:
     pool = network.pool()
     first, second, third = [await connected(network, pool) for _ in range(3)]
     for connection in (first, third, second):
-        pool.release(connection, network.clock.now)
+        pool.release(connection, network.clock.now, MAX_IDLE_SECONDS)
     assert [pool.acquire(FakeWaiter(), network.clock.now) for _ in range(3)] == [second, third, first]
 
 
@@ -147,8 +147,8 @@ async def test_a_dead_idle_connection_is_passed_over() -> None:
     network = Network()
     pool = network.pool()
     dead, alive = [await connected(network, pool) for _ in range(2)]
-    pool.release(alive, network.clock.now)
-    pool.release(dead, network.clock.now)
+    pool.release(alive, network.clock.now, MAX_IDLE_SECONDS)
+    pool.release(dead, network.clock.now, MAX_IDLE_SECONDS)
     dead.usable = False
     assert pool.acquire(FakeWaiter(), network.clock.now) is alive
     assert dead.closed
@@ -161,7 +161,7 @@ async def test_an_unusable_connection_is_not_kept() -> None:
     pool = network.pool()
     connection = await connected(network, pool)
     connection.usable = False
-    pool.release(connection, network.clock.now)
+    pool.release(connection, network.clock.now, MAX_IDLE_SECONDS)
     assert connection.closed
     assert network.counts == (0, 0, 0)
 
@@ -171,7 +171,7 @@ async def test_a_lost_idle_connection_is_forgotten() -> None:
     network = Network()
     pool = network.pool()
     connection, busy = [await connected(network, pool) for _ in range(2)]
-    pool.release(connection, network.clock.now)
+    pool.release(connection, network.clock.now, MAX_IDLE_SECONDS)
     pool.lost(connection)
     pool.lost(connection)
     pool.lost(busy)
@@ -187,7 +187,7 @@ async def test_a_released_connection_goes_to_who_waits() -> None:
     first, second = FakeWaiter(), FakeWaiter()
     pool.acquire(first, network.clock.now)
     pool.acquire(second, network.clock.now)
-    pool.release(connection, network.clock.now)
+    pool.release(connection, network.clock.now, MAX_IDLE_SECONDS)
     assert (first.got, first.reused, second.heard) == (connection, True, False)
     network.gate.set()
     await until(lambda: second.heard)
@@ -219,7 +219,7 @@ async def test_fresh_passes_over_idle_ones() -> None:
     network = Network()
     pool = network.pool()
     idle = await connected(network, pool)
-    pool.release(idle, network.clock.now)
+    pool.release(idle, network.clock.now, MAX_IDLE_SECONDS)
     waiter = FakeWaiter()
     assert pool.acquire(waiter, network.clock.now, fresh=True) is None
     await until(lambda: waiter.heard)
@@ -235,7 +235,7 @@ async def test_fresh_is_not_served_by_a_release() -> None:
     network.gate.clear()
     waiter = FakeWaiter()
     pool.acquire(waiter, network.clock.now, fresh=True)
-    pool.release(used, network.clock.now)
+    pool.release(used, network.clock.now, MAX_IDLE_SECONDS)
     assert not waiter.heard
     network.gate.set()
     await until(lambda: waiter.heard)
@@ -251,7 +251,7 @@ async def test_fresh_and_others_wait_side_by_side() -> None:
     fresh, any_will_do = FakeWaiter(), FakeWaiter()
     pool.acquire(fresh, network.clock.now, fresh=True)
     pool.acquire(any_will_do, network.clock.now)
-    pool.release(used, network.clock.now)
+    pool.release(used, network.clock.now, MAX_IDLE_SECONDS)
     assert any_will_do.got is used
     network.gate.set()
     await until(lambda: fresh.heard)
@@ -276,7 +276,7 @@ async def test_dialling_is_bounded() -> None:
             if waiter.got is not None:
                 connection, waiter.got = waiter.got, None
                 waiter.error = Problem("served")
-                pool.release(connection, network.clock.now)
+                pool.release(connection, network.clock.now, MAX_IDLE_SECONDS)
         return all(waiter.heard for waiter in waiters)
 
     network.gate.set()
@@ -297,7 +297,7 @@ async def test_the_pool_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     pool.acquire(third, network.clock.now)
     pool.acquire(fourth, network.clock.now)
     assert network.counts == (0, 2, 0)
-    pool.release(first, network.clock.now)
+    pool.release(first, network.clock.now, MAX_IDLE_SECONDS)
     assert third.got is first
     pool.discard(second)
     await until(lambda: fourth.heard)
@@ -438,9 +438,9 @@ async def test_idle_connections_are_reaped() -> None:
     network = Network()
     pool = network.pool()
     old, young = [await connected(network, pool) for _ in range(2)]
-    pool.release(old, network.clock.now)
+    pool.release(old, network.clock.now, MAX_IDLE_SECONDS)
     network.clock.now += MAX_IDLE_SECONDS - 1
-    pool.release(young, network.clock.now)
+    pool.release(young, network.clock.now, MAX_IDLE_SECONDS)
     pool.reap()
     assert (old.closed, young.closed) == (False, False)
     network.clock.now += 1
@@ -450,16 +450,57 @@ async def test_idle_connections_are_reaped() -> None:
     assert pool.acquire(FakeWaiter(), network.clock.now) is young
 
 
+async def test_what_was_idle_for_too_long_is_not_handed_out() -> None:
+    """Not even in the moment before it is reaped: the server may be closing it."""
+    network = Network()
+    pool = network.pool()
+    old, young = [await connected(network, pool) for _ in range(2)]
+    pool.release(young, network.clock.now, 9.0)
+    pool.release(old, network.clock.now, 4.0)
+    network.clock.now += 4.0
+    assert pool.acquire(FakeWaiter(), network.clock.now) is young
+    assert old.closed
+
+
+async def test_a_connection_that_was_not_used_is_idle_for_no_longer() -> None:
+    """It was given out and back, but the server has heard nothing meanwhile."""
+    network = Network()
+    pool = network.pool()
+    connection = await connected(network, pool)
+    pool.release(connection, network.clock.now, 4.0)
+    network.clock.now += 3.0
+    assert pool.acquire(FakeWaiter(), network.clock.now) is connection
+    pool.release(connection, network.clock.now)
+    network.clock.now += 1.0
+    pool.reap()
+    assert connection.closed
+
+
+async def test_a_connection_that_was_dialled_for_nobody_serves_the_next() -> None:
+    """Who it was for went away; it is kept like any other."""
+    network = Network()
+    network.gate.clear()
+    pool = network.pool()
+    gone = FakeWaiter()
+    pool.acquire(gone, network.clock.now)
+    await until(lambda: network.under_way)
+    pool.cancel(gone)
+    network.gate.set()
+    await unused(network)
+    network.clock.now += MAX_IDLE_SECONDS - 1
+    assert pool.acquire(FakeWaiter(), network.clock.now) is network.made[0]
+
+
 async def test_connections_have_a_maximum_age() -> None:
     """However busy, a connection is given up one day, so that a changed name is followed."""
     network = Network()
     pool = network.pool()
     connection = await connected(network, pool)
     network.clock.now += MAX_AGE_SECONDS
-    pool.release(connection, network.clock.now)
+    pool.release(connection, network.clock.now, MAX_IDLE_SECONDS)
     assert pool.acquire(FakeWaiter(), network.clock.now) is connection
     network.clock.now += 1
-    pool.release(connection, network.clock.now)
+    pool.release(connection, network.clock.now, MAX_IDLE_SECONDS)
     assert connection.closed
     assert network.counts == (0, 0, 0)
 
@@ -472,7 +513,7 @@ async def test_an_old_connection_is_not_handed_to_who_waits() -> None:
     network.clock.now += MAX_AGE_SECONDS + 1
     waiter = FakeWaiter()
     pool.acquire(waiter, network.clock.now)
-    pool.release(old, network.clock.now)
+    pool.release(old, network.clock.now, MAX_IDLE_SECONDS)
     await until(lambda: waiter.heard)
     assert (waiter.got is old, waiter.reused) == (False, False)
 
@@ -485,7 +526,7 @@ async def test_a_retired_pool_serves_who_is_there() -> None:
     network = Network()
     pool = network.pool()
     idle, busy = [await connected(network, pool) for _ in range(2)]
-    pool.release(idle, network.clock.now)
+    pool.release(idle, network.clock.now, MAX_IDLE_SECONDS)
     network.gate.clear()
     waiter = FakeWaiter()
     pool.acquire(waiter, network.clock.now, fresh=True)
@@ -495,8 +536,8 @@ async def test_a_retired_pool_serves_who_is_there() -> None:
     await until(lambda: waiter.heard)
     assert waiter.got is not None
     await unused(network)
-    pool.release(waiter.got, network.clock.now)
-    pool.release(busy, network.clock.now)
+    pool.release(waiter.got, network.clock.now, MAX_IDLE_SECONDS)
+    pool.release(busy, network.clock.now, MAX_IDLE_SECONDS)
     assert [connection.closed for connection in network.made] == [True, True, True]
     assert network.counts == (0, 0, 0)
 

@@ -10,7 +10,7 @@ from sidecar.clock import SystemClock
 from sidecar.config.settings import RequiredHeader, Route, Rule
 from sidecar.errors import BadRequestError, UnsupportedError, UpstreamProtocolError
 from sidecar.proxy.guard import Guard
-from sidecar.proxy.pool import Connection, Pool
+from sidecar.proxy.pool import MAX_IDLE_SECONDS, Connection, Pool
 from sidecar.proxy.table import CHUNKED, EMPTY, LENGTH, UNTIL_CLOSE, CompiledRoute, Table
 from sidecar.telemetry.http import RouteStats
 from tests.proxy.support import FakeAuthorizer, route
@@ -329,7 +329,32 @@ def test_head_of_an_answer(changes: dict[str, Any], block: bytes, lines: bytes, 
 def test_how_an_answer_ends(line: bytes, block: bytes, expected: tuple[int, int, bool]) -> None:
     """RFC 9112, 6.3, and whether the upstream's connection lives on."""
     answer = compiled(OPERATE).answer(head(line, block))
-    assert (answer.status, answer.meaning.ends, answer.meaning.reusable) == expected
+    assert (answer.status, answer.meaning.ends, answer.meaning.idle_seconds > 0) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "seconds"),
+    [
+        (b"", MAX_IDLE_SECONDS),
+        (b"Keep-Alive: timeout=5\r\n", 4.0),
+        (b"keep-alive: timeout=5, max=100\r\n", 4.0),
+        (b'Keep-Alive: max=100, Timeout = "5"\r\n', 4.0),
+        (b"Keep-Alive: max=100\r\nKeep-Alive: timeout=5\r\n", 4.0),
+        (b"Keep-Alive: timeout=1\r\n", 0.5),
+        (b"Keep-Alive: timeout=0\r\n", 0.0),
+        (b"Keep-Alive: timeout=600\r\n", MAX_IDLE_SECONDS),
+        (b"Keep-Alive: timeout=999999999999999\r\n", MAX_IDLE_SECONDS),
+        (b"Keep-Alive: timeout=-5\r\n", MAX_IDLE_SECONDS),
+        (b"Keep-Alive: timeout=soon\r\n", MAX_IDLE_SECONDS),
+        (b"Keep-Alive: xtimeout=5\r\n", MAX_IDLE_SECONDS),
+        (b"Keep-Alive: timeout=5\r\nConnection: close\r\n", 0.0),
+    ],
+)
+def test_how_long_a_connection_is_kept(lines: bytes, seconds: float) -> None:
+    """For less than the upstream says that it keeps it, and never for longer than usual servers do."""
+    answer = compiled(OPERATE).answer(head(b"HTTP/1.1 200 OK", b"Content-Length: 3\r\n" + lines))
+    assert answer.meaning.idle_seconds == seconds
+    assert b"eep-" not in answer.head
 
 
 @pytest.mark.parametrize(

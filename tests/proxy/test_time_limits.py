@@ -358,7 +358,7 @@ async def test_idle_upstream_connections_end() -> None:
     async with lab(echo) as it:
         await it.ask(request())
         await until(lambda: it.stats.connections_idle == 1)
-        await it.passes(29)
+        await it.passes(14)
         assert it.stats.connections_idle == 1
         await it.passes(2)
         await it.origin.idle()
