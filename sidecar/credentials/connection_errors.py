@@ -11,26 +11,11 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import aiohttp
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from yarl import URL
-
-Kind = Literal[
-    "untrusted",
-    "hostname",
-    "expired",
-    "client_certificate",
-    "tls",
-    "dns",
-    "refused",
-    "reset",
-    "timeout",
-    "proxy",
-    "protocol",
-    "other",
-]
 
 MAX_FIELDS: Final = 1000
 """Header fields of a response."""
@@ -43,11 +28,13 @@ _HOSTNAME: Final = frozenset({62, 64})
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One failure. `transient`: the next attempt may succeed without anybody's doing."""
+    """One failure."""
 
-    kind: Kind
     sentence: str
     transient: bool
+    """Whether the next attempt may succeed without anybody's doing."""
+    is_untrusted: bool = False
+    """Whether the server's certificate has no signature that is trusted."""
 
 
 def explain(error: BaseException, url: str, *, proxied: bool = False) -> Fault:
@@ -57,10 +44,10 @@ def explain(error: BaseException, url: str, *, proxied: bool = False) -> Fault:
     except ValueError:
         where = "the address"
     for cause in _causes(error):
-        fault = _tls(cause, where) or _network(cause, where, " or its proxy" if proxied else "")
+        fault = _lasting(cause, where) or _transient(cause, where, where + " or its proxy" * proxied)
         if fault is not None:
             return fault
-    return Fault("other", f"{where} could not be asked: {type(error).__name__}.", transient=True)
+    return Fault(f"{where} could not be asked: {type(error).__name__}.", transient=True)
 
 
 def head_too_large(where: str, limit: str) -> str:
@@ -79,57 +66,56 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     return reversed(chain)
 
 
-def _tls(error: BaseException, where: str) -> Fault | None:
+def _lasting(error: BaseException, where: str) -> Fault | None:
+    """What somebody has to change something about."""
     match error:
         case ssl.SSLCertVerificationError(verify_code=code, verify_message=said):
-            start = f"{where}: its certificate is"
+            its = f"{where}: its certificate is"
             if code in _HOSTNAME:
-                return Fault("hostname", f"{start} for another name ({said}). Check the URL.", False)
+                return Fault(f"{its} for another name ({said}). Check the URL.", False)
             if code in _EXPIRED:
-                return Fault("expired", f"{start} not valid now ({said}). Check this machine's clock.", False)
+                return Fault(f"{its} not valid now ({said}). Check this machine's clock.", False)
             cure = (
                 "If a firewall intercepts TLS here, or the server has a private CA, put that CA's certificate into"
                 " tls.ca_file."
             )
-            return Fault("untrusted", f"{start} not trusted ({said}). {cure}", False)
+            return Fault(f"{its} not trusted ({said}). {cure}", False, is_untrusted=True)
         case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
-            return Fault("tls", f"{where} does not speak TLS on this port: http:// instead of https://?", False)
-        case ssl.SSLError():
-            reason = error.reason or "no reason given"
-            if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
-                cure = "Check tls.client_certificate_file."
-                sentence = f"{where} does not accept the client certificate ({reason}). {cure}"
-                return Fault("client_certificate", sentence, False)
-            return Fault("tls", f"{where}: TLS failed ({reason}).", True)
-    return None
-
-
-def _network(error: BaseException, where: str, proxy: str) -> Fault | None:
+            return Fault(f"{where} does not speak TLS on this port: http:// instead of https://?", False)
+        case ssl.SSLError(reason=str(reason)) if re.search("ALERT.*CERTIFICATE|ALERT.*UNKNOWN_CA", reason):
+            cure = "Check tls.client_certificate_file."
+            return Fault(f"{where} does not accept the client certificate ({reason}). {cure}", False)
     status = _proxy_status(error)
     if status is not None:
         cure = "check the credentials in HTTPS_PROXY" if status == 407 else "ask who runs it to allow this host"  # noqa: PLR2004
-        sentence = f"{where}: the forward proxy answered {status} to CONNECT; {cure}."
-        return Fault("proxy", sentence, status >= 500)  # noqa: PLR2004
-    match error:
-        case socket.gaierror():
-            sentence = f"{where}{proxy}: the name cannot be resolved ({error.strerror}). Check name and DNS."
-            return Fault("dns", sentence, True)
-        case OSError(errno=errno.ECONNREFUSED) | ConnectionRefusedError():
-            sentence = f"{where}{proxy} refuses connections: nothing listens there. Check host and port."
-            return Fault("refused", sentence, True)
-        case TimeoutError():
-            return Fault("timeout", f"{where}{proxy} did not answer in time. Check the network and firewalls.", True)
-        case ConnectionError() | aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
-            return Fault("reset", f"{where}{proxy} closed the connection before its answer was complete.", True)
-        case LineTooLong(args=(_, limit, *_)):
-            return Fault("protocol", head_too_large(where, f"{limit} bytes in one line"), True)
-        case BadHttpMessage(message=said) if "Too many headers" in said:
-            return Fault("protocol", head_too_large(where, f"{MAX_FIELDS} header fields"), True)
-        case aiohttp.ClientResponseError():
-            return Fault("protocol", f"{where} did not answer in valid HTTP.", True)
-        case OSError(strerror=str(reason)):
-            return Fault("other", f"{where}{proxy} cannot be reached: {reason}.", True)
+        return Fault(f"{where}: the forward proxy answered {status} to CONNECT; {cure}.", status >= 500)  # noqa: PLR2004
     return None
+
+
+def _transient(error: BaseException, where: str, peer: str) -> Fault | None:
+    """What may pass; `peer` is who may have caused it."""
+    match error:
+        case ssl.SSLError():
+            sentence = f"{where}: TLS failed ({error.reason or 'no reason given'})."
+        case socket.gaierror():
+            sentence = f"{peer}: the name cannot be resolved ({error.strerror}). Check name and DNS."
+        case OSError(errno=errno.ECONNREFUSED) | ConnectionRefusedError():
+            sentence = f"{peer} refuses connections: nothing listens there. Check host and port."
+        case TimeoutError():
+            sentence = f"{peer} did not answer in time. Check the network and firewalls."
+        case ConnectionError() | aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
+            sentence = f"{peer} closed the connection before its answer was complete."
+        case LineTooLong(args=(_, limit, *_)):
+            sentence = head_too_large(where, f"{limit} bytes in one line")
+        case BadHttpMessage(message=said) if "Too many headers" in said:
+            sentence = head_too_large(where, f"{MAX_FIELDS} header fields")
+        case aiohttp.ClientResponseError():
+            sentence = f"{where} did not answer in valid HTTP."
+        case OSError(strerror=str(reason)):
+            sentence = f"{peer} cannot be reached: {reason}."
+        case _:
+            return None
+    return Fault(sentence, transient=True)
 
 
 def _proxy_status(error: BaseException) -> int | None:

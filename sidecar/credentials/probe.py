@@ -74,7 +74,7 @@ async def explain(error: Exception, url: str, proxy: str | None) -> Fault:
     sent over it, and what is learnt decides nothing.
     """
     fault = connection_errors.explain(error, url, proxied=proxy is not None)
-    if fault.kind == "untrusted":
+    if fault.is_untrusted:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with contextlib.suppress(OSError):

@@ -11,14 +11,18 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final, Generic, TypeVar
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp_retry import ExponentialRetry, RetryClient
 from yarl import URL
 
+from sidecar import dial
+from sidecar.background import in_thread
 from sidecar.credentials.classification import IssuerResponse
 from sidecar.credentials.connection_errors import MAX_FIELDS, head_too_large
 from sidecar.credentials.file_watching import Watched
@@ -69,7 +73,7 @@ class Endpoint:
         """
         context = self.tls.value if self.tls is not None else True
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, use_dns_cache=False),
+            connector=aiohttp.TCPConnector(ssl=context, resolver=_Resolver(), use_dns_cache=False),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
             max_line_size=self.header_bytes,
@@ -77,6 +81,21 @@ class Endpoint:
             max_headers=MAX_FIELDS,
             **options,
         )
+
+
+class _Resolver(AbstractResolver):
+    """Looks names up in threads that the process does not wait for when it ends: a resolver may never answer."""
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+        infos = await in_thread(partial(dial.look_up, host, port))
+        return [
+            ResolveResult(hostname=host, host=str(at[0]), port=int(at[1]), family=kind, proto=proto, flags=0)
+            for kind, _, proto, _, at in infos
+            if family in {0, kind}
+        ]
+
+    async def close(self) -> None:
+        pass
 
 
 class TokenRequest(Generic[T]):

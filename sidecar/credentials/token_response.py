@@ -66,7 +66,9 @@ def lifetime(expires_in: object, token: str) -> float:
     Raises:
         UnusableResponseError: the life is zero or less.
     """
-    seconds = _stated(expires_in)
+    is_number = isinstance(expires_in, str) and _NUMBER.fullmatch(expires_in)
+    stated = _number(float(expires_in) if is_number else expires_in)  # type: ignore[arg-type]
+    seconds = UNKNOWN_LIFETIME if math.isnan(stated) else stated
     signed = jwt_life(token)
     if signed is not None:
         seconds = min(seconds, signed)
@@ -75,28 +77,20 @@ def lifetime(expires_in: object, token: str) -> float:
     return min(seconds, LONGEST_LIFETIME)
 
 
-def _stated(expires_in: object) -> float:
-    if isinstance(expires_in, str) and _NUMBER.fullmatch(expires_in):
-        return float(expires_in)
-    return _number(expires_in, UNKNOWN_LIFETIME)
-
-
-def _number(value: object, default: float) -> float:
+def _number(value: object) -> float:
+    """A JSON number; NaN for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return default
+        return math.nan
     try:
-        seconds = float(value)
+        return float(value)
     except OverflowError:  # an integer of hundreds of digits
         return math.inf if value > 0 else -math.inf
-    return default if math.isnan(seconds) else seconds
 
 
 def jwt_life(token: str) -> float | None:
-    """`exp` less `iat` of a JWT; None for an opaque token, or one that lacks either."""
-    claims = jwt_claims(token)
-    if claims is None:
-        return None
-    life = _number(claims.get("exp"), math.nan) - _number(claims.get("iat"), math.nan)
+    """`exp` less `iat` of a JWT, in seconds; None for an opaque token, or one that lacks either."""
+    claims = jwt_claims(token) or {}
+    life = _number(claims.get("exp")) - _number(claims.get("iat"))
     return None if math.isnan(life) else life
 
 
@@ -127,9 +121,7 @@ def _no_constant(name: str) -> NoReturn:
 
 def oauth_error(body: bytes) -> tuple[str, str] | None:
     """`error` and `error_description` of RFC 6749, 5.2, as the issuer wrote them; None where it is no such answer."""
-    answer = json_object(body)
-    if answer is None:
-        return None
+    answer = json_object(body) or {}
     code, description = answer.get("error"), answer.get("error_description")
     if not isinstance(code, str) or not printable(code, 80):
         return None

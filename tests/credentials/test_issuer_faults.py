@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 from pathlib import Path
 
 import pytest
@@ -217,3 +219,17 @@ async def test_tls_against_a_plain_port_is_said() -> None:
     async with issuer(interrupts(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as fake:
         with pytest.raises(GrantFailedError, match="does not speak TLS"):
             await source(credential(fake.url.replace("http:", "https:"))).fetch(CountingGate(), attempts=1)
+
+
+async def test_a_look_up_that_hangs_keeps_no_thread_of_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process waits for the executor's threads when it ends; names are looked up in threads that it does not."""
+    threads: list[threading.Thread] = []
+
+    def look_up(host: str, port: int) -> list[tuple[object, ...]]:
+        threads.append(threading.current_thread())
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+    monkeypatch.setattr("sidecar.dial.look_up", look_up)
+    async with issuer(answers()) as fake:
+        await source(credential(fake.url)).fetch(CountingGate(), attempts=1)
+    assert [thread.daemon for thread in threads] == [True]
