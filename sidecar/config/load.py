@@ -103,7 +103,7 @@ def _with_own_variables(raw: object, environ: Mapping[str, str], report: Report)
         section = result if len(path) == 1 else result.get(path[0]) or {}
         if not (text := environ.get(variable)) or not isinstance(section, dict):
             continue
-        report.names[path] = variable
+        report.set_by_variable(path, variable)
         changed = {**section, path[-1]: text.replace(",", " ").split() if path[-1] == "hosts" else text}
         result = changed if len(path) == 1 else {**result, path[0]: changed}
     return result

@@ -60,6 +60,12 @@ class Report:
     names: dict[Path, str] = field(default_factory=dict)
     """What the user calls a path where it is not the key's: the environment variable that it came from."""
     _wrong: set[Path] = field(default_factory=set)
+    _variables: set[Path] = field(default_factory=set)
+
+    def set_by_variable(self, path: Path, variable: str) -> None:
+        """Note that a value comes from the environment, whatever the source of the others is."""
+        self.names[path] = variable
+        self._variables.add(path)
 
     def mistake(self, path: Path, message: str, cure: str = "") -> None:
         """Add a mistake, unless that very place has one already: the second only follows from the first."""
@@ -91,4 +97,4 @@ class Report:
         return self.names.get(path) or render(path)
 
     def _source(self, path: Path) -> str:
-        return ENVIRONMENT if path in self.names else self.source
+        return ENVIRONMENT if path in self._variables else self.source

@@ -56,7 +56,7 @@ class Credentials:
             return proxy_for(url, environ)
         except BadValueError as error:
             variable = variable_in_force(environ)
-            self.files.report.names["environment", variable] = variable
+            self.files.report.set_by_variable(("environment", variable), variable)
             self.files.report.mistake(("environment", variable), error.message, error.cure)
             return None
 

@@ -58,7 +58,7 @@ def scaffold(variables: Mapping[str, str], report: Report, *, references: bool) 
     def written(path: Path, value: str) -> tuple[str, str]:
         """Return the key and the value as they are written."""
         key, variable = str(path[-1]), report.names.get(path, "")
-        if references and variable in variables:
+        if references and variable in variables and key != "type":
             return key, f"${{{variable}}}"
         if key in _SECRETS:
             file = f"{path[1]}-{key.replace('_', '-')}"

@@ -4,6 +4,8 @@ from sidecar.config import load
 from sidecar.config.credentials_file import decode, read_credentials
 from sidecar.config.report import Report
 from sidecar.config.scaffold import scaffold
+from sidecar.config.settings import Basic, ClientCredentials, SessionLogin
+from sidecar.errors import ConfigurationError
 from tests.config.support import ENVIRON, written
 
 ID, CLUSTER_ID = "4TST-DF5Myx~TASVos-iIDzoz12", "a6c3e854-376f-456b-b7d2-508291ed5f05"
@@ -128,7 +130,24 @@ def test_a_self_managed_setup(tmp_path):
     assert (str(route.upstream), route.audience) == ("http://localhost:8081", "operate-api")
 
 
-@pytest.mark.parametrize("text", [SHELL, SHELL + ORGANIZATION, SELF_MANAGED])
+BASIC = f"""\
+CAMUNDA_REST_ADDRESS=http://localhost:8080/v2
+CAMUNDA_AUTH_STRATEGY=BASIC
+CAMUNDA_BASIC_AUTH_USERNAME={ID}
+CAMUNDA_BASIC_AUTH_PASSWORD='{SECRET}'
+"""
+COOKIE = BASIC.replace("BASIC", "COOKIE") + "CAMUNDA_COOKIE_AUTH_URL=http://localhost:8080/api/login\n"
+
+
+@pytest.mark.parametrize(("text", "type_"), [(BASIC, Basic), (COOKIE, SessionLogin)])
+def test_other_strategies(tmp_path, text, type_):
+    """What a client library's strategy says becomes the credential of that type, with its secret in a file."""
+    settings = settings_of(tmp_path, text)
+    assert isinstance(settings.credentials["cluster"], type_)
+    assert settings.credentials["cluster"].password.read().reveal() == SECRET
+
+
+@pytest.mark.parametrize("text", [SHELL, SHELL + ORGANIZATION, SELF_MANAGED, BASIC, COOKIE])
 def test_from_the_environment_values_stay_there(tmp_path, text):
     """Without a file, the configuration refers to the variables: to secrets always, and to what may change."""
     variables = read_credentials(text, Report("file"))
@@ -138,9 +157,21 @@ def test_from_the_environment_values_stay_there(tmp_path, text):
     direct = settings_of(tmp_path, text)
     by_reference = load(written(tmp_path, made.text), ENVIRON | variables)
     assert by_reference.routes == direct.routes
-    assert {name: each.client_id for name, each in by_reference.credentials.items()} == {
-        name: each.client_id for name, each in direct.credentials.items()
+    assert {name: _who(each) for name, each in by_reference.credentials.items()} == {
+        name: _who(each) for name, each in direct.credentials.items()
     }
+
+
+def _who(credential):
+    return credential.client_id if isinstance(credential, ClientCredentials) else credential.username
+
+
+def test_a_mistake_in_a_credentials_file_names_the_file():
+    """By the variable that the file sets, or that its property stands for."""
+    report = Report("the file")
+    with pytest.raises(ConfigurationError) as error:
+        scaffold(read_credentials(SHELL.replace("ZEEBE_CLIENT_SECRET", "X"), report), report, references=False)
+    assert [(each.source, each.path) for each in error.value.mistakes] == [("the file", "ZEEBE_CLIENT_SECRET")]
 
 
 @pytest.mark.parametrize("text", ["", "hello", "{}", "[1, 2]", "PATH=/bin\n", "camunda.client.mode=saas", "\x00"])
