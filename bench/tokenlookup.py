@@ -15,7 +15,7 @@ import yaml
 
 from sidecar.clock import SystemClock
 from sidecar.config import load
-from sidecar.service import Service
+from sidecar.service import Service, bound
 
 _TIMES = 1_000_000
 
@@ -34,16 +34,17 @@ async def _measure(facts: dict[str, str], directory: Path) -> float:
         yaml.safe_dump({"credentials": {"bench": credential}, "routes": {"r": route}, "token_store": store})
     )
     settings = load(path, os.environ)
-    service = Service(settings, lambda: settings, SystemClock())
-    await service._tokens.start()  # noqa: SLF001 (measured from inside, without a request around it)
-    authorizer = service._authorizers(settings, service._credentials)["r"]  # noqa: SLF001
-    await authorizer.obtain()
-    current = authorizer.current
-    if current() is None:
-        sys.exit("no token is at hand after obtaining one")
-    empty = min(timeit.repeat("f()", globals={"f": lambda: None}, number=_TIMES, repeat=5))
-    spent = min(timeit.repeat("f()", globals={"f": current}, number=_TIMES, repeat=5))
-    await service.close()
+    with bound(settings) as listeners:
+        service = Service(settings, lambda: settings, SystemClock(), listeners)
+        await service._tokens.start()  # noqa: SLF001 (measured from inside, without a request around it)
+        authorizer = service._authorizers(settings, service._credentials)["r"]  # noqa: SLF001
+        await authorizer.obtain()
+        current = authorizer.current
+        if current() is None:
+            sys.exit("no token is at hand after obtaining one")
+        empty = min(timeit.repeat("f()", globals={"f": lambda: None}, number=_TIMES, repeat=5))
+        spent = min(timeit.repeat("f()", globals={"f": current}, number=_TIMES, repeat=5))
+        await service.close()
     print(json.dumps({"nanoseconds": spent / _TIMES * 1e9, "empty_call": empty / _TIMES * 1e9}))
     return spent
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import os
-import resource
 import signal
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -20,12 +19,16 @@ from sidecar.admin.problems import with_problems
 from sidecar.admin.readiness import Readiness
 from sidecar.admin.server import AdminServer
 from sidecar.admin.status_model import ProblemStatus, Status
+from sidecar.admin.view import OwnView, View
 from sidecar.background import in_thread, repeat
 from sidecar.clock import Clock
+from sidecar.config.restart import reloaded
 from sidecar.config.settings import Address, Settings
 from sidecar.credentials.build import RouteCredentials, build
 from sidecar.credentials.probe import explain
-from sidecar.errors import ConfigurationError, ListenError
+from sidecar.descriptors import raise_limit, share_out
+from sidecar.errors import ConfigurationError
+from sidecar.listener import Listener, listening
 from sidecar.proxy.guard import Guard
 from sidecar.proxy.server import ProxyServer
 from sidecar.status_report import describe, describe_store
@@ -45,15 +48,88 @@ SECRET_POLL_SECONDS = 2.0
 _log = structlog.get_logger(__name__)
 
 
-class Service:
-    """One running sidecar."""
+Heed = Callable[[signal.Signals], None]
 
-    def __init__(self, settings: Settings, load: Callable[[], Settings], clock: Clock) -> None:
-        """`load` reads the configuration anew, for a reload; it raises `ConfigurationError`."""
+
+@dataclass(frozen=True)
+class Listeners:
+    """Where a service is asked."""
+
+    proxy: Listener
+    admin: Listener
+
+
+@dataclass(frozen=True)
+class Process:
+    """What a service is told by the process that it runs in; a worker of several differs in these from a lone one."""
+
+    pid: int
+    """Of the sidecar as a whole: signals are sent there."""
+    started_at: float
+    """In seconds since 1970."""
+    watch_signals: Callable[[Heed], None]
+    """Have SIGTERM, SIGINT and SIGHUP heeded, from whatever source; called in the event loop."""
+    announce: Callable[[Settings], None]
+    """Say that the service is ready."""
+    view: Callable[[View], View]
+    """What the admin listener shows, made from the view of this process."""
+    before_close: Callable[[], Awaitable[None]]
+    """What a drained process waits for, its admin listener still answering."""
+
+
+def own_process(clock: Clock, listeners: Listeners) -> Process:
+    """A process that is the whole sidecar."""
+
+    def watch_signals(heed: Heed) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, heed, number)
+
+    return Process(
+        pid=os.getpid(),
+        started_at=clock.wall(),
+        watch_signals=watch_signals,
+        announce=lambda settings: log_ready(settings, listeners.proxy.address, listeners.admin.address),
+        view=lambda view: view,
+        before_close=partial(clock.sleep, 0),
+    )
+
+
+@contextmanager
+def bound(settings: Settings) -> Iterator[Listeners]:
+    """Bind both listeners. This may block, so it comes before there is an event loop.
+
+    Raises:
+        ListenError: an address cannot be bound.
+    """
+    with listening("admin.listen", settings.admin_listen) as [admin], listening("listen", settings.listen) as [proxy]:
+        yield Listeners(proxy, admin)
+
+
+class Service:
+    """One running sidecar, or one worker of it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        load: Callable[[], Settings],
+        clock: Clock,
+        listeners: Listeners,
+        process: Process | None = None,
+    ) -> None:
+        """Put it together; `run` serves.
+
+        Args:
+            settings: what is in force first.
+            load: reads the configuration anew, for a reload; it raises `ConfigurationError`.
+            clock: the only way to the time.
+            listeners: the bound sockets; whoever has bound them closes them.
+            process: None for a process of its own.
+        """
         self.settings = settings
         self.clock = clock
         self._load = load
-        self._started_at = clock.wall()
+        self.listeners = listeners
+        self._process = process = process or own_process(clock, listeners)
         self._readiness = Readiness(_LISTENERS)
         self._http = HttpStats()
         self._metrics = Metrics(self._http, clock)
@@ -63,9 +139,10 @@ class Service:
         self._store_status = describe_store(settings.token_store)
         self._credentials = build(settings, clock)
         self._token_authorizers: Mapping[str, TokenAuthorizer] = {}
-        self.proxy = ProxyServer(stats=self._http, clock=clock, explain=_explain)
-        self.admin = self._admin_server()
-        self.listen: Address = settings.listen
+        descriptors = share_out(raise_limit())
+        self.proxy = ProxyServer(stats=self._http, clock=clock, explain=_explain, descriptors=descriptors)
+        view = OwnView(self._metrics.registry, self._readiness, self._status)
+        self.admin = AdminServer(listeners.admin, process.view(view), _admin_guard(settings), descriptors.admin)
         self._stop = asyncio.Event()
         self._stop_at_once = asyncio.Event()
         self._reloads = asyncio.Lock()
@@ -75,51 +152,30 @@ class Service:
     # --- life ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain. A second signal ends at once.
-
-        Raises:
-            ListenError: a listener's address cannot be bound.
-        """
-        self._watch_signals()
+        """Serve until SIGTERM or SIGINT, then drain. A second signal ends at once."""
+        self._process.watch_signals(self._heed)
         try:
             await self.start()
             await self._stop.wait()
             await self._drain()
+            await self._process.before_close()
         finally:
             await self.close()
 
     async def start(self) -> None:
-        """Bind both listeners and be ready.
-
-        Raises:
-            ListenError: an address cannot be bound.
-        """
+        """Serve on both listeners and be ready."""
         asyncio.get_running_loop().set_exception_handler(background.unhandled)
         _log_warnings(self.settings)
-        _raise_file_limit()
         await self._tokens.start()
         self._put_in_force(self.settings, self._credentials)
-        await self._listen()
+        await self.admin.start()
+        await self.proxy.start(self.listeners.proxy)
         self._spawn("secret_files", repeat("secret_files", self._poll_secrets, self.clock, SECRET_POLL_SECONDS))
         self._spawn("problems", repeat("problems", self._date_problems, self.clock, SECRET_POLL_SECONDS))
         self._readiness.done(_LISTENERS)
         self._metrics.config.loaded()
         gc.freeze()  # what is here stays for good: the collector need not look at it again and again
-        self._announce()
-
-    async def _listen(self) -> None:
-        await self._bind("admin.listen", self.settings.admin_listen, self.admin.start())
-        self.listen = await self._bind("listen", self.settings.listen, self.proxy.start(self.settings.listen))
-
-    def _announce(self) -> None:
-        _log.info(
-            "ready",
-            version=__version__,
-            configuration=self.settings.source,
-            listen=str(self.listen),
-            admin=str(self.admin.address),
-            routes=len(self.settings.routes),
-        )
+        self._process.announce(self.settings)
 
     async def close(self) -> None:
         """End what is still there, tokens last: they are saved by then."""
@@ -141,6 +197,16 @@ class Service:
             _log.warning("drain_timeout is over; requests under way are cut off")
         _log.info("stopped")
 
+    def _heed(self, number: signal.Signals) -> None:
+        if number == signal.SIGHUP:
+            self._spawn("reload", self.reload())
+            return
+        if self._stop.is_set():
+            _log.warning("second signal: ending at once", signal=number.name)
+            self._stop_at_once.set()
+            self.proxy.stop_waiting()
+        self._stop.set()
+
     # --- reload --------------------------------------------------------------------------------------------------
 
     async def reload(self) -> None:
@@ -155,7 +221,8 @@ class Service:
                     _log.error("configuration not reloaded, the old one stays in force", mistake=str(mistake))
                 return
             _log_warnings(settings)
-            for key in _needing_restart(self.settings, settings):
+            settings, waiting = reloaded(self.settings, settings)
+            for key in waiting:
                 _log.warning("a changed setting takes effect at the next start only", key=key)
             configure_logging(settings.logging)
             self._tokens.reconfigure(settings.token_requests, settings.refresh)
@@ -195,52 +262,21 @@ class Service:
         """Look what is wrong, so that `since` says when it began and not when somebody first asked."""
         self._status()
 
-    def _watch_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._terminate, number)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn("reload", self.reload()))
-
-    def _terminate(self, number: signal.Signals) -> None:
-        if self._stop.is_set():
-            _log.warning("second signal: ending at once", signal=number.name)
-            self._stop_at_once.set()
-            self.proxy.stop_waiting()
-        self._stop.set()
-
     def _spawn(self, name: background.Work, work: Coroutine[object, object, None]) -> None:
         background.spawn(name, work, self._tasks)
-
-    async def _bind(self, key: str, address: Address, binding: Coroutine[object, object, Address | None]) -> Address:
-        try:
-            return await binding or address
-        except OSError as error:
-            raise not_bound(key, address, error) from None
-
-    def _admin_server(self) -> AdminServer:
-        return self._build_admin(AdminServer, self.settings.admin_listen)
-
-    def _build_admin(self, make: Callable[..., AdminServer], listen: Address) -> AdminServer:
-        return make(
-            listen,
-            registry=self._metrics.registry,
-            readiness=self._readiness,
-            status=self._status,
-            guard=_admin_guard(self.settings),
-        )
 
     def _status(self) -> Status:
         """Everything, with its problems."""
         wall, config = self.clock.wall(), self._metrics.config
         process = Status(
-            pid=os.getpid(),
+            pid=self._process.pid,
             version=__version__,
-            started_at=self._started_at,
-            uptime=wall - self._started_at,
+            started_at=self._process.started_at,
+            uptime=wall - self._process.started_at,
             ready=self._readiness.ready,
             reason=self._readiness.reason,
-            listen=str(self.listen),
-            admin=str(self.admin.address),
+            listen=str(self.listeners.proxy.address),
+            admin=str(self.listeners.admin.address),
             configuration=self.settings.source,
             drain=self.settings.drain_delay + self.settings.drain_timeout,
             store=replace(self._store_status, up=self._metrics.tokens.store_is_up),
@@ -256,10 +292,17 @@ class Service:
         return status
 
 
-def not_bound(key: str, address: Address, error: OSError) -> ListenError:
-    """The error that says which listener, where, and why."""
-    taken = str(address) if error.errno == errno.EADDRINUSE else ""
-    return ListenError(f"{key}: {address} cannot be listened on: {error.strerror or str(error)}.", taken=taken)
+def log_ready(settings: Settings, listen: Address, admin: Address, **more: object) -> None:
+    """Say that the sidecar serves, and where."""
+    _log.info(
+        "ready",
+        version=__version__,
+        configuration=settings.source,
+        listen=str(listen),
+        admin=str(admin),
+        routes=len(settings.routes),
+        **more,
+    )
 
 
 def _log_warnings(settings: Settings) -> None:
@@ -273,18 +316,3 @@ async def _explain(error: OSError, url: str, proxy: str | None) -> str:
 
 def _admin_guard(settings: Settings) -> Guard:
     return Guard(settings.guard.hosts)
-
-
-def _needing_restart(old: Settings, new: Settings) -> list[str]:
-    pairs = {
-        "listen": (old.listen, new.listen),
-        "admin.listen": (old.admin_listen, new.admin_listen),
-        "token_store": (old.token_store, new.token_store),
-    }
-    return [key for key, (before, after) in pairs.items() if before != after]
-
-
-def _raise_file_limit() -> None:
-    """Every client and every upstream connection is a file descriptor; the soft limit is often 1,024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

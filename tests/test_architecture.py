@@ -15,24 +15,26 @@ PACKAGE = ROOT / "sidecar"
 
 # A room may import from itself, from the foundation, and from these. `service` composes, `cli` starts it, `workers` as
 # several processes; these, and the stand-in for whoever shows the product, are imported by nobody else.
-FOUNDATION = {"errors", "clock", "secret", "background", "dial"}
+FOUNDATION = {"errors", "clock", "secret", "background", "dial", "descriptors"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
     "background": {"clock"},
     "dial": {"clock", "background"},
+    "descriptors": set(),
+    "listener": {"config"},
     "secret": {"errors", "clock"},
     "config": set(),
     "tokens": {"config"},
     "credentials": {"config", "tokens", "proxy.authorizer"},
     "telemetry": {"config", "tokens"},
-    "proxy": {"config", "telemetry.http"},
     "grpc": {"config", "telemetry.http", "proxy"},
-    "admin": {"config", "telemetry", "tokens", "proxy"},
+    "proxy": {"config", "listener", "telemetry.http"},
+    "admin": {"config", "listener", "telemetry", "tokens", "proxy"},
     "demo": {"config"},
     "status_report": {"config", "tokens", "credentials", "telemetry", "proxy", "admin"},
-    "service": {"status_report", "config", "tokens", "credentials", "telemetry", "proxy", "admin"},
-    "workers": {"service", "config", "telemetry", "admin"},
+    "service": {"status_report", "listener", "config", "tokens", "credentials", "telemetry", "proxy", "admin"},
+    "workers": {"service", "listener", "config", "telemetry", "admin"},
     "cli": {"config", "tokens", "credentials", "telemetry", "proxy", "admin", "demo", "service", "workers"},
     "__main__": {"cli"},
     "__init__": set(),

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 import structlog
-from prometheus_client.registry import Collector
 
 from sidecar.admin import web
 from sidecar.admin.access import Guard, decide
-from sidecar.admin.listener import BACKLOG, EvictingFactory, bind, unlink_socket
+from sidecar.admin.eviction import EvictingFactory
 from sidecar.admin.page import load_page
-from sidecar.admin.readiness import Readiness
-from sidecar.admin.status_model import Status
-from sidecar.config.settings import Address, UnixAddress
+from sidecar.admin.view import View
 from sidecar.errors import BadRequestError, MethodNotAllowedError, NoRouteError, Problem
+from sidecar.listener import Listener
 from sidecar.proxy.problem import document, fields
 from sidecar.telemetry.exposition import expose
 
 log = structlog.get_logger(__name__)
 
-CONNECTIONS = 256
+BACKLOG = 128
 KEEPALIVE = 30.0
 READ_METHODS = frozenset({"GET", "HEAD"})
 HARDENING = {
@@ -43,22 +39,21 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
 class AdminServer:
     """Listens apart from the data plane, so that it answers while that is at its limit of connections."""
 
-    def __init__(
-        self,
-        listen: Address,
-        *,
-        registry: Collector,
-        readiness: Readiness,
-        status: Callable[[], Status],
-        guard: Guard,
-    ) -> None:
-        """`status` is called for each `/status`; `guard` has the rules for peers on this host."""
-        self._listen = listen
-        self._registry = registry
-        self._readiness = readiness
-        self._status = status
+    def __init__(self, listener: Listener, view: View, guard: Guard, connections: int) -> None:
+        """Prepare it; `start` serves.
+
+        Args:
+            listener: the bound sockets.
+            view: what it tells.
+            guard: the rules for peers on this host.
+            connections: the most that may be open; the oldest is closed for another one.
+        """
+        self.address = listener.address
         self.guard = guard
         """May be replaced while running: a reload brings another list of hosts."""
+        self._listener = listener
+        self._view = view
+        self._connections = connections
         self._page, self._policy = load_page()
         self._handlers: dict[str, Handler] = {
             "/": self._get_page,
@@ -68,40 +63,20 @@ class AdminServer:
             "/status": self._get_status,
         }
         self._servers: list[asyncio.Server] = []
-        self._socket_file: Path | None = None
         self._http: web.Server | None = None
-        self._address = listen
 
-    @property
-    def address(self) -> Address:
-        """Where it listens: after `start`, with the real port."""
-        return self._address
-
-    async def start(self, sockets: Sequence[socket.socket] = ()) -> None:
-        """Bind and serve; with `sockets`, which somebody has bound already, serve on those.
-
-        Raises:
-            OSError: the address cannot be bound.
-        """
+    async def start(self) -> None:
+        """Answer from now on."""
         self._http = web.Server(self._handle, access_log=None, keepalive_timeout=KEEPALIVE, lingering_time=1.0)
-        factory = EvictingFactory(self._http, CONNECTIONS)
-        if sockets:
-            loop = asyncio.get_running_loop()
-            self._servers = [await loop.create_server(factory, sock=sock, backlog=BACKLOG) for sock in sockets]
-            return
-        server, self._address = await bind(factory, self._listen)
-        self._servers = [server]
-        self._socket_file = self._listen.path if isinstance(self._listen, UnixAddress) else None
+        self._servers = await self._listener.serve(EvictingFactory(self._http, self._connections), BACKLOG)
 
     async def close(self) -> None:
-        """Stop listening, let answers that are being sent finish, and remove a Unix socket's file."""
+        """Stop listening, and let answers that are being sent finish."""
         servers, http, self._servers, self._http = self._servers, self._http, [], None
         if http is None:
             return
         for server in servers:
             server.close()
-        if self._socket_file is not None:
-            unlink_socket(self._socket_file)
         await http.shutdown(1.0)
         for server in servers:
             await server.wait_closed()
@@ -136,15 +111,15 @@ class AdminServer:
         return web.Response(text="ok\n")
 
     async def _readyz(self, _request: web.BaseRequest) -> web.Response:
-        reason = self._readiness.reason
+        reason = await self._view.not_ready()
         return web.Response(text="ok\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
 
     async def _metrics(self, request: web.BaseRequest) -> web.Response:
-        body, content_type = expose(self._registry, request.headers.get("Accept", ""))
+        body, content_type = expose(await self._view.metrics(), request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _get_status(self, _request: web.BaseRequest) -> web.Response:
-        return web.Response(body=msgspec.json.encode(self._status()), content_type="application/json")
+        return web.Response(body=msgspec.json.encode(await self._view.status()), content_type="application/json")
 
     async def _get_page(self, _request: web.BaseRequest) -> web.Response:
         headers = {"Content-Security-Policy": self._policy, "Content-Type": "text/html; charset=utf-8"}

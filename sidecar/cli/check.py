@@ -1,4 +1,4 @@
-"""`camunda-sidecar check`."""
+"""`check`: is this configuration right, and what does it mean?"""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def command(config: Path | None, as_json: bool, quiet: bool, schema: bool) -> No
 
 
 def _store_warnings(settings: Settings) -> Iterator[Mistake]:
-    """Tell of a directory that cannot be used. The sidecar works without it, and may run as another user."""
+    """A directory that cannot be used is no mistake: the sidecar does without it, and may run as another user."""
     if not isinstance(settings.token_store, FileStore):
         return
     directory = settings.token_store.directory

@@ -1,4 +1,4 @@
-"""`camunda-sidecar explain`."""
+"""`explain METHOD PATH`: what would happen to this request?"""
 
 from __future__ import annotations
 

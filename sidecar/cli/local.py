@@ -1,4 +1,4 @@
-"""This module finds the sidecars that run on this machine as this user, by their command lines in /proc."""
+"""The sidecars that run on this machine as this user, found in /proc; nothing of them has to be known beforehand."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class LocalSidecar:
-    """A process that serves, and the address of its admin listener."""
+    """One process that serves, and where it can be asked."""
 
     pid: int
     admin: Address
 
 
 class NoSuchSidecarError(SidecarError):
-    """There is no sidecar, or there are several."""
+    """There is no sidecar, or not only one."""
 
 
 def only_sidecar() -> LocalSidecar:
-    """Return the only sidecar that runs here.
+    """The one that runs here.
 
     Raises:
         NoSuchSidecarError: there is none, or there are several.
@@ -47,7 +47,7 @@ def only_sidecar() -> LocalSidecar:
 
 
 def local_sidecars() -> Iterator[LocalSidecar]:
-    """Return every sidecar of this user, without this process itself and without workers."""
+    """Every sidecar of this user but this process itself; a sidecar's workers are not counted."""
     pids = (int(entry.name) for entry in _PROC.glob("[0-9]*"))
     serving = {pid: arguments for pid in pids if (arguments := _run_arguments(pid)) is not None}
     for pid, arguments in sorted(serving.items()):
@@ -62,7 +62,7 @@ def _strings(pid: int, name: str) -> list[str]:
 
 
 def _run_arguments(pid: int) -> list[str] | None:
-    """Return what stands after `run` on the command line, or None where the process is no sidecar that serves."""
+    """What stands after `run` on the command line; None where the process is no sidecar that serves."""
     try:
         words = _strings(pid, "cmdline")
     except OSError:

@@ -55,7 +55,7 @@ def command(config: Path | None, listen: Address | None, admin_listen: Address |
     with _importing():
         # Only here: every other command starts without the data plane's imports.
         from sidecar.clock import SystemClock  # noqa: PLC0415
-        from sidecar.service import Service  # noqa: PLC0415
+        from sidecar.service import Listeners, Service, bound  # noqa: PLC0415
         from sidecar.telemetry.logs import configure_logging, install_hooks, start_writer  # noqa: PLC0415
 
     given = {"CAMUNDA_SIDECAR_LISTEN": listen, "CAMUNDA_SIDECAR_ADMIN": admin_listen}
@@ -65,8 +65,8 @@ def command(config: Path | None, listen: Address | None, admin_listen: Address |
     configure_logging(settings.logging)
     install_hooks()
 
-    async def serve() -> None:
-        await Service(settings, load, SystemClock()).run()
+    async def serve(listeners: Listeners) -> None:
+        await Service(settings, load, SystemClock(), listeners).run()
 
     try:
         if workers > 1:
@@ -74,14 +74,14 @@ def command(config: Path | None, listen: Address | None, admin_listen: Address |
 
             sys.exit(Supervisor(settings, load, workers, SystemClock(), loop_factory()).run())
         start_writer()
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(serve())
+        with bound(settings) as listeners, asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(serve(listeners))
     except ListenError as error:
         raise ListenError(error.detail + _holder(error.taken, settings.admin_listen)) from None
 
 
 def _holder(taken: str, admin: Address) -> str:
-    """Return a sentence on the sidecar that listens on the address, or nothing where it is another program."""
+    """Which other sidecar listens on the address; empty where it is none, or does not say so."""
     from sidecar.admin.client import get_status  # noqa: PLC0415 (only for this)
     from sidecar.cli.local import local_sidecars  # noqa: PLC0415
 

@@ -14,7 +14,7 @@ ProductName = Literal["operate", "optimize", "tasklist", "zeebe", "console", "hu
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """The defaults of one API."""
+    """One API's defaults."""
 
     name: str
     audience: str
@@ -72,5 +72,5 @@ PRODUCTS: dict[str, Product] = {
 
 
 def is_saas(host: str) -> bool:
-    """Tell whether a host is Camunda SaaS's."""
+    """Whether a host is Camunda SaaS's."""
     return host == "camunda.io" or host.endswith(".camunda.io")

@@ -1,4 +1,4 @@
-"""References to the environment in the configuration's strings: `${NAME}` and `${NAME:-default}`."""
+"""`${NAME}` and `${NAME:-default}` in the configuration's strings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _REFERENCE = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<defa
 
 
 def expand(text: str, environ: Mapping[str, str]) -> str:
-    """Replace references by the values of the environment.
+    """Replace references by the environment's values.
 
     As in a shell, a default also replaces an empty value. `$${` is a literal `${`; a value is never expanded again.
 

@@ -61,6 +61,10 @@ class Waiter(Protocol):
         ...
 
 
+def _no_limit() -> int:
+    return MAX_CONNECTIONS
+
+
 Dial = Callable[[], Awaitable[Connection]]
 Dialled = tuple[int, Connection | Problem]
 """How a dial ended, and the number of the last request that had joined when it began."""
@@ -80,12 +84,15 @@ class Assignment(NamedTuple):
 class Pool:
     """The connections of one route under one configuration; a reload makes another pool, and retires this one."""
 
-    def __init__(self, dial: Dial, stats: RouteStats, clock: Clock, connect_timeout: float) -> None:
-        """`connect_timeout` is in seconds, for one dial with its repetitions."""
+    def __init__(
+        self, dial: Dial, stats: RouteStats, clock: Clock, connect_timeout: float, room: Callable[[], int] = _no_limit
+    ) -> None:
+        """`connect_timeout` is in seconds, for one dial with its repetitions; `room` says how many more may be open."""
         self._dial = dial
         self._stats = stats
         self._clock = clock
         self._connect_timeout = connect_timeout
+        self._room = room
         self.active = 0
         """Connections that carry an exchange."""
         self._idle: dict[Connection, None] = {}
@@ -117,7 +124,7 @@ class Pool:
 
     def is_full(self) -> bool:
         """Whether a request waits for others to finish, and not for the upstream."""
-        return self.active >= MAX_CONNECTIONS
+        return self.active >= MAX_CONNECTIONS or self._room() <= 0
 
     # --- the requests' side --------------------------------------------------------------------------------------
 
@@ -166,11 +173,13 @@ class Pool:
     # --- the server's side ---------------------------------------------------------------------------------------
 
     def reap(self) -> None:
-        """Close what was idle for too long."""
-        now = self._clock.monotonic()
+        """Close what was idle for too long, or without room all that is idle; dial for whoever waits for room."""
+        now = self._clock.monotonic() if self._room() > 0 else float("inf")
         for connection in [c for c in self._idle if c.idle_until <= now]:
             del self._idle[connection]
             connection.close()
+        if self.waiting:
+            self._carry_out()
 
     def close(self) -> None:
         """Retire: close idle connections now, and busy ones when they are released; who waits is still served."""
@@ -220,8 +229,8 @@ class Pool:
         A rule by which a busy connection gets a moment to come back before another one is dialled belongs here.
         """
         opening = len(self._dials)
-        room = MAX_CONNECTIONS - self.active - opening
-        return max(0, min(self._max_opening - opening, self.waiting - opening, room))
+        missing = min(self._max_opening - opening, self.waiting - opening, MAX_CONNECTIONS - self.active - opening)
+        return max(0, min(missing, self._room())) if missing > 0 else 0
 
     def _carry_out(self, dialled: Connection | None = None) -> None:
         """Do what `_assign` says until it has nothing more to say."""

@@ -4,36 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
-import socket
-import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import structlog
 
 from sidecar import background
 from sidecar.clock import Clock
-from sidecar.config.settings import Address, Route, Settings, TcpAddress, UnixAddress
+from sidecar.config.settings import Route, Settings
+from sidecar.descriptors import Descriptors, share_out
 from sidecar.dial import Dialer, Resolver
 from sidecar.errors import Problem
-from sidecar.proxy import semantics, transport
+from sidecar.listener import Listener
+from sidecar.proxy import h1, transport
 from sidecar.proxy.authorizer import Authorizer
 from sidecar.proxy.connect import Connector, Context, Explain, plainly
 from sidecar.proxy.downstream import Downstream
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.guard import Guard, guard_of
 from sidecar.proxy.pool import Pool
-from sidecar.proxy.routing import CompiledRoute, ResolvedLine, RoutingTable
+from sidecar.proxy.table import CompiledRoute, ResolvedLine, Table
 from sidecar.proxy.upstream import UpstreamConnection
 from sidecar.telemetry.http import UNROUTED, HttpStats
 
 _SWEEP_SECONDS = 0.25
 _BACKLOG = 4096
-_MAX_REFUSED = 256
+_UNLIMITED = share_out(1 << 30)
 KEEP_ALIVE_SECONDS = 300.0
 DRAIN_KEEP_ALIVE_SECONDS = 1.0
 """Idle connections are not closed at once: who has just read an answer may be about to send the next request."""
@@ -51,7 +48,13 @@ class ProxyServer:
     """See the module."""
 
     def __init__(
-        self, *, stats: HttpStats, clock: Clock, explain: Explain = plainly, resolver: Resolver | None = None
+        self,
+        *,
+        stats: HttpStats,
+        clock: Clock,
+        explain: Explain = plainly,
+        resolver: Resolver | None = None,
+        descriptors: Descriptors = _UNLIMITED,
     ) -> None:
         self.stats = stats
         self.clock = clock
@@ -59,7 +62,7 @@ class ProxyServer:
         self.draining = False
         self.keep_alive_seconds = KEEP_ALIVE_SECONDS
         """How long a connection is kept without a request."""
-        self.table = RoutingTable((), Guard())
+        self.table = Table((), Guard())
         self.header_bytes = self.replay_bytes = 64 << 10
         self.head_timeout = 10.0
         self._explain = explain
@@ -67,10 +70,11 @@ class ProxyServer:
         self._access = "errors"
         self.logs_from = _LOGS_FROM["errors"]
         """The lowest status of an upstream's answer that belongs in the access log."""
+        self._descriptors = descriptors
         self._max_connections = 10_000
+        self._is_full = False
         self._connections: set[Downstream] = set()
-        self._listeners: list[asyncio.Server] = []
-        self._socket_path: Path | None = None
+        self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._stopped_waiting = False
         self._request_id_line = b"X-Request-ID: " + secrets.token_hex(8).encode() + b"-%x\r\n"
@@ -91,13 +95,19 @@ class ProxyServer:
         limits = settings.limits
         self.header_bytes, self.replay_bytes = limits.header_bytes, limits.replay_bytes
         self.head_timeout = limits.head_timeout
-        self._max_connections = limits.connections
+        self._max_connections = min(limits.connections, self._descriptors.clients)
+        if self._max_connections < limits.connections:
+            _log.warning(
+                "limits.connections cannot be reached with this process's file descriptors: raise their limit",
+                configured=limits.connections,
+                in_force=self._max_connections,
+            )
         self._access = settings.logging.access
         self.logs_from = _LOGS_FROM[self._access]
         old = self.table
         self.stats.route(UNROUTED)
         routes = [self._compile(r, authorizers[r.name], contexts.get(r.name, _plain)) for r in settings.routes]
-        self.table = RoutingTable(routes, guard_of(settings))
+        self.table = Table(routes, guard_of(settings))
         for route in old.routes:
             route.pool.close()
 
@@ -109,7 +119,7 @@ class ProxyServer:
         async def dial() -> UpstreamConnection:
             return await connect(make)
 
-        pool = Pool(dial, stats, self.clock, route.timeouts.connect)
+        pool = Pool(dial, stats, self.clock, route.timeouts.connect, self._room)
         compiled = CompiledRoute(route, authorizer, pool, stats)
 
         def make() -> UpstreamConnection:
@@ -117,33 +127,10 @@ class ProxyServer:
 
         return compiled
 
-    async def start(self, listen: Address, sockets: Sequence[socket.socket] = ()) -> Address:
-        """Bind and serve; the address as it is, with the port that was free for port 0.
-
-        With `sockets`, which somebody has bound to `listen` already, serve on those; removing a Unix socket's file
-        is that one's affair too.
-
-        Raises:
-            OSError: it cannot be bound.
-        """
-        loop = asyncio.get_running_loop()
-        factory = partial(Downstream, self)
-        bound: Address = listen
-        if sockets:
-            self._listeners = [await loop.create_server(factory, sock=sock, backlog=_BACKLOG) for sock in sockets]
-        elif isinstance(listen, UnixAddress):
-            sock = _unix_socket(listen.path)
-            self._listeners = [await loop.create_unix_server(factory, sock=sock, backlog=_BACKLOG)]
-            self._socket_path = listen.path
-        else:
-            listener: Any = await loop.create_server(factory, listen.host, listen.port, backlog=_BACKLOG)
-            bound = TcpAddress(listen.host, listener.sockets[0].getsockname()[1])  # a tuple of them, or uvloop's list
-            self._listeners = [listener]
-        for each in self._listeners:
-            for sock in each.sockets:
-                transport.keep_alive(sock)
+    async def start(self, listener: Listener) -> None:
+        """Serve whoever comes to `listener`."""
+        self._servers = await listener.serve(partial(Downstream, self), _BACKLOG)
         self._sweep()
-        return bound
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 (the caller's own limit, not a cancellation)
         """Serve until nothing is left to serve, then stop listening; False when `timeout` seconds were not enough.
@@ -191,18 +178,16 @@ class ProxyServer:
 
     def _is_awaited(self) -> bool:
         """Whether a connection waits in the kernel to be accepted: closing the listener would reset it."""
-        return any(transport.is_readable(sock) for listener in self._listeners for sock in listener.sockets)
+        return any(transport.is_readable(sock) for server in self._servers for sock in server.sockets)
 
     def stop_waiting(self) -> None:
         """End a drain now, whatever is still under way."""
         self._stopped_waiting = True
 
     def _stop_listening(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-        self._listeners = []
-        if self._socket_path is not None:
-            self._socket_path.unlink(missing_ok=True)
+        for server in self._servers:
+            server.close()
+        self._servers = []
 
     async def close(self) -> None:
         """End everything that is still there."""
@@ -226,9 +211,27 @@ class ProxyServer:
         """Whether there is room for one more; it is swept in either case."""
         self._connections.add(connection)
         count = len(self._connections)
-        if count > self._max_connections + _MAX_REFUSED:
+        if count <= self._max_connections:
+            return True
+        self._say_full("limits.connections")
+        if count > self._max_connections + self._descriptors.refused:
             connection.transport.abort()
-        return count <= self._max_connections
+        return False
+
+    def _room(self) -> int:
+        """How many more connections to upstreams there may be; those that are being opened are there already."""
+        pools = (pool for route in self.stats.routes.values() for pool in route.pools)
+        used = sum(pool.opening + pool.active + pool.idle for pool in pools)
+        room = self._descriptors.proxy - len(self._connections) - used
+        if room <= 0:
+            self._say_full("file descriptors")
+        return room
+
+    def _say_full(self, limit: str) -> None:
+        """Say so once, until most of the connections are gone again."""
+        if not self._is_full:
+            self._is_full = True
+            _log.warning("connections are refused", limit=limit, clients=len(self._connections))
 
     def forget(self, connection: Downstream) -> None:
         """It is closed."""
@@ -241,7 +244,7 @@ class ProxyServer:
 
     def new_request_id(self) -> str:
         """Such an id alone."""
-        return semantics.request_id(self.request_id_line())
+        return h1.request_id(self.request_id_line())
 
     def count_refusal(self, error: Problem, request_id: str, line: ResolvedLine | None = None) -> None:
         """A request that was answered without an exchange."""
@@ -297,33 +300,9 @@ class ProxyServer:
                 connection.transport.abort()
         for route in self.table.routes:
             route.pool.reap()
+        if self._is_full and len(self._connections) < self._max_connections // 2:
+            self._is_full = False
 
 
 def _plain() -> None:
     """No TLS."""
-
-
-def _unix_socket(path: Path) -> socket.socket:
-    """Bound with permissions 0660 from its first moment; a socket that nobody listens on any more is replaced."""
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.lstat().st_mode) and not _answers(path):
-            path.unlink()
-    sock = socket.socket(socket.AF_UNIX)
-    mask = os.umask(0o117)
-    try:
-        sock.bind(str(path))
-    except OSError:
-        sock.close()
-        raise
-    finally:
-        os.umask(mask)
-    return sock
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            return False
-    return True

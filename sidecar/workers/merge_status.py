@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from msgspec.structs import replace
+from prometheus_client import Metric
 
 from sidecar.admin.problems import with_problems
 from sidecar.admin.status_model import IssuerStatus, RouteStatus, Status, TokenStatus
+from sidecar.config.urls import origin
 
 T = TypeVar("T")
 
 
-def merge_status(first: Status, others: Mapping[int, Status | None]) -> Status:
+def merge_status(first: Status, others: Mapping[int, Status | None], metrics: Sequence[Metric]) -> Status:
     """What `first` says of the process and its addresses; of the rest, what all of them say together.
 
-    `others` are by worker; None for one that does not answer.
+    Args:
+        first: the first worker's.
+        others: by worker; None for one that does not answer.
+        metrics: all workers' together, which count for workers that have died, too.
     """
     everybody = [first, *(one for one in others.values() if one is not None)]
     reason = first.reason or next(_reasons(others), None)
@@ -24,14 +30,14 @@ def merge_status(first: Status, others: Mapping[int, Status | None]) -> Status:
         first,
         ready=reason is None,
         reason=reason,
-        routes=_each((one.routes for one in everybody), lambda route: route.name, _route),
+        routes=_each((one.routes for one in everybody), lambda route: route.name, partial(_route, metrics)),
         tokens=_each((one.tokens for one in everybody), lambda t: (t.credential, t.audience, t.issuer), _token),
-        issuers=_each((one.issuers for one in everybody), lambda issuer: issuer.issuer, _issuer),
+        issuers=_each((one.issuers for one in everybody), lambda one: one.issuer, partial(_issuer, metrics)),
         store=replace(first.store, up=all(one.store.up for one in everybody)),
         mistakes=next((one.mistakes for one in everybody if one.mistakes), ()),
         reload_refused_at=_latest(one.reload_refused_at for one in everybody),
         secret_files={key: reason for one in everybody for key, reason in one.secret_files.items()},
-        log_lines_dropped=sum(one.log_lines_dropped for one in everybody),
+        log_lines_dropped=_count(metrics, "camunda_sidecar_log_lines_dropped_total", lambda _: True),
         log_lines_dropped_at=_latest(one.log_lines_dropped_at for one in everybody),
         workers=1 + len(others),
         workers_missing=sum(one is None for one in others.values()),
@@ -56,11 +62,18 @@ def _each(lists: Iterable[Iterable[T]], key: Callable[[T], Hashable], merged: Ca
     return tuple(map(merged, groups.values()))
 
 
-def _route(seen: list[RouteStatus]) -> RouteStatus:
+def _count(metrics: Sequence[Metric], name: str, matches: Callable[[Mapping[str, str]], bool]) -> int:
+    samples = (sample for family in metrics for sample in family.samples)
+    return int(sum(sample.value for sample in samples if sample.name == name and matches(sample.labels)))
+
+
+def _route(metrics: Sequence[Metric], seen: list[RouteStatus]) -> RouteStatus:
+    name = seen[0].name
+    requests = partial(_count, metrics, "camunda_sidecar_http_requests_total")
     return replace(
         seen[0],
-        requests=sum(one.requests for one in seen),
-        errors=sum(one.errors for one in seen),
+        requests=requests(lambda labels: labels["route"] == name),
+        errors=requests(lambda labels: labels["route"] == name and labels["source"] == "sidecar"),
         in_flight=sum(one.in_flight for one in seen),
         failing=next((one.failing for one in seen if one.failing), ""),
         failing_since=_latest(one.failing_since for one in seen if one.failing),
@@ -74,10 +87,12 @@ def _token(seen: list[TokenStatus]) -> TokenStatus:
     )
 
 
-def _issuer(seen: list[IssuerStatus]) -> IssuerStatus:
+def _issuer(metrics: Sequence[Metric], seen: list[IssuerStatus]) -> IssuerStatus:
+    name = "camunda_sidecar_token_requests_total"
+    asked = _count(metrics, name, lambda labels: origin(labels["issuer"]) == seen[0].issuer)
     return replace(
         seen[0],
-        requests=sum(one.requests for one in seen),
+        requests=max(asked, sum(one.requests for one in seen)),  # a reload ends series that are wanted no more
         next_slot_at=_latest(one.next_slot_at for one in seen),
         cooldown_until=_latest(one.cooldown_until for one in seen),
     )

@@ -1,13 +1,12 @@
-"""The parent of the workers: binds, forks, passes signals on, replaces who dies. No event loop, no thread.
+"""The parent of the workers: binds, forks, passes signals on, and replaces a worker that dies.
 
-So forking is safe at any time. A worker heeds no signals itself: a terminal's Ctrl-C and systemd's SIGTERM reach the
-whole group, and a worker would take the one from there and the one from here for two. Its orders come over a socket
-pair, which is there before the worker is, and ends when this process dies.
+It has no event loop and no thread, so that it may fork at any time. A worker does not heed signals: a terminal's Ctrl-C
+and systemd's SIGTERM reach the whole process group, and a worker would take the one from there and the one from here
+for two. Its orders come over a socket pair, which is there before the worker is, and ends with this process.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import select
@@ -16,26 +15,27 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import structlog
 
-from sidecar import __version__
 from sidecar.clock import Clock
+from sidecar.config.restart import reloaded
 from sidecar.config.settings import MemoryStore, Settings
 from sidecar.errors import ConfigurationError, ListenError, Mistake, SidecarError
+from sidecar.listener import listening
+from sidecar.service import log_ready
 from sidecar.telemetry.log_writer import WRITER
 from sidecar.telemetry.logs import configure_logging
-from sidecar.workers.pause import next_pause
-from sidecar.workers.sockets import bind_listeners
-from sidecar.workers.worker import LoopFactory, Seat, serve
+from sidecar.workers.backoff import backoff
+from sidecar.workers.worker import LoopFactory, WorkerSpec, serve
 
 GRACE = 5.0
 """Seconds that a worker has to end after its drain, or after a second signal, before it is killed."""
-_HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _MAX_DIRECTORY = 80
 """Bytes: a Unix socket's path has at most 107."""
 
@@ -44,35 +44,37 @@ _log = structlog.get_logger(__name__)
 
 @dataclass
 class Worker:
-    """One worker, through all its lives."""
+    """One worker, through all the processes that it is one after another. Moments are on the monotonic clock."""
 
     index: int
     pid: int = 0
-    """0 between two lives."""
+    """0 while there is no process."""
     control: socket.socket | None = None
+    """This end of the socket pair."""
     ready: bool = False
     forked_at: float = 0.0
-    pause: float = 0.0
+    backoff: float = 0.0
+    """Seconds between the last two processes."""
     due: float = 0.0
-    """When it is to be forked, on the monotonic clock."""
+    """When it is to be forked."""
 
     def order(self, number: signal.Signals) -> None:
         """Have it do what a lone process does at this signal."""
         if self.control is not None:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 self.control.send(bytes([number]))
 
-    def has_answered(self) -> bool:
-        """Whether what came from it is its word that it is ready; if not, it is ending."""
-        assert self.control is not None
-        with contextlib.suppress(OSError):
-            if self.control.recv(64):
+    def receive(self) -> bool:
+        """Take what it says: True that it is ready, False that it is ending."""
+        with suppress(OSError):
+            if self.control is not None and self.control.recv(64):
+                self.ready = True
                 return True
-        self.hang_up()
+        self.close()
         return False
 
-    def hang_up(self) -> None:
-        """Nothing more will be said to this life."""
+    def close(self) -> None:
+        """Close this end of the socket pair."""
         if self.control is not None:
             self.control.close()
             self.control = None
@@ -93,7 +95,7 @@ class Supervisor:
         self._started_at = clock.wall()
         self._was_ready = False
         self._kill_at: float | None = None
-        """When patience with the workers ends; not None: all is to end."""
+        """When the workers that are left are killed, on the monotonic clock; None while none is to end."""
         self._exit_code = 0
 
     def run(self) -> int:
@@ -103,35 +105,36 @@ class Supervisor:
             ConfigurationError: the token store cannot be shared.
             ListenError: a listener's address cannot be bound.
         """
-        _refuse_memory(self._settings, len(self._workers))
+        settings, count = self._settings, len(self._workers)
+        _refuse_memory(settings, count)
         with ExitStack() as stack:
-            self._wakeup = _heed_signals()
-            self._listeners = bind_listeners(self._settings, len(self._workers), stack)
+            self._wakeup = _signals_as_bytes()
+            [self._admin] = stack.enter_context(listening("admin.listen", settings.admin_listen))
+            self._proxies = stack.enter_context(listening("listen", settings.listen, count))
             self._directory = stack.enter_context(_private_directory())
             gc.collect()
             gc.freeze()  # a collection in a worker would write to these pages, and so copy them
             while self._kill_at is None or any(worker.pid for worker in self._workers):
                 self._fork_due()
-                self._heed()
-                self._bury_dead()
-        _log.info("stopped", workers=len(self._workers))
+                self._wait()
+                self._reap()
+        _log.info("stopped", workers=count)
         return self._exit_code
 
     # --- what happens ----------------------------------------------------------------------------------------------
 
-    def _heed(self) -> None:
-        """Wait for the next signal, worker's word, or moment to do something; and do it."""
+    def _wait(self) -> None:
+        """Wait for the next signal, worker's message, or moment to do something; and do it."""
         poller = select.poll()
         poller.register(self._wakeup, select.POLLIN)
-        speakers = {worker.control.fileno(): worker for worker in self._workers if worker.control is not None}
-        for descriptor in speakers:
+        controls = {worker.control.fileno(): worker for worker in self._workers if worker.control is not None}
+        for descriptor in controls:
             poller.register(descriptor, select.POLLIN)
-        heard = [descriptor for descriptor, _ in poller.poll(self._milliseconds())]
-        for worker in (speakers[descriptor] for descriptor in heard if descriptor in speakers):
-            if worker.has_answered():
-                worker.ready = True
+        readable = [descriptor for descriptor, _ in poller.poll(self._milliseconds())]
+        for descriptor in readable:
+            if descriptor in controls and controls[descriptor].receive():
                 self._announce()
-        for number in os.read(self._wakeup, 4096) if self._wakeup in heard else b"":
+        for number in os.read(self._wakeup, 4096) if self._wakeup in readable else b"":
             if number == signal.SIGHUP:
                 self._reload()
             elif number != signal.SIGCHLD:
@@ -150,25 +153,14 @@ class Supervisor:
     def _announce(self) -> None:
         if not self._was_ready and all(worker.ready for worker in self._workers):
             self._was_ready = True
-            _log.info(
-                "ready",
-                version=__version__,
-                configuration=self._settings.source,
-                listen=str(self._listeners.listen),
-                admin=str(self._listeners.admin),
-                routes=len(self._settings.routes),
-                workers=len(self._workers),
-            )
+            count = len(self._workers)
+            log_ready(self._settings, self._proxies[0].address, self._admin.address, workers=count)
 
     def _reload(self) -> None:
-        """For workers to come, here; those that are there do it themselves, and say what is wrong with it."""
-        old = self._settings
-        with contextlib.suppress(ConfigurationError):
-            new = self._load()
-            self._settings = replace(
-                new, listen=old.listen, admin_listen=old.admin_listen, token_store=old.token_store
-            )  # which take effect at the next start only
-            configure_logging(new.logging)
+        """Load for workers to come; those that are there do it themselves, and say what is wrong with it."""
+        with suppress(ConfigurationError):
+            self._settings, _ = reloaded(self._settings, self._load())
+            configure_logging(self._settings.logging)
         for worker in self._workers:
             worker.order(signal.SIGHUP)
 
@@ -179,7 +171,8 @@ class Supervisor:
         now = self._clock.monotonic()
         if self._kill_at is None:
             self._kill_at = now + self._settings.drain_delay + self._settings.drain_timeout + GRACE
-            self._listeners.close_shares()  # who has drained must not leave a socket behind that nobody serves
+            for proxy in self._proxies:
+                proxy.close()  # a worker that has drained must not leave a socket behind that nobody serves
         else:
             self._kill_at = min(self._kill_at, now + GRACE)
         for worker in self._workers:
@@ -192,7 +185,7 @@ class Supervisor:
                 os.kill(worker.pid, signal.SIGKILL)
         self._kill_at = self._clock.monotonic() + GRACE
 
-    # --- births and deaths -------------------------------------------------------------------------------------------
+    # --- processes ---------------------------------------------------------------------------------------------------
 
     def _fork_due(self) -> None:
         for worker in self._workers:
@@ -202,7 +195,7 @@ class Supervisor:
     def _fork(self, worker: Worker) -> None:
         here, there = socket.socketpair()
         # A signal must find either this process's handlers in this process or the worker's in the worker.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HEEDED)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             pid = os.fork()
             if pid == 0:
@@ -210,8 +203,7 @@ class Supervisor:
                 self._become(worker, there, mask)
         except OSError as error:
             here.close()
-            worker.pause = next_pause(worker.pause, 0.0)
-            worker.due = self._clock.monotonic() + worker.pause
+            self._back_off(worker, 0.0)
             _log.error("no worker can be forked; trying again", worker=worker.index, error=error.strerror)
         else:
             worker.pid, worker.control, worker.ready, worker.forked_at = pid, here, False, self._clock.monotonic()
@@ -220,17 +212,25 @@ class Supervisor:
             there.close()
 
     def _become(self, worker: Worker, control: socket.socket, mask: set[int | signal.Signals]) -> NoReturn:
-        """In the child: this worker, and nothing of the supervisor."""
+        """In the child: be this worker, and nothing of the supervisor."""
         code = 1
         try:
             os.close(signal.set_wakeup_fd(-1))
-            for number in _HEEDED:
+            for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            self._let_go(worker)
-            count = len(self._workers)
-            seat = Seat(worker.index, count, self._listeners, control, self._directory, os.getppid(), self._started_at)
-            serve(self._settings, self._load, self._clock, seat, self._loop_factory)
+            self._close_inherited(worker)
+            spec = WorkerSpec(
+                index=worker.index,
+                count=len(self._workers),
+                proxy=self._proxies[worker.index],
+                admin=self._admin,
+                control=control,
+                directory=self._directory,
+                supervisor=os.getppid(),
+                started_at=self._started_at,
+            )
+            serve(self._settings, self._load, self._clock, spec, self._loop_factory)
             code = 0
         except SidecarError as error:
             _log.error("worker failed", worker=worker.index, reason=error.detail)
@@ -240,22 +240,23 @@ class Supervisor:
             WRITER.close()
             os._exit(code)  # what is open in the supervisor's frames is not this process's to close
 
-    def _let_go(self, own: Worker) -> None:
-        """Close what is not this worker's: an end that is held here never comes for the others."""
+    def _close_inherited(self, own: Worker) -> None:
+        """Close what is not this worker's: a socket that is held here does not end for its owner's peer."""
         os.close(self._wakeup)
-        share = self._listeners.shares[own.index]
-        others = [sock for each in self._listeners.shares for sock in each if sock not in share]
-        for sock in others if own.index == 0 else [*others, *self._listeners.admin_sockets]:
-            sock.close()
+        for proxy in self._proxies:
+            if proxy.sockets != self._proxies[own.index].sockets:
+                proxy.close()
+        if own.index:
+            self._admin.close()
         for worker in self._workers:
-            worker.hang_up()
+            worker.close()
 
-    def _bury_dead(self) -> None:
+    def _reap(self) -> None:
         for worker in self._workers:
             if worker.pid:
                 pid, status = os.waitpid(worker.pid, os.WNOHANG)
                 if pid:
-                    worker.hang_up()
+                    worker.close()
                     worker.pid = 0
                     self._died(worker, pid, os.waitstatus_to_exitcode(status))
 
@@ -269,41 +270,36 @@ class Supervisor:
             self._exit_code = 1
             self._end(signal.SIGTERM)
             return
-        now = self._clock.monotonic()
-        worker.pause = next_pause(worker.pause, now - worker.forked_at)
-        worker.due = now + worker.pause
-        _log.error("a worker died; starting another", worker=worker.index, pid=pid, **how, pause=worker.pause)
+        self._back_off(worker, self._clock.monotonic() - worker.forked_at)
+        _log.error("a worker died; starting another", worker=worker.index, pid=pid, **how, backoff=worker.backoff)
+
+    def _back_off(self, worker: Worker, lived: float) -> None:
+        worker.backoff = backoff(worker.backoff, lived)
+        worker.due = self._clock.monotonic() + worker.backoff
 
 
 def _refuse_memory(settings: Settings, workers: int) -> None:
     if isinstance(settings.token_store, MemoryStore):
-        raise ConfigurationError(
-            [
-                Mistake(
-                    settings.source,
-                    "token_store.type",
-                    f"is memory, which {workers} workers cannot share: each would ask the issuer for tokens of its own",
-                    "set token_store.type to file or redis, or run without --workers",
-                )
-            ]
-        )
+        message = f"is memory, which {workers} workers cannot share: each would ask the issuer for tokens of its own"
+        cure = "set token_store.type to file or redis, or run without --workers"
+        raise ConfigurationError([Mistake(settings.source, "token_store.type", message, cure)])
 
 
-def _heed_signals() -> int:
-    """From now on each signal is a byte in this file descriptor."""
-    wakeup, wakes = os.pipe()
-    os.set_blocking(wakes, False)
-    signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
-    for number in _HEEDED:
+def _signals_as_bytes() -> int:
+    """A file descriptor from which each signal is read as a byte from now on."""
+    wakeup, written = os.pipe()
+    os.set_blocking(written, False)
+    signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+    for number in _SIGNALS:
         signal.signal(number, lambda *_: None)
     return wakeup
 
 
-@contextlib.contextmanager
+@contextmanager
 def _private_directory() -> Iterator[Path]:
-    """A directory of mode 0700 that is removed at the end; in memory where a read-only root leaves no other."""
-    for base in (None, "/dev/shm"):  # noqa: S108 (mkdtemp makes a directory of one's own in it)
-        with contextlib.suppress(OSError):
+    """Make a directory of mode 0700, and remove it at the end; in memory where a read-only root leaves no other."""
+    for base in (None, "/dev/shm"):  # noqa: S108 (mkdtemp makes a directory of its own in it)
+        with suppress(OSError):
             directory = Path(tempfile.mkdtemp(prefix="camunda-sidecar-", dir=base))
             if len(os.fsencode(directory)) <= _MAX_DIRECTORY:
                 break

@@ -1,4 +1,4 @@
-"""One worker: today's service on sockets that the supervisor has bound, and orders instead of signals."""
+"""One worker: a service on sockets that the supervisor has bound, which heeds the supervisor's orders, not signals."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from sidecar.admin.server import AdminServer
-from sidecar.admin.status_model import Status
+from sidecar.admin.view import View
 from sidecar.clock import Clock
 from sidecar.config.settings import Settings, UnixAddress
-from sidecar.service import Service
+from sidecar.listener import Listener, listening
+from sidecar.service import Heed, Listeners, Process, Service
 from sidecar.telemetry.logs import start_writer
-from sidecar.workers.admin import WholeAdminServer
-from sidecar.workers.siblings import Siblings
-from sidecar.workers.sockets import Listeners
+from sidecar.workers.peers import WholeView, socket_of
 
 READY = b"\x01"
 LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
@@ -32,23 +30,56 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Seat:
-    """What a worker is given."""
+class WorkerSpec:
+    """What the supervisor gives a worker."""
 
     index: int
     count: int
-    listeners: Listeners
+    proxy: Listener
+    admin: Listener
+    """Where the sidecar is asked; the first worker answers."""
     control: socket.socket
-    """The supervisor's orders: each byte is a signal's number. Its end is the supervisor's. `READY` goes back."""
+    """The supervisor's orders: each byte is a signal's number. It ends with the supervisor. `READY` goes back."""
     directory: Path
-    """Where the admin sockets of all but the first are."""
+    """Where the admin sockets of the other workers are."""
     supervisor: int
     """Its pid, which is the sidecar's."""
     started_at: float
+    """In seconds since 1970."""
 
-    def admin_path(self, index: int) -> Path:
-        """The admin socket of another worker than the first."""
-        return self.directory / f"{index}.sock"
+
+class Orders:
+    """A signal source: what the supervisor sends."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.supervisor_is_gone = False
+        self._control = control
+
+    def watch(self, heed: Heed) -> None:
+        """Have each order heeded; the end of the supervisor is an order to end."""
+        self._control.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._control, self._receive, heed)
+
+    def _receive(self, heed: Heed) -> None:
+        try:
+            orders = self._control.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:
+            orders = b""
+        for order in orders:
+            heed(signal.Signals(order))
+        if not orders:
+            self.supervisor_is_gone = True
+            asyncio.get_running_loop().remove_reader(self._control)
+            _log.warning("the supervisor is gone")
+            heed(signal.SIGTERM)
+
+    def say_ready(self, _settings: Settings) -> None:
+        """Tell the supervisor that this worker serves."""
+        _log.info("worker is ready")
+        with suppress(OSError):
+            self._control.send(READY)
 
 
 def share_of(settings: Settings, index: int, count: int) -> Settings:
@@ -57,69 +88,8 @@ def share_of(settings: Settings, index: int, count: int) -> Settings:
     return replace(settings, limits=limits, warnings=settings.warnings if index == 0 else ())
 
 
-class WorkerService(Service):
-    """See the module."""
-
-    def __init__(self, settings: Settings, load: Callable[[], Settings], clock: Clock, seat: Seat) -> None:
-        self._seat = seat
-        share = share_of(settings, seat.index, seat.count)
-        super().__init__(share, lambda: share_of(load(), seat.index, seat.count), clock)
-        self.listen = seat.listeners.listen
-        self.orphaned = False
-
-    # --- instead of a lone process's ------------------------------------------------------------------------------
-
-    async def _listen(self) -> None:
-        seat = self._seat
-        own = seat.listeners.admin_sockets if seat.index == 0 else ()
-        await self._bind("admin.listen", self.admin.address, self.admin.start(own))
-        await self._bind("listen", self.listen, self.proxy.start(self.listen, seat.listeners.shares[seat.index]))
-
-    def _announce(self) -> None:
-        _log.info("worker is ready")
-        with suppress(OSError):
-            self._seat.control.send(READY)
-
-    def _admin_server(self) -> AdminServer:
-        seat = self._seat
-        if seat.index == 0:
-            siblings = Siblings({index: seat.admin_path(index) for index in range(1, seat.count)})
-            return self._build_admin(partial(WholeAdminServer, siblings), seat.listeners.admin)
-        return self._build_admin(AdminServer, UnixAddress(seat.admin_path(seat.index)))
-
-    def _status(self) -> Status:
-        seat = self._seat
-        uptime = self.clock.wall() - seat.started_at
-        return msgspec.structs.replace(
-            super()._status(), pid=seat.supervisor, started_at=seat.started_at, uptime=uptime
-        )
-
-    def _watch_signals(self) -> None:
-        self._seat.control.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._seat.control, self._obey)
-
-    def _obey(self) -> None:
-        try:
-            orders = self._seat.control.recv(64)
-        except BlockingIOError:
-            return
-        except OSError:
-            orders = b""
-        for order in orders:
-            if order == signal.SIGHUP:
-                self._spawn("reload", self.reload())
-            else:
-                self._terminate(signal.Signals(order))
-        if not orders:
-            self.orphaned = True
-            asyncio.get_running_loop().remove_reader(self._seat.control)
-            if not self._stop.is_set():
-                _log.warning("the supervisor is gone; draining")
-                self._terminate(signal.SIGTERM)
-
-
 def serve(
-    settings: Settings, load: Callable[[], Settings], clock: Clock, seat: Seat, loop_factory: LoopFactory
+    settings: Settings, load: Callable[[], Settings], clock: Clock, spec: WorkerSpec, loop_factory: LoopFactory
 ) -> None:
     """Be this worker until ordered to end, or until the supervisor is gone.
 
@@ -127,14 +97,33 @@ def serve(
         ListenError: its admin socket cannot be bound.
     """
     start_writer()
-    structlog.contextvars.bind_contextvars(worker=seat.index)
+    structlog.contextvars.bind_contextvars(worker=spec.index)
+    share = partial(share_of, index=spec.index, count=spec.count)
+    orders = Orders(spec.control)
 
-    async def run() -> bool:
-        service = WorkerService(settings, load, clock, seat)
-        await service.run()
-        return service.orphaned
+    async def run(admin: Listener) -> None:
+        views: list[WholeView] = []
 
+        def view(own: View) -> View:
+            if spec.index:
+                return own
+            views.append(WholeView(own, spec.directory, spec.count))
+            return views[0]
+
+        async def before_close() -> None:
+            for whole in views:
+                await whole.until_alone(clock.sleep)
+
+        process = Process(spec.supervisor, spec.started_at, orders.watch, orders.say_ready, view, before_close)
+        listeners = Listeners(spec.proxy, admin)
+        await Service(share(settings), lambda: share(load()), clock, listeners, process).run()
+
+    own = UnixAddress(socket_of(spec.directory, spec.index))
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        orphaned = runner.run(run())
-    if orphaned:
-        shutil.rmtree(seat.directory, ignore_errors=True)  # nobody else is left to do it
+        if spec.index == 0:
+            runner.run(run(spec.admin))
+        else:
+            with listening("admin.listen", own) as [admin]:
+                runner.run(run(admin))
+    if orders.supervisor_is_gone:
+        shutil.rmtree(spec.directory, ignore_errors=True)  # nobody else is left to do it

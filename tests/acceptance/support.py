@@ -253,10 +253,15 @@ def write(file: Path, configuration: Mapping[str, Any] | str) -> Path:
 
 
 def spawn(
-    *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, file: Path | None = None
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    file: Path | None = None,
+    wrap: Callable[[list[str]], list[str]] = lambda command: command,
 ) -> Sidecar:
+    """Start it; `wrap` makes another command of the command, such as one that sets a limit first."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "sidecar", *arguments],
+        wrap([sys.executable, "-m", "sidecar", *arguments]),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -184,7 +184,10 @@ def test_an_invalid_file_leaves_the_old_configuration_in_force(tmp_path):
 
 
 def test_what_needs_a_restart_says_so(tmp_path):
-    """Another address cannot be taken while running: it is told, and the rest of the file is in force."""
+    """Another address cannot be taken while running: it is told, and the rest of the file is in force.
+
+    What counts is the address that is listened on: changing it back is nothing to be told of.
+    """
     with peer(says(200, b"ok")) as upstream, running(tmp_path, plain(tmp_path, upstream.url)) as sidecar:
         changed = plain(tmp_path, upstream.url, listen="127.0.0.1:1")
         changed["routes"]["more"] = changed["routes"]["api"]
@@ -193,6 +196,12 @@ def test_what_needs_a_restart_says_so(tmp_path):
         assert sidecar.logged("a changed setting takes effect at the next start only")["key"] == "listen"
         sidecar.logged("configuration reloaded")
         assert sidecar.ask("/more/x").body == b"ok"
+        assert sidecar.status()["listen"] == sidecar.address
+        sidecar.write(plain(tmp_path, upstream.url))
+        sidecar.signal(signal.SIGHUP)
+        sidecar.logged("configuration reloaded", after=1)
+        assert sidecar.ask("/more/x").status == 404
+        assert len([line for line in sidecar.events if "at the next start only" in line["event"]]) == 1
 
 
 # --- starting ----------------------------------------------------------------------------------------------------

@@ -4,13 +4,16 @@ from contextlib import asynccontextmanager
 from sidecar.admin.readiness import Readiness
 from sidecar.admin.server import AdminServer
 from sidecar.admin.status_model import RouteStatus, Status, StoreStatus, TokenStatus
+from sidecar.admin.view import OwnView
 from sidecar.config.settings import TcpAddress
 from sidecar.errors import UnknownHostError
+from sidecar.listener import listening
 from sidecar.telemetry.http import HttpStats
 from sidecar.telemetry.metrics import Metrics
 from tests.telemetry.support import ManualClock
 
 LOOPBACK = TcpAddress("127.0.0.1", 0)
+CONNECTIONS = 16
 
 
 class LocalhostOnly:
@@ -39,25 +42,19 @@ def status(**changes) -> Status:
     return Status(**{**given, **changes})
 
 
-def server(listen=LOOPBACK, **changes) -> AdminServer:
-    given = {
-        "registry": Metrics(HttpStats(), ManualClock()).registry,
-        "readiness": Readiness(),
-        "status": status,
-        "guard": LocalhostOnly(),
-    }
-    return AdminServer(listen, **{**given, **changes})
-
-
 @asynccontextmanager
-async def serving(listen=LOOPBACK, **changes):
+async def serving(
+    listen=LOOPBACK, *, registry=None, readiness=None, status=status, view=None, guard=None, connections=CONNECTIONS
+):
     """A running admin server."""
-    running = server(listen, **changes)
-    await running.start()
-    try:
-        yield running
-    finally:
-        await running.close()
+    own = OwnView(registry or Metrics(HttpStats(), ManualClock()).registry, readiness or Readiness(), status)
+    with listening("admin.listen", listen) as [listener]:
+        running = AdminServer(listener, view(own) if view else own, guard or LocalhostOnly(), connections)
+        await running.start()
+        try:
+            yield running
+        finally:
+            await running.close()
 
 
 async def ask(running: AdminServer, head: str) -> tuple[int, dict[str, str], bytes]:

@@ -3,7 +3,6 @@ import stat
 
 import pytest
 
-from sidecar.admin import server as server_module
 from sidecar.config.settings import UnixAddress
 from tests.admin.support import ask, connect, serving
 
@@ -11,12 +10,11 @@ uvloop = pytest.importorskip("uvloop", reason="uvloop does not exist here; async
 HOST = "Host: localhost"
 
 
-def test_the_listener_works_on_uvloop_too(tmp_path, monkeypatch):
+def test_the_listener_works_on_uvloop_too(tmp_path):
     """`run` serves on uvloop: TCP, a Unix socket, eviction and closing are the same there."""
-    monkeypatch.setattr(server_module, "CONNECTIONS", 4)
 
     async def scenario():
-        async with serving() as running:
+        async with serving(connections=4) as running:
             held = [await connect(running) for _ in range(12)]
             answers = [(await ask(running, f"GET {path} HTTP/1.1\n{HOST}"))[0] for path in ("/livez", "/status", "/x")]
             for _, writer in held:

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from sidecar.clock import Clock, SystemClock
@@ -22,12 +22,15 @@ from sidecar.config.settings import (
     UnixAddress,
     Upstream,
 )
+from sidecar.descriptors import Descriptors, share_out
 from sidecar.dial import Resolver
 from sidecar.errors import Problem
+from sidecar.listener import listening
 from sidecar.proxy.connect import Explain, plainly
 from sidecar.proxy.server import ProxyServer
 from sidecar.telemetry.http import HttpStats
 
+T = TypeVar("T")
 TOKEN = "Bearer token-1"
 
 
@@ -150,6 +153,16 @@ class RunningProxy:
 
 
 @contextlib.asynccontextmanager
+async def off_the_loop(manager: contextlib.AbstractContextManager[T]) -> AsyncIterator[T]:
+    """What is done before there is an event loop, and after, and may block."""
+    value = await asyncio.to_thread(manager.__enter__)
+    try:
+        yield value
+    finally:
+        await asyncio.to_thread(manager.__exit__, None, None, None)
+
+
+@contextlib.asynccontextmanager
 async def running_proxy(
     *routes: Route,
     authorizers: Mapping[str, FakeAuthorizer] | None = None,
@@ -158,6 +171,7 @@ async def running_proxy(
     clock: Clock | None = None,
     explain: Explain | None = None,
     resolver: Resolver | None = None,
+    descriptors: Descriptors | None = None,
     **changes: Any,
 ) -> AsyncIterator[RunningProxy]:
     """A proxy on a free port of 127.0.0.1, or on a Unix socket; `changes` are to the `Settings`."""
@@ -165,10 +179,17 @@ async def running_proxy(
     if listen is not None:
         changes["listen"] = UnixAddress(listen)
     configuration = settings(*routes, **changes)
-    server = ProxyServer(stats=HttpStats(), clock=clock or SystemClock(), explain=explain or plainly, resolver=resolver)
+    server = ProxyServer(
+        stats=HttpStats(),
+        clock=clock or SystemClock(),
+        explain=explain or plainly,
+        resolver=resolver,
+        descriptors=descriptors or share_out(1 << 30),
+    )
     server.configure(configuration, made, {name: lambda c=context: c for name, context in (contexts or {}).items()})
-    address = await server.start(configuration.listen)
-    try:
-        yield RunningProxy(server, address, made)
-    finally:
-        await server.close()
+    async with off_the_loop(listening("listen", configuration.listen)) as [listener]:
+        await server.start(listener)
+        try:
+            yield RunningProxy(server, listener.address, made)
+        finally:
+            await server.close()

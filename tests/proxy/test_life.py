@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import stat
 from pathlib import Path
 
 import pytest
 
-from sidecar.config.settings import Limits, Rule, TcpAddress, UnixAddress
-from sidecar.proxy.server import DRAIN_KEEP_ALIVE_SECONDS, KEEP_ALIVE_SECONDS, ProxyServer
-from sidecar.telemetry.http import HttpStats
+from sidecar.config.settings import Limits, Rule
+from sidecar.proxy.server import DRAIN_KEEP_ALIVE_SECONDS, KEEP_ALIVE_SECONDS
 from tests.proxy.client import RawClient
 from tests.proxy.lab import (
     HOST,
     Lab,
-    ManualClock,
     echo,
     lab,
     never,
@@ -436,67 +433,6 @@ async def test_a_reset_over_a_unix_socket_is_no_whole_answer(tmp_path: Path) -> 
         with contextlib.suppress(ConnectionError):
             answer = await over_unix(path, request())
         assert not answer.endswith(b"hello")
-
-
-async def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
-    """What a killed sidecar left behind does not keep the next one from starting."""
-    path = tmp_path / "proxy.sock"
-    with socket.socket(socket.AF_UNIX) as stale:
-        stale.bind(str(path))
-    async with lab(echo, listen=path):
-        assert (await over_unix(path, request())).startswith(b"HTTP/1.1 200 ")
-
-
-async def test_a_socket_in_use_is_not_taken_away(tmp_path: Path) -> None:
-    """The second sidecar fails, and the first goes on."""
-    path = tmp_path / "proxy.sock"
-    async with lab(echo, listen=path):
-        second = ProxyServer(stats=HttpStats(), clock=ManualClock())
-        with pytest.raises(OSError):  # noqa: PT011 (the loops word it differently)
-            await second.start(UnixAddress(path))
-        await second.close()
-        assert (await over_unix(path, request())).startswith(b"HTTP/1.1 200 ")
-
-
-@pytest.mark.parametrize("kind", ["file", "directory", "link"])
-async def test_what_is_no_socket_is_not_removed(tmp_path: Path, kind: str) -> None:
-    """A mistyped path costs nobody a file."""
-    path, target = tmp_path / "proxy.sock", tmp_path / "target"
-    if kind == "file":
-        path.write_text("precious")
-    elif kind == "directory":
-        path.mkdir()
-    else:
-        target.write_text("precious")
-        path.symlink_to(target)
-    server = ProxyServer(stats=HttpStats(), clock=ManualClock())
-    with pytest.raises(OSError):  # noqa: PT011 (the loops word it differently)
-        await server.start(UnixAddress(path))
-    await server.close()
-    assert path.is_symlink() or path.exists()
-    if kind != "directory":
-        assert path.read_text() == "precious"
-
-
-async def test_the_mask_of_the_process_is_kept(tmp_path: Path) -> None:
-    """Binding the socket narrows the file mode for that moment alone."""
-    before = os.umask(0o027)
-    try:
-        async with lab(echo, listen=tmp_path / "proxy.sock"):
-            assert os.umask(0o027) == 0o027
-            assert stat.S_IMODE((tmp_path / "proxy.sock").stat().st_mode) == 0o660
-    finally:
-        os.umask(before)
-
-
-async def test_a_port_in_use() -> None:
-    """The second one fails, and says so by an OSError."""
-    async with lab(echo) as it:
-        server = ProxyServer(stats=HttpStats(), clock=ManualClock())
-        with pytest.raises(OSError):  # noqa: PT011 (the loops word it differently)
-            await server.start(TcpAddress("127.0.0.1", it.proxy.port))
-        await server.close()
-        assert (await it.ask(request())).status == 200
 
 
 async def test_the_address_that_is_listened_on_is_a_name() -> None:

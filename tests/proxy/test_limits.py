@@ -8,8 +8,8 @@ import contextlib
 import pytest
 
 from sidecar.config.settings import Limits
+from sidecar.descriptors import Descriptors
 from sidecar.proxy import pool as pool_module
-from sidecar.proxy import server as server_module
 from tests.proxy.client import RawClient, random_cuts, single_bytes, whole
 from tests.proxy.lab import HOST, chunks, echo, lab, never, request, required, response, says, token, until
 from tests.proxy.origin import Connection
@@ -156,10 +156,10 @@ async def test_a_place_that_is_free_again_is_given_again() -> None:
             await until(lambda: not it.server._connections)
 
 
-async def test_refusing_has_a_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_refusing_has_a_limit_too() -> None:
     """A flood is not answered politely one by one: past a number of refused ones, connections just end."""
-    monkeypatch.setattr(server_module, "_MAX_REFUSED", 2)
-    async with lab(echo, limits=Limits(connections=1)) as it, contextlib.AsyncExitStack() as stack:
+    few = Descriptors(proxy=100, clients=1, refused=2, admin=1)
+    async with lab(echo, descriptors=few) as it, contextlib.AsyncExitStack() as stack:
         clients: list[RawClient] = []
         for n in range(6):
             clients.append(await stack.enter_async_context(await it.client()))

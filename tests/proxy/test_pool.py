@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -79,8 +80,8 @@ class Network:
         self.made.append(connection)
         return connection
 
-    def pool(self, connect_timeout: float = 5.0) -> Pool:
-        return Pool(self.dial, self.stats, self.clock, connect_timeout)
+    def pool(self, connect_timeout: float = 5.0, **more: Callable[[], int]) -> Pool:
+        return Pool(self.dial, self.stats, self.clock, connect_timeout, **more)
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -575,3 +576,22 @@ async def test_shutting_down_gives_up_on_dials() -> None:
     await unused(network)
     assert network.dialled == 4
     assert network.counts == (0, 0, 0)
+
+
+async def test_pools_that_share_what_the_process_may_open() -> None:
+    """Without room a request waits, not even a dial begins; another pool's idle connections make room."""
+    network, others = Network(), Network()
+
+    def room() -> int:
+        return 2 - sum(network.counts) - sum(others.counts)
+
+    pool, other = network.pool(room=room), others.pool(room=room)
+    used, idle = [await connected(others, other) for _ in range(2)]
+    other.release(idle, others.clock.now, MAX_IDLE_SECONDS)
+    waiter = FakeWaiter()
+    assert pool.acquire(waiter, network.clock.now) is None
+    assert (network.dialled, pool.is_full()) == (0, True)
+    for each in (other, pool):
+        each.reap()
+    await until(lambda: waiter.heard)
+    assert (waiter.got, idle.closed, used.closed) == (network.made[0], True, False)

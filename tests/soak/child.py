@@ -16,7 +16,7 @@ from sidecar.clock import SystemClock
 from sidecar.proxy.downstream import Downstream
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.upstream import UpstreamConnection
-from sidecar.service import Service
+from sidecar.service import Service, bound
 from sidecar.telemetry.logs import configure_logging, install_hooks
 
 
@@ -49,7 +49,8 @@ async def main(config: Path) -> None:
             loop.remove_reader(sys.stdin)
 
     loop.add_reader(sys.stdin, asked)
-    await Service(settings, lambda: settings, SystemClock()).run()
+    with bound(settings) as listeners:
+        await Service(settings, lambda: settings, SystemClock(), listeners).run()
 
 
 if __name__ == "__main__":

@@ -25,12 +25,13 @@ def one_request_under_way(tmp_path, **env):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("everybody", [False, True])
 def test_a_drain_lets_requests_finish(tmp_path, number, everybody):
-    """A worker with nothing to do ends; the other one serves who comes; a signal to the whole group counts once."""
+    """An idle worker stops, the other one serves who comes, and probes are answered; a signal to all counts once."""
     with one_request_under_way(tmp_path) as (sidecar, hang, future):
         for pid in children(sidecar) if everybody else []:
             os.kill(pid, number)
         sidecar.signal(number)
-        until(lambda: len(children(sidecar)) == 1, "the idle one has ended")
+        sidecar.logged("stopped")
+        assert [sidecar.operate(path).status for path in ("/readyz", "/livez", "/status")] == [503, 200, 200]
         with ThreadPoolExecutor() as pool:
             new = pool.submit(sidecar.ask, "/api/new")
             hang.wait_for_one()
@@ -43,7 +44,7 @@ def test_a_second_signal_ends_at_once(tmp_path):
     """The drain is not waited for."""
     with one_request_under_way(tmp_path) as (sidecar, _hang, future):
         sidecar.signal(signal.SIGTERM)
-        until(lambda: len(children(sidecar)) == 1, "the idle one has ended")
+        sidecar.logged("stopped")
         sidecar.signal(signal.SIGTERM)
         assert sidecar.ended() == 0
         with pytest.raises(OSError):  # noqa: PT011 (whichever way a connection breaks)
@@ -68,7 +69,7 @@ def test_workers_end_with_their_parent(tmp_path):
         assert directory.stat().st_mode & 0o777 == 0o700
         sidecar.process.kill()
         for index in (0, 1):
-            sidecar.logged("the supervisor is gone; draining", worker=index)
+            sidecar.logged("the supervisor is gone", worker=index)
         hang.release.set()
         assert future.result(30).body == b"finished"
         sidecar.ended()  # standard error has ended: nobody holds it any more
@@ -95,10 +96,10 @@ from sidecar.cli import main
 from sidecar.errors import ListenError
 from sidecar.workers import supervisor
 right = supervisor.serve
-def serve(settings, load, clock, seat, loop_factory):
-    if seat.index == 1:
+def serve(settings, load, clock, spec, loop_factory):
+    if spec.index == 1:
         raise ListenError("The fault that the test wants.")
-    right(settings, load, clock, seat, loop_factory)
+    right(settings, load, clock, spec, loop_factory)
 supervisor.serve = serve
 main(sys.argv[1:])
 """

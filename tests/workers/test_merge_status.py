@@ -1,6 +1,7 @@
 """What several workers' `/status` is together."""
 
 from msgspec.structs import replace
+from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.admin.problems import with_problems
 from sidecar.admin.status_model import IssuerStatus, RouteStatus, StoreStatus, TokenStatus
@@ -20,13 +21,29 @@ def issuer(**more) -> IssuerStatus:
     return IssuerStatus(issuer="https://issuer", min_interval=1.25, **more)
 
 
+METRICS = """\
+# TYPE camunda_sidecar_http_requests_total counter
+camunda_sidecar_http_requests_total{route="operate",code="200",source="upstream"} 5
+camunda_sidecar_http_requests_total{route="operate",code="504",source="sidecar"} 2
+camunda_sidecar_http_requests_total{route="new",code="200",source="upstream"} 1
+# TYPE camunda_sidecar_token_requests_total counter
+camunda_sidecar_token_requests_total{issuer="https://issuer/oauth/token",audience="a",outcome="success"} 3
+camunda_sidecar_token_requests_total{issuer="https://other/oauth/token",audience="a",outcome="success"} 9
+"""
+"""Of workers that are there, and of one that died."""
+
+
+def merged(first, others):
+    return merge_status(first, others, list(text_string_to_metric_families(METRICS)))
+
+
 def test_routes_add_up_and_the_first_speaks_for_the_process():
-    """Requests, errors and those in flight; a route that one has only just got is kept."""
+    """Counts include those of workers that died; a route that one has only just got is kept."""
     first = status(pid=1, routes=(route(requests=2, errors=1, in_flight=1),))
     other = status(pid=2, routes=(route(requests=3, errors=1, in_flight=4), route("new", requests=1)))
-    merged = merge_status(first, {1: other})
-    assert merged.pid == 1
-    assert merged.routes == (route(requests=5, errors=2, in_flight=5), route("new", requests=1))
+    whole = merged(first, {1: other})
+    assert whole.pid == 1
+    assert whole.routes == (route(requests=7, errors=2, in_flight=5), route("new", requests=1))
 
 
 def test_a_token_is_told_by_who_knows_most():
@@ -35,16 +52,17 @@ def test_a_token_is_told_by_who_knows_most():
     refused = token("quarantined", quarantined_until=5.0)
     for seen, told in (((none, new), new), ((old, new), new), ((new, old), new), ((new, refused), refused)):
         first, other = (status(tokens=(one,)) for one in seen)
-        assert merge_status(first, {1: other}).tokens == (told,)
+        assert merged(first, {1: other}).tokens == (told,)
 
 
 def test_issuers_and_the_store():
     """Requests add up, the latest moments count, the store is up where it is so for all."""
     first = status(issuers=(issuer(requests=1, next_slot_at=5.0),), store=StoreStatus(type="file"))
     other = status(issuers=(issuer(requests=2, cooldown_until=9.0),), store=StoreStatus(type="file", up=False))
-    merged = merge_status(first, {1: other})
-    assert merged.issuers == (issuer(requests=3, next_slot_at=5.0, cooldown_until=9.0),)
-    assert not merged.store.up
+    whole = merged(first, {1: other})
+    assert whole.issuers == (issuer(requests=3, next_slot_at=5.0, cooldown_until=9.0),)
+    assert not whole.store.up
+    assert (whole.workers, whole.workers_missing) == (2, 0)
 
 
 def test_problems_are_those_of_the_whole():
@@ -53,17 +71,17 @@ def test_problems_are_those_of_the_whole():
     long_ago = with_problems(status(store=replace(store, up=False), uptime=10.0))
     now = status(store=store, uptime=60.0)
     bad_file = status(secret_files={"credentials.cluster.client_secret_file": "The file is empty."})
-    merged = merge_status(now, {1: long_ago, 2: None, 3: bad_file})
-    found = {problem.code: problem.since - now.started_at for problem in merged.problems}
+    whole = merged(now, {1: long_ago, 2: None, 3: bad_file})
+    found = {problem.code: problem.since - now.started_at for problem in whole.problems}
     assert found == {"secret_file_unusable": 60.0, "store_down": 10.0, "workers_missing": 60.0}
-    assert (merged.workers, merged.workers_missing) == (4, 1)
+    assert (whole.workers, whole.workers_missing) == (4, 1)
 
 
 def test_a_token_that_one_worker_renewed_is_no_problem_of_another():
     """One failed, another has a new token on the store, which the first finds when it needs it."""
     failed = status(tokens=(token("expired", expires_at=10.0, detail="no answer"),))
     renewed = status(tokens=(token("fresh", expires_at=4_000_000_000.0),))
-    assert merge_status(failed, {1: renewed}).problems == ()
+    assert merged(failed, {1: renewed}).problems == ()
 
 
 def test_ready_is_all_of_them():
@@ -71,10 +89,10 @@ def test_ready_is_all_of_them():
     bad = status(ready=False, reason="draining")
     good = status()
     reasons = [
-        merge_status(good, {1: good}).reason,
-        merge_status(good, {1: good, 2: None}).reason,
-        merge_status(good, {1: bad}).reason,
-        merge_status(bad, {1: None}).reason,
+        merged(good, {1: good}).reason,
+        merged(good, {1: good, 2: None}).reason,
+        merged(good, {1: bad}).reason,
+        merged(bad, {1: None}).reason,
     ]
     assert reasons == [None, "waiting for: worker 2", "worker 1: draining", "draining"]
-    assert not merge_status(good, {1: None}).ready
+    assert not merged(good, {1: None}).ready

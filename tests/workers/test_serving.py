@@ -34,7 +34,7 @@ def test_every_worker_serves_and_the_numbers_are_of_all(tmp_path):
         [route] = sidecar.status()["routes"]
         assert (route["requests"], route["errors"], route["in_flight"]) == (MANY, 0, 0)
         assert sidecar.status()["pid"] == sidecar.process.pid
-        assert all("worker" in line for line in sidecar.events if "supervisor" not in line["logger"])
+        assert all("worker" in line for line in sidecar.events if line["event"] != "ready")
 
 
 def test_one_token_for_all_workers(tmp_path):
@@ -76,8 +76,10 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path, index):
         become_ready(sidecar)
         assert {reply.status for reply in ask_often(sidecar, "/api/after")} == {200}
         until(lambda: len(who_served(sidecar, "/api/after")) == 2, "both serve again")
-        if index == 1:
-            until(lambda: sidecar.total("http_requests_total", route="api") >= 2 * MANY, "nothing is forgotten")
+        until(lambda: sidecar.total("http_requests_total", route="api") >= 2 * MANY, "nothing is forgotten")
+        [route] = sidecar.status()["routes"]
+        assert route["requests"] >= 2 * MANY
+        assert (sidecar.status()["workers"], sidecar.status()["workers_missing"]) == (2, 0)
         assert sidecar.end() == 0
 
 
@@ -89,7 +91,7 @@ def test_a_worker_that_does_not_answer_is_missed(tmp_path):
         os.kill(stopped, signal.SIGSTOP)
         until(lambda: sidecar.operate("/readyz").body == b"waiting for: worker 1\n", "it is missed")
         assert sidecar.status()["ready"] is False
-        assert sidecar.logged("a worker does not answer")["sibling"] == 1
+        assert sidecar.logged("a worker does not answer")["peer"] == 1
         os.kill(stopped, signal.SIGCONT)
         become_ready(sidecar)
 

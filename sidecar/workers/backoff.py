@@ -5,14 +5,14 @@ from __future__ import annotations
 FIRST = 0.1
 LONGEST = 30.0
 LONG_LIFE = 60.0
-"""Who lived so long, in seconds, did not die of how it starts."""
+"""Seconds after which a worker that dies did not die of how it starts."""
 
 
-def next_pause(previous: float, lived: float) -> float:
+def backoff(previous: float, lived: float) -> float:
     """Seconds until the next start: none after a long life, else twice the last, so that no fault becomes a fork bomb.
 
     Args:
-        previous: the pause before the life that has ended; 0 for the first.
+        previous: the backoff before the life that has ended, in seconds; 0 for the first.
         lived: that life's length in seconds.
     """
     if lived >= LONG_LIFE:

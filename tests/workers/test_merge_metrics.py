@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidecar.telemetry.exposition import expose
 from sidecar.telemetry.http import HttpStats
 from sidecar.telemetry.metrics import Metrics
-from sidecar.workers.merge import GAUGES, Merged, is_cumulative, merge
+from sidecar.workers.merge_metrics import GAUGES, Merged, is_cumulative, merge
 from tests.telemetry.support import ManualClock
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"

@@ -1,12 +1,12 @@
-"""How long a worker that died is waited for."""
+"""How long it takes until a worker that died is replaced."""
 
 import pytest
 
-from sidecar.workers.pause import LONG_LIFE, LONGEST, next_pause
+from sidecar.workers.backoff import LONG_LIFE, LONGEST, backoff
 
 
 @pytest.mark.parametrize(
-    ("previous", "lived", "pause"),
+    ("previous", "lived", "seconds"),
     [
         (0.0, 0.0, 0.1),
         (0.0, LONG_LIFE - 1, 0.1),
@@ -18,6 +18,6 @@ from sidecar.workers.pause import LONG_LIFE, LONGEST, next_pause
         (LONGEST, LONG_LIFE, 0.0),
     ],
 )
-def test_the_pause_doubles_with_each_short_life(previous, lived, pause):
+def test_the_backoff_doubles_with_each_short_life(previous, lived, seconds):
     """None after a long life; a worker that dies at once, again and again, is no fork bomb."""
-    assert next_pause(previous, lived) == pytest.approx(pause)
+    assert backoff(previous, lived) == pytest.approx(seconds)
