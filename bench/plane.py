@@ -16,8 +16,8 @@ from sidecar.config.settings import Route, Upstream
 from sidecar.proxy.downstream import Downstream
 from sidecar.proxy.guard import Guard
 from sidecar.proxy.pool import Pool
+from sidecar.proxy.routing import CompiledRoute, RoutingTable
 from sidecar.proxy.server import ProxyServer
-from sidecar.proxy.table import CompiledRoute, Table
 from sidecar.proxy.upstream import UpstreamConnection
 from sidecar.telemetry.http import HttpStats
 
@@ -128,7 +128,7 @@ class Plane:
 
         compiled = CompiledRoute(route, _Authorizer(), Pool(dial, route_stats, clock, 5.0), route_stats)
         server = ProxyServer(stats=stats, clock=clock)
-        server.table = Table([compiled], Guard(["127.0.0.1"]))
+        server.table = RoutingTable([compiled], Guard(["127.0.0.1"]))
         self._client = Downstream(server)
         self._client.connection_made(_Transport(self._to_client))  # type: ignore[arg-type]
 

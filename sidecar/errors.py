@@ -194,37 +194,32 @@ class UpstreamTimeoutError(Problem):
 class GrantError(SidecarError):
     """An attempt to obtain a grant failed; the type says what the token core does next."""
 
+    def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
+        """`retry_after`: seconds, where the issuer named them; nobody on the store asks it sooner."""
+        super().__init__(detail)
+        self.retry_after = retry_after
+
 
 class GrantFailedError(GrantError):
-    """A transient fault: no connection, a 5xx, an answer that is no token. Never quarantines."""
+    """A transient fault: no connection, a 5xx, a response without a token. Never quarantines."""
 
     retryable = True
 
 
 class GrantInterruptedError(GrantFailedError):
-    """A fault that the next attempt may not meet: no connection, a 5xx, a garbled answer. `fetch` tries it again."""
-
-    def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
-        """`retry_after`: seconds, where a 5xx named them; nobody asks the issuer sooner."""
-        super().__init__(detail)
-        self.retry_after = retry_after
+    """A fault that the next attempt may not meet: no connection, a 5xx, a garbled response. `fetch` tries it again."""
 
 
 class GrantThrottledError(GrantError):
-    """The issuer said 429, or a firewall in front of it refused: everybody on the store cools down (DESIGN 5.6)."""
+    """The issuer said 429, or a firewall in front of it refused: a cool-down for everybody on the store."""
 
     retryable = True
 
-    def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
-        """`retry_after`: seconds, where the issuer named them."""
-        super().__init__(detail)
-        self.retry_after = retry_after
-
 
 class GrantRefusedError(GrantError):
-    """A definite refusal of this one credential for this one audience: quarantine (DESIGN 5.7)."""
+    """A definite refusal of this one credential for this one audience: quarantine."""
 
     def __init__(self, detail: str, *, oauth_error: str) -> None:
-        """`oauth_error` is the issuer's own code (RFC 6749, 5.2), already stripped of anything unprintable."""
+        """`oauth_error` is the issuer's own code (RFC 6749, 5.2), without secrets and what cannot be printed."""
         super().__init__(detail)
         self.oauth_error = oauth_error

@@ -1,4 +1,7 @@
-"""Asking a running sidecar's admin listener, over TCP or a Unix socket; the standard library only: it starts fast."""
+"""A client of a running sidecar's admin listener, over TCP or a Unix socket.
+
+It needs the standard library alone, so that commands which only ask start fast.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 def get(address: Address, path: str, *, timeout: float = 5.0) -> tuple[int, bytes]:
-    """The status code and body of `path`.
+    """Return the status code and the body of `path`.
 
     Args:
         address: `admin.listen`; one that listens everywhere is asked on loopback.
@@ -74,7 +77,7 @@ def get(address: Address, path: str, *, timeout: float = 5.0) -> tuple[int, byte
 
 
 def get_status(address: Address, *, timeout: float = 5.0) -> Status:
-    """What the sidecar says of itself.
+    """Return what the sidecar says of itself.
 
     Raises:
         NotRunningError, AdminError: see `get`; also where the answer is a refusal or no status.

@@ -80,7 +80,7 @@ def with_problems(status: Status, before: Iterable[ProblemStatus] = ()) -> Statu
             since=known.get((code, subject), now) if since is None else since,
             whose=CODES[code][0],
             subject=subject,
-            what=what,
+            what=what.strip(),
             cure=CODES[code][1],
         )
         for severity, code, subject, what, since in _find(status, now)
@@ -107,12 +107,12 @@ def _token(token: TokenStatus, now: float) -> Iterator[Found]:
     severity: Severity = "warning" if serves else "critical"
     if token.new_secret == "refused":  # noqa: S105 (a state)
         text = f"The issuer refuses the new secret of {name}. {token.new_secret_detail}"
-        yield severity, "new_secret_refused", name, text.strip(), None
+        yield severity, "new_secret_refused", name, text, None
     elif token.refused or token.state == "quarantined":
         yield severity, "credential_refused", name, f"The issuer refuses the credential {name}. {token.detail}", None
     elif token.new_secret == "pending":  # noqa: S105 (a state)
         text = f"The new secret of {name} has no token yet. {token.new_secret_detail}"
-        yield severity, "new_secret_pending", name, text.strip(), None
+        yield severity, "new_secret_pending", name, text, None
     elif token.detail and token.state == "stale":
         yield "warning", "token_not_renewed", name, f"The token of {name} cannot be renewed. {token.detail}", None
     elif token.detail and token.state != "fresh":

@@ -1,4 +1,4 @@
-"""The commands; one file each, imported only when it is used, so that starting is fast and `--help` is instant."""
+"""The commands. Each has a file, which is imported only when it is used, so that starting and `--help` are fast."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ Begin with:
 
 
 class LazyGroup(click.Group):
-    """Finds commands by name, and turns the program's own errors into messages and exit codes."""
+    """It finds commands by name, and turns the program's own errors into messages and exit codes."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """A terminal or a pipe that is not UTF-8 gets escapes, and no traceback."""
+        """Run a command. A terminal or a pipe that is not UTF-8 gets escapes, and no traceback."""
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
         return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All that there are, in the order of COMMANDS."""
+        """Return the names of all commands, in the order of COMMANDS."""
         return [*COMMANDS, *(name for name in super().list_commands(ctx) if name not in COMMANDS)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command's module; a name that is none is click's to report."""
+        """Import one command's module. click reports a name that is no command."""
         if cmd_name not in COMMANDS:
             return super().get_command(ctx, cmd_name)
         name = f"sidecar.cli.{cmd_name}"
@@ -77,7 +77,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """A name that is no command gets the one that it looks like."""
+        """Find the command. For a name that is none, the error suggests the command that it looks like."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -87,12 +87,12 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"{error.message} Did you mean {close[0]}?", ctx) from None
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """From COMMANDS, importing nothing."""
+        """Write the list of commands from COMMANDS, without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Exit codes: 2 for the configuration, 1 for what failed; never a traceback for what is foreseen."""
+        """Run the command. A wrong configuration is exit code 2 and any other foreseen error 1, without a traceback."""
         try:
             return super().invoke(ctx)
         except ConfigurationError as error:

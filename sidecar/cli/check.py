@@ -1,4 +1,4 @@
-"""`check`: is this configuration right, and what does it mean?"""
+"""`camunda-sidecar check`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def command(config: Path | None, as_json: bool, quiet: bool, schema: bool) -> No
 
 
 def _store_warnings(settings: Settings) -> Iterator[Mistake]:
-    """A directory that cannot be used is no mistake: the sidecar does without it, and may run as another user."""
+    """Tell of a directory that cannot be used. The sidecar works without it, and may run as another user."""
     if not isinstance(settings.token_store, FileStore):
         return
     directory = settings.token_store.directory

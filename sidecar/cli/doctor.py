@@ -1,4 +1,4 @@
-"""`camunda-sidecar doctor`: what is in the way of a request, and how to remove it."""
+"""`camunda-sidecar doctor`."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def _examine(settings: Settings, routes: list[Route], clock: Clock, *, sho
 
 
 def _lines(finding: Finding, previous: str | None) -> Iterator[str]:
-    """One row of the table, with its subject before it where that is another than the previous row's."""
+    """Return one row of the table, after its subject where the previous row has another one."""
     if finding.subject != previous:
         if previous is not None:
             yield ""

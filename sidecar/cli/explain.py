@@ -1,4 +1,4 @@
-"""`explain METHOD PATH`: what would happen to this request?"""
+"""`camunda-sidecar explain`."""
 
 from __future__ import annotations
 

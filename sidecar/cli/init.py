@@ -1,4 +1,4 @@
-"""`init`: a configuration to begin with, from what the user has already."""
+"""`camunda-sidecar init`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _refuse_overwriting(output: Path, made: Scaffold, *, force: bool) -> None:
 
 
 def _write(output: Path, made: Scaffold) -> Settings:
-    """All files, or none: they are written beside their place, loaded from there, and then moved.
+    """Write all files or none: they are written beside their place, loaded from there, and then moved.
 
     Raises:
         ConfigurationError: what was found makes no valid configuration.

@@ -1,4 +1,4 @@
-"""The sidecars that run on this machine as this user, found in /proc; nothing of them has to be known beforehand."""
+"""This module finds the sidecars that run on this machine as this user, by their command lines in /proc."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class LocalSidecar:
-    """One process that serves, and where it can be asked."""
+    """A process that serves, and the address of its admin listener."""
 
     pid: int
     admin: Address
 
 
 class NoSuchSidecarError(SidecarError):
-    """There is no sidecar, or not only one."""
+    """There is no sidecar, or there are several."""
 
 
 def only_sidecar() -> LocalSidecar:
-    """The one that runs here.
+    """Return the only sidecar that runs here.
 
     Raises:
         NoSuchSidecarError: there is none, or there are several.
@@ -47,7 +47,7 @@ def only_sidecar() -> LocalSidecar:
 
 
 def local_sidecars() -> Iterator[LocalSidecar]:
-    """Every sidecar of this user but this process itself; a sidecar's workers are not counted."""
+    """Return every sidecar of this user, without this process itself and without workers."""
     pids = (int(entry.name) for entry in _PROC.glob("[0-9]*"))
     serving = {pid: arguments for pid in pids if (arguments := _run_arguments(pid)) is not None}
     for pid, arguments in sorted(serving.items()):
@@ -62,7 +62,7 @@ def _strings(pid: int, name: str) -> list[str]:
 
 
 def _run_arguments(pid: int) -> list[str] | None:
-    """What stands after `run` on the command line; None where the process is no sidecar that serves."""
+    """Return what stands after `run` on the command line, or None where the process is no sidecar that serves."""
     try:
         words = _strings(pid, "cmdline")
     except OSError:

@@ -81,7 +81,7 @@ def command(config: Path | None, listen: Address | None, admin_listen: Address |
 
 
 def _holder(taken: str, admin: Address) -> str:
-    """Which other sidecar listens on the address; empty where it is none, or does not say so."""
+    """Return a sentence on the sidecar that listens on the address, or nothing where it is another program."""
     from sidecar.admin.client import get_status  # noqa: PLC0415 (only for this)
     from sidecar.cli.local import local_sidecars  # noqa: PLC0415
 

@@ -44,7 +44,7 @@ def command(locate: Locate, timeout: float | None) -> None:
 
 
 def end(pid: int, timeout: float) -> bool:
-    """Send SIGTERM; whether the process was gone within `timeout` seconds.
+    """Send SIGTERM, and return whether the process ended within `timeout` seconds.
 
     Raises:
         ShutdownError: the process is another user's, or not to be seen from here.
@@ -74,7 +74,7 @@ def _signalled(send: Callable[[], None], pid: int) -> None:
 
 
 def _end_by_number(pid: int, timeout: float, clock: BlockingClock) -> bool:
-    """Where the system has no pidfd."""
+    """Do the same on a system without pidfd."""
     _signalled(lambda: os.kill(pid, signal.SIGTERM), pid)
     deadline = clock.monotonic() + timeout
     with suppress(ProcessLookupError):

@@ -37,7 +37,7 @@ def command(context: click.Context, locate: Locate, *, as_json: bool, check: boo
 
 
 def render(status: Status) -> Iterator[str]:
-    """The lines for a person, problems first."""
+    """Return the lines for a person, problems first."""
     now = status.started_at + status.uptime
     for problem in status.problems:
         yield f"{click.style(problem.severity, fg=SEVERITIES[problem.severity])}: {problem.what}"
@@ -77,7 +77,7 @@ def render(status: Status) -> Iterator[str]:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Aligned columns, wide as the widest cell; colours take no room."""
+    """Return aligned columns, each as wide as its widest cell without colours."""
     if not rows:
         return
     lines = [tuple(click.style(cell, bold=True) for cell in head), *rows]

@@ -1,4 +1,4 @@
-"""What commands share: `--config`, and loading what it names."""
+"""What several commands need: their common options, and how they load the configuration."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONFIG_HELP = (
 
 
 def seconds(text: str) -> float:
-    """A click type: a plain number of seconds, or a duration as the configuration has them: `30`, `1.5`, `2m`."""
+    """Read a duration in seconds, as a click type: a number, or as the configuration has it (`30`, `1.5`, `2m`)."""
     with suppress(ValueError):
         number = float(text)
         if 0.0 <= number < float("inf"):
@@ -42,19 +42,19 @@ def seconds(text: str) -> float:
 
 
 def config_option(function: AnyFunction) -> AnyFunction:
-    """`--config FILE`, as the parameter `config: Path | None`."""
+    """Add `--config FILE`, as the parameter `config: Path | None`."""
     return config_option_for(CONFIG_HELP)(function)
 
 
 def config_option_for(help_text: str) -> Callable[[AnyFunction], AnyFunction]:
-    """The same, where the file is used in another way."""
+    """Add `--config FILE` with a help text of its own."""
     return click.option("--config", "-c", type=click.Path(path_type=Path), metavar="FILE", help=help_text)
 
 
 def load_settings(
     config: Path | None, environ: Mapping[str, str] = os.environ, *, show_warnings: bool = True
 ) -> Settings:
-    """Load, key and certificate files included; warnings go to standard error.
+    """Load the configuration, and write its warnings to standard error. Key and certificate files are read too.
 
     Raises:
         ConfigurationError: with every mistake; `main` prints them and exits with 2.
@@ -67,7 +67,7 @@ def load_settings(
 
 
 def route_named(settings: Settings, name: str) -> Route:
-    """The route of this name.
+    """Return the route of this name.
 
     Raises:
         click.UsageError: there is none; it tells the others.
@@ -79,7 +79,7 @@ def route_named(settings: Settings, name: str) -> Route:
 
 
 def address(text: str) -> Address:
-    """A click type: `HOST:PORT`, or `unix:` and a socket's path."""
+    """Read an address, as a click type: `HOST:PORT`, or `unix:` and a socket's path."""
     try:
         return parse_listen(text)
     except BadValueError as error:
@@ -87,7 +87,7 @@ def address(text: str) -> Address:
 
 
 def running_options(function: AnyFunction) -> AnyFunction:
-    """`--admin`, `--local` and `--config`, as the parameter `locate: Locate`."""
+    """Add `--admin`, `--local` and `--config`, as the parameter `locate: Locate`."""
 
     @functools.wraps(function)
     def command(config: Path | None, admin: Address | None, local: bool, **others: Any) -> Any:
@@ -117,9 +117,9 @@ def _local_admin() -> Address:
 
 
 def _verify(settings: Settings) -> Iterable[Mistake]:
-    """What only the credentials' own code can tell: keys, certificates, what may stand in a header.
+    """Check keys, certificates, and what may stand in a header, which only the credentials' own code can judge.
 
-    Where there are only clients' secrets, `load` has seen all there is, and the slow import is spared.
+    Where there are only clients' secrets, `load` has checked everything, and the slow import is saved.
     """
     if not any(map(_is_beyond_load, settings.credentials.values())) and all(
         route.tls == Tls() for route in settings.routes

@@ -1,4 +1,4 @@
-"""`camunda-sidecar token`: a token for scripts, from the cache that every process on the host shares."""
+"""`camunda-sidecar token`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def command(config: Path | None, route: str) -> None:
 
 
 async def _token(settings: Settings, route: Route, clock: Clock) -> str:
-    """The bare token.
+    """Return the token without its scheme.
 
     Raises:
         NoTokenError: why there is none, and what to do, as `doctor` says it.
@@ -79,7 +79,7 @@ async def _token(settings: Settings, route: Route, clock: Clock) -> str:
 
 
 def _reason(problem: Problem, manager: TokenManager) -> str:
-    """What the issuer said and its cure, where it was asked now or is known to have refused."""
+    """Return what the issuer said and the cure, where it was asked now or is known to have refused."""
     details = [each.detail for each in manager.snapshot().tokens if each.detail]
     if not details:
         return problem.detail

@@ -35,7 +35,7 @@ def command(locate: Locate, timeout: float) -> None:
 
 
 def until_ready(locate: Locate, timeout: float, clock: BlockingClock | None = None) -> str | None:
-    """None once it is ready; after `timeout` seconds, what the last answer was."""
+    """Wait until the sidecar is ready and return None, or after `timeout` seconds what the last answer was."""
     clock = clock or BlockingClock()
     deadline = clock.monotonic() + timeout
     while (reason := _missing(locate, max(0.1, deadline - clock.monotonic()))) is not None:

@@ -1,4 +1,4 @@
-"""What the user wrote becomes frozen settings; the only room that reads YAML and the environment.
+"""The configuration: what the user wrote becomes frozen settings. Only this package reads YAML and the environment.
 
 `load(config, environ)` reads it all, `admin_address(config, environ)` only where a running sidecar can be asked
 (`load.py`); `json_schema()` describes what may be written (`schema.py`).
@@ -12,7 +12,7 @@ __all__ = ["admin_address", "json_schema", "load"]
 
 
 def json_schema() -> dict[str, Any]:
-    """A JSON Schema (2020-12) of the configuration file."""
+    """Return a JSON Schema (2020-12) of the configuration file."""
     from sidecar.config import schema  # noqa: PLC0415 (a running sidecar does not need it)
 
     return schema.json_schema()

@@ -1,4 +1,4 @@
-"""From parsed YAML to the model, value by value, so that every mistake is found and none hides another.
+"""The step from parsed YAML to the model, value by value, so that every mistake is found and none hides another.
 
 msgspec's own conversion ends at the first mistake and may quote what it found; here each value is read on its own, and
 what cannot be read is replaced by its default, so that the rest is checked too.
@@ -89,7 +89,7 @@ class _Converter:
         return _placeholder(key.shape, here) if value is _INVALID and key.is_required else value
 
     def _secret(self, given: Mapping[str, object], scalar: Scalar, path: Path) -> object:
-        """A secret by value, or in the file that its twin names."""
+        """Read a secret that is written as a value, or stands in the file that its twin names."""
         twin = (*path[:-1], f"{path[-1]}_file")
         value, file = (given.get(str(each[-1])) for each in (path, twin))
         if value is not None and file is not None:
@@ -102,7 +102,7 @@ class _Converter:
         return source if self._files is None else self._files.secret(source, scalar, path, twin)
 
     def _tagged(self, raw: object, structs: tuple[Any, ...], path: Path) -> object:
-        """One of several: `type` says which; only where the first has no required key may it be left out."""
+        """Read one of several structs. `type` says which. It may be missing where the first has no required key."""
         if len(structs) == 1:
             return self.struct(raw, structs[0], path)
         if (given := self._keys(raw, path)) is None:
@@ -175,7 +175,7 @@ class _Converter:
     # --- mistakes ------------------------------------------------------------------------------------------------
 
     def _mistake(self, path: Path, raw: str, message: str, cure: str) -> None:
-        """Quote what the user wrote, unless it came from the environment, where secrets are."""
+        """Add a mistake that quotes what the user wrote, unless it came from the environment, where secrets are."""
         quoted = "" if "${" in raw or self._report.source == ENVIRONMENT else quote(raw)
         self._report.mistake(path, f"{quoted} {message}".lstrip(), cure)
 
@@ -195,7 +195,7 @@ class _Converter:
 
 
 def _made(struct: type[msgspec.Struct], values: dict[str, object], path: Path) -> msgspec.Struct:
-    """The struct; one that has a name has that of the key that it stands under."""
+    """Return the struct. A credential gets the name of the key that it stands under."""
     return struct(**({"name": str(path[-1])} if struct.__struct_fields__[:1] == ("name",) else {}), **values)
 
 

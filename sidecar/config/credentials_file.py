@@ -1,4 +1,4 @@
-"""The credentials file that the Camunda Console lets a user download, in any of its forms, as environment variables.
+"""A reader of the credentials file that the Camunda Console offers; the result is Camunda's environment variables.
 
 The forms are shell (`export NAME='value'`, an .env file, PowerShell's), Spring properties, and Spring YAML.
 """
@@ -18,7 +18,7 @@ _VARIABLE = re.compile(r"(?:ZEEBE|CAMUNDA)_[A-Z0-9_]+")
 
 
 def decode(content: bytes, report: Report) -> str:
-    """The file's text; UTF-16 is what some Windows tools save."""
+    """Return the file's text. Some Windows tools save UTF-16."""
     try:
         return content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
     except UnicodeDecodeError:
@@ -27,7 +27,7 @@ def decode(content: bytes, report: Report) -> str:
 
 
 def read_credentials(text: str, report: Report) -> dict[str, str]:
-    """The variables that a credentials file sets, by Camunda's names for them; none is a mistake."""
+    """Return the variables that a credentials file sets. It is a mistake if there are none."""
     found: dict[str, str] = {}
     for name, value in (*_yaml(text), *_lines(text)):
         if variable := _variable(name):
@@ -43,7 +43,7 @@ def read_credentials(text: str, report: Report) -> dict[str, str]:
 
 
 def _variable(name: str) -> str | None:
-    """Camunda's variable for a name in the file: itself, or what relaxed binding makes of a Spring property."""
+    """Return Camunda's variable for a name in the file: the name itself, or what a Spring property stands for."""
     if _VARIABLE.fullmatch(name):
         return name
     variable = relaxed(name)[0]
@@ -63,7 +63,7 @@ def _unquoted(value: str) -> str:
 
 
 def _yaml(text: str) -> Iterator[tuple[str, str]]:
-    """A YAML mapping's leaves by their dotted names; nothing where it is no YAML."""
+    """Return the values of a YAML mapping by their dotted names, or nothing where the text is no YAML."""
     import yaml  # noqa: PLC0415 (only `init` needs this)
 
     try:

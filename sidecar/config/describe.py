@@ -1,4 +1,4 @@
-"""Settings as the user would write them, every default filled in and every secret masked: what `check` prints."""
+"""What `check` prints: the settings as the user would write them, with every default, and with secrets masked."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from sidecar.secret import MASK, SecretSource
 
 
 def describe(settings: Settings) -> dict[str, Any]:
-    """Plain mappings, lists and text, for YAML or JSON. No secret is in it; what is not set is left out."""
+    """Return plain mappings, lists and text, for YAML or JSON. Secrets are masked; what is not set is left out."""
     return _struct(Configuration, settings)
 
 
 def without_password(proxy: str) -> str:
-    """A forward proxy's URL with what stands before the @ masked."""
+    """Return a forward proxy's URL with user and password masked."""
     return re.sub(r"//[^/]*@", f"//{MASK}@", proxy)
 
 
 def _struct(struct: type[msgspec.Struct], value: object) -> dict[str, Any]:
-    """Without null, where it is the default, and without sections that are empty for it."""
+    """Return a mapping without keys that are null by default, and without sections that are empty then."""
     shown: dict[str, Any] = {} if (tag := tag_of(struct)) is None else {"type": tag}
     for key in keys_of(struct):
         here = _value_of(key, value)
@@ -40,7 +40,7 @@ def _struct(struct: type[msgspec.Struct], value: object) -> dict[str, Any]:
 
 
 def _value_of(key: Key, value: object) -> object:
-    """What the settings have for a key; a few stand there in another form."""
+    """Return what the settings have for a key. A few have another form there than in the file."""
     if isinstance(value, Settings) and key.name == "admin":
         return Admin(value.admin_listen)
     here = getattr(value, key.name, None)

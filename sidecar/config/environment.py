@@ -1,6 +1,6 @@
 """A configuration from the environment variables that Camunda's own documentation and clients name.
 
-`TABLE` is all that is known of them. `load` reads the environment by it and `init` the Console's credentials file, and
+`TABLE` has all of them. `load` reads the environment by it, `init` reads the Console's credentials file by it, and
 `docs/configuration.md` prints it.
 """
 
@@ -69,14 +69,14 @@ _SUSPECT = re.compile(
 
 
 def relaxed(name: str) -> tuple[str, ...]:
-    """The variables of a Spring Boot property: dots become underscores, and dashes go or become underscores."""
+    """Return the variables of a Spring Boot property: dots become underscores, and dashes go or become underscores."""
     upper = name.upper().replace(".", "_")
     return tuple(dict.fromkeys((upper.replace("-", ""), upper.replace("-", "_"))))
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What some variables become."""
+    """Some variables, and the key that they become."""
 
     key: str
     """The key's path in the configuration; empty for what the sidecar knows and does not use."""
@@ -88,7 +88,7 @@ class Row:
 
     @property
     def path(self) -> tuple[str, ...]:
-        """The key's path, key by key."""
+        """The key's path as a tuple."""
         return tuple(self.key.split("."))
 
     @property
@@ -131,7 +131,7 @@ _DISCOVERY = Row(
 
 
 def _credential(name: str, kind: str) -> dict[str, Row]:
-    """The variables of a credential, by its keys."""
+    """Return the variables of a credential, by its keys."""
     listed = _CLUSTER.get(kind, {})
     if name != CLUSTER:
         own = {key: f"CAMUNDA_{name.upper()}_{key.upper()}" for key in ("client_id", "client_secret")}
@@ -140,7 +140,7 @@ def _credential(name: str, kind: str) -> dict[str, Row]:
 
 
 def _route(name: str) -> tuple[Row, Row]:
-    """The variables of a product's address and audience."""
+    """Return the variables of a product's address and of its audience."""
     upper = name.upper()
     return (
         Row(f"routes.{name}.upstream", _ADDRESSES.get(name, f"CAMUNDA_{upper}_BASE_URL")),
@@ -160,15 +160,15 @@ _KNOWN = frozenset(name for row in TABLE for name in row.names)
 
 
 def from_environment(environ: Mapping[str, str], report: Report) -> dict[str, Any]:
-    """The raw configuration: a route for each product that has both an address and a credential.
+    """Return a raw configuration, with a route for each product that has both an address and a credential.
 
-    Where each value comes from goes to `report.names`; variables that contradict each other are a mistake.
+    `report.names` gets the variable of each value. Variables that contradict each other are a mistake.
     """
     return _Reader({name: value for name, value in environ.items() if value.strip()}, report).read()
 
 
 def is_known(name: str) -> bool:
-    """Whether the table has this variable."""
+    """Tell whether the table has this variable."""
     return name in _KNOWN
 
 
@@ -202,7 +202,7 @@ class _Reader:
         return next((name for name in names if name in self._environ), None)
 
     def _value(self, path: Path, names: Sequence[str]) -> str | None:
-        """The value of the first that is set; it is a mistake if another one says something else."""
+        """Return the value of the first variable that is set. It is a mistake if another one has another value."""
         if (first := self._first(names)) is None:
             return None
         self._report.names[path] = first
@@ -221,7 +221,7 @@ class _Reader:
     # --- credentials ---------------------------------------------------------------------------------------------
 
     def _kind(self, name: str) -> str | None:
-        """The type of a credential; None where no variable says who to be."""
+        """Return the type of a credential, or None where no variable says who to be."""
         given = {kind: variable for kind in ("client_credentials", "basic") if (variable := self._given(name, kind))}
         if name == CLUSTER and (strategy := self._value(_STRATEGY.path, _STRATEGY.names)):
             if strategy.upper() not in STRATEGIES:
@@ -235,12 +235,12 @@ class _Reader:
         return next(iter(given), None)
 
     def _given(self, name: str, kind: str) -> str | None:
-        """The first variable that says who to be by a credential of this type."""
+        """Return the first variable that is set of those that a credential of this type must have."""
         rows = _credential(name, kind).items()
         return self._first([each for key, row in rows if key not in _OPTIONAL for each in row.names])
 
     def _add_credential(self, name: str, kind: str) -> None:
-        """One of which only half is set is added too: what is missing is then reported by its variable's name."""
+        """Add a credential, also one of which only half is set: the other half is a mistake by its variable's name."""
         found = {"type": kind}
         rows, given = _credential(name, kind), self._given(name, kind)
         place = next((row.names.index(given) for row in rows.values() if given in row.names), 0)
@@ -255,7 +255,7 @@ class _Reader:
         self._credentials[name] = found
 
     def _names(self, row: Row) -> Sequence[str]:
-        """A key's variables; the one that is every client's gives way to the cluster's own where there are others."""
+        """Return a key's variables, without CAMUNDA_OAUTH_URL where only other clients need it."""
         own = [name for name in row.names if name != _OAUTH_URL]
         return own if self._credentials and self._first(own) else row.names
 
@@ -268,7 +268,7 @@ class _Reader:
     # --- routes --------------------------------------------------------------------------------------------------
 
     def _saas(self) -> dict[str, str]:
-        """The cluster on Camunda SaaS, where both its region and its id are set."""
+        """Return the cluster on Camunda SaaS, where both its region and its id are set."""
         rows = (_REGION, _CLUSTER_ID)
         found = {row.path[1]: value for row in rows if (value := self._value(row.path, row.names))}
         return found if len(found) == len(rows) else {}
@@ -288,13 +288,13 @@ class _Reader:
         self._routes[product.name] = route
 
     def _is_granted(self, product: Product, saas: Mapping[str, str]) -> bool:
-        """Whether this API follows from the cluster's id, and the client may use it as far as is known."""
+        """Tell whether the cluster's id gives this API an address, and the client's scopes do not exclude it."""
         scopes = {scope.strip().lower() for scope in self._environ.get(_SCOPES.listed, "").split(",")} & PRODUCTS.keys()
         kind = self._credentials.get(CLUSTER, {}).get("type")
         return bool(saas) and kind == "client_credentials" and (not scopes or product.name in scopes)
 
     def _compare(self, path: Path, upstream: str, product: Product, saas: Mapping[str, str]) -> None:
-        """An address on Camunda SaaS is the cluster's that id and region name."""
+        """Compare an address on Camunda SaaS with the cluster's region and id."""
         if not saas or not product.of_cluster:
             return
         with suppress(BadValueError):
@@ -305,14 +305,14 @@ class _Reader:
 
 
 def _normal(value: str) -> str:
-    """An address without what may be left out; any other value as it is."""
+    """Return an address without what may be left out, and any other value as it is."""
     with suppress(BadValueError):
         return str(parse_base(value.rstrip("/").removesuffix("/v2")))
     return value
 
 
 def _credential_of(product: Product, credentials: Mapping[str, object], *, has_address: bool) -> str | None:
-    """Which client an API takes.
+    """Return the name of the credential that an API takes.
 
     Hub and Modeler take Console's client on SaaS (Camunda's own SDKs and guides do), Hub its own first. A cluster's
     client serves Modeler where there is no other and its address is given: self-managed, where one client may do all.

@@ -1,4 +1,4 @@
-"""Files that a configuration names: read once at load, so that a missing one is known before it is needed."""
+"""The files that a configuration names. Each is read at load, so that a missing one is known before it is needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FALLBACK_STATE = Path("/var/lib/camunda-sidecar")
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where files are looked for, and where mistakes go."""
+    """It finds files and checks them; mistakes go to `report`."""
 
     report: Report
     environ: Mapping[str, str]
@@ -28,7 +28,7 @@ class Files:
     """What relative paths are relative to: the configuration file's directory."""
 
     def locate(self, path: Path, where: KeyPath) -> Path:
-        """An absolute path; `~` is the user's home."""
+        """Return an absolute path. `~` is the user's home."""
         if path.parts and path.parts[0].startswith("~"):
             home = self._home() if path.parts[0] == "~" else None
             if home is None:
@@ -38,7 +38,7 @@ class Files:
         return self.directory / path
 
     def readable(self, path: Path, where: KeyPath) -> Path:
-        """The absolute path of a file that is no secret, such as a CA bundle; that it can be read is checked now."""
+        """Return the absolute path of a file that is no secret, such as a CA bundle, and check that it can be read."""
         located = self.locate(path, where)
         try:
             if not read_file(located, MAX_FILE_BYTES):
@@ -48,7 +48,7 @@ class Files:
         return located
 
     def secret(self, written: SecretSource, kind: Scalar, where: KeyPath, twin: KeyPath) -> SecretSource:
-        """The secret with its file's absolute path; that it can be used is checked now.
+        """Return the secret with its file's absolute path, and check that it can be used.
 
         Args:
             written: the secret, or its file as it was written.
@@ -75,13 +75,13 @@ class Files:
         return source
 
     def _mistake(self, path: Path, where: KeyPath, problem: str) -> None:
-        """Name the file, unless what was written may be the secret itself, put into the wrong key."""
+        """Add a mistake that names the file, unless the text may be the secret itself, written at the wrong key."""
         is_path = path.is_absolute() or path.parts[:1] in {("~",), ("..",)}
         named = f"names {self.locate(path, where)}, which" if is_path else "names a file that"
         self.report.mistake(where, f"{named} {problem}", "correct the path or the file")
 
     def state_directory(self) -> Path:
-        """The default place of the file store: XDG_STATE_HOME's where that is set, else ~/.local/state's."""
+        """Return the file store's default directory: below XDG_STATE_HOME where that is set, else ~/.local/state."""
         state = self.environ.get("XDG_STATE_HOME", "")
         if state.startswith("/"):
             return Path(state) / "camunda-sidecar"
@@ -89,7 +89,7 @@ class Files:
         return home / ".local" / "state" / "camunda-sidecar" if home else FALLBACK_STATE
 
     def knows_group(self, name: str) -> bool:
-        """Whether this machine has a group of that name; on one that has no groups there is nothing to say."""
+        """Tell whether this machine has a group of that name. On a system without groups every name is accepted."""
         try:
             import grp  # noqa: PLC0415 (not on every system)
 

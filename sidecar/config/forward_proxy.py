@@ -1,4 +1,4 @@
-"""`HTTPS_PROXY` and `NO_PROXY`, read the way curl and Go do.
+"""`HTTPS_PROXY` and `NO_PROXY` have the meaning that curl and Go give them.
 
 Only https goes through a proxy, by CONNECT, so that the proxy sees neither token nor secret; plain http to it would
 show it both, and a plain-http upstream is a neighbour anyway. Lower-case names win over upper-case ones.
@@ -20,7 +20,7 @@ NO_PROXY_VARIABLES = ("no_proxy", "NO_PROXY")
 
 
 def proxy_for(upstream: Upstream, environ: Mapping[str, str]) -> str | None:
-    """The forward proxy's URL for an upstream or an issuer, or None: connect directly.
+    """Return the forward proxy's URL for an upstream or an issuer, or None where the connection is direct.
 
     Raises:
         BadValueError: the variable's value is no proxy's URL.
@@ -32,7 +32,7 @@ def proxy_for(upstream: Upstream, environ: Mapping[str, str]) -> str | None:
 
 
 def variable_in_force(environ: Mapping[str, str]) -> str:
-    """The name of the variable that holds the proxy."""
+    """Return the name of the variable that holds the proxy."""
     return next((name for name in PROXY_VARIABLES if environ.get(name)), PROXY_VARIABLES[-1])
 
 
@@ -58,7 +58,7 @@ def _parse_proxy(text: str) -> str:
 
 
 def is_exempt(upstream: Upstream, no_proxy: str) -> bool:
-    """Whether `no_proxy` (names, suffixes, addresses, networks, each with or without a port, or *) covers it."""
+    """Tell whether `no_proxy` covers it: names, suffixes, addresses, networks, each with or without a port, or *."""
     return is_loopback(upstream.host) or any(
         _covers(entry.strip().lower(), upstream.host, upstream.port) for entry in re.split(r"[,\s]+", no_proxy)
     )

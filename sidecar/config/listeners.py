@@ -1,4 +1,4 @@
-"""Where the sidecar itself listens: who can reach it, and that it is not its own upstream."""
+"""Checks of the sidecar's own listeners: who can reach them, and that no upstream is one of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sidecar.config.urls import endpoint, is_loopback
 
 
 def check_listeners(settings: Settings, report: Report) -> None:
-    """Refuse a remote listener that nobody asked for, two listeners in one place, and loops."""
+    """Refuse a remote listener that nobody asked for, two listeners on one address, and loops."""
     listen, admin = settings.listen, settings.admin_listen
     if listen == admin and not (isinstance(listen, TcpAddress) and listen.port == 0):
         report.mistake(("admin", "listen"), "is the same address as listen", "give each a port of its own")
@@ -57,7 +57,7 @@ def _check_loop(upstream: Upstream, where: Path, settings: Settings, report: Rep
 
 
 def reaches(upstream: Upstream, address: Address) -> bool:
-    """Whether connecting to `upstream` surely ends at `address` on this machine (no name is looked up)."""
+    """Tell whether a connection to `upstream` surely ends at `address` on this machine. No name is looked up."""
     if not isinstance(address, TcpAddress) or upstream.port != address.port:
         return False
     if upstream.host == address.host:

@@ -1,4 +1,4 @@
-"""From a file, or the environment, to settings, or to one error with every mistake in it."""
+"""How a file, or the environment, becomes settings, or one error that has every mistake."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def load(config: Path | None, environ: Mapping[str, str], *, verify: Verify | No
 
 
 def admin_address(config: Path | None, environ: Mapping[str, str]) -> Address:
-    """Where the sidecar of this configuration can be asked.
+    """Return the address at which the sidecar of this configuration can be asked.
 
     Whoever asks need not be able to read its secrets, nor have its variables set: nothing else is looked at, and not
     even the file where `CAMUNDA_SIDECAR_ADMIN` is set.
@@ -95,7 +95,7 @@ def _from_environment(files: Files) -> model.Configuration:
 
 
 def _with_own_variables(raw: object, environ: Mapping[str, str], report: Report) -> object:
-    """The sidecar's own variables go before what the file says."""
+    """Return the raw configuration with the sidecar's own variables, which go before what the file says."""
     if not isinstance(raw, dict | None):
         return raw
     result: dict[object, object] = dict(raw or {})

@@ -14,7 +14,7 @@ ProductName = Literal["operate", "optimize", "tasklist", "zeebe", "console", "hu
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One API's defaults."""
+    """The defaults of one API."""
 
     name: str
     audience: str
@@ -72,5 +72,5 @@ PRODUCTS: dict[str, Product] = {
 
 
 def is_saas(host: str) -> bool:
-    """Whether a host is Camunda SaaS's."""
+    """Tell whether a host is Camunda SaaS's."""
     return host == "camunda.io" or host.endswith(".camunda.io")

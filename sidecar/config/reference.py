@@ -1,4 +1,4 @@
-"""What is generated in `docs/configuration.md`: all keys, from the model, and all environment variables.
+"""The tables of `docs/configuration.md` in Markdown: all keys of the model, and all environment variables.
 
 `python -m sidecar.config.reference docs/configuration.md` writes them anew; a test tells when that is due.
 """
@@ -21,12 +21,12 @@ END = "<!-- end {name} -->"
 
 
 def reference() -> str:
-    """A table for the whole, and one for each section, in the model's order."""
+    """Return a table for the whole file and one for each section, in the model's order."""
     return "\n\n".join(_section(path, struct) for path, struct in _sections(Configuration, ""))
 
 
 def _sections(struct: type[msgspec.Struct], path: str) -> Iterator[tuple[str, type[msgspec.Struct]]]:
-    """A mapping and all that stand in it, each with its path in the file."""
+    """Return a mapping and all mappings in it, each with its path in the file."""
     yield path, struct
     for key in keys_of(struct):
         below = f"{path}.{key.name}" if path else key.name
@@ -46,7 +46,7 @@ def _section(path: str, struct: type[msgspec.Struct]) -> str:
 
 
 def _kind(shape: Shape) -> str:
-    """What a key's value is, in a word or two."""
+    """Say in a word or two what a key's value is."""
     if shape.scalar is not None:
         return shape.scalar.kind
     if shape.choices:
@@ -68,7 +68,7 @@ def _default(key: Key) -> str:
 
 
 def environment() -> str:
-    """What each of Camunda's variables becomes."""
+    """Return the table that says what each of Camunda's variables becomes."""
     lines = ["| key | Java, JavaScript, Python, C# | Spring Boot | |", "| --- | --- | --- | --- |"]
     for row in TABLE:
         key = f"`{row.key}`" if row.key else "none"
@@ -84,7 +84,7 @@ def _code(words: Iterable[str]) -> str:
 
 
 def replace_tables(text: str) -> str:
-    """A document with the tables between their marks made anew."""
+    """Return the document with new tables between their marks."""
     restart = ", ".join(f"`{key}`" for key in NEEDS_RESTART)
     for name, table in {"variables": environment(), "restart": restart, "keys": reference()}.items():
         begin, end = BEGIN.format(name=name), END.format(name=name)

@@ -1,4 +1,4 @@
-"""`${NAME}` and `${NAME:-default}` in the configuration's strings."""
+"""References to the environment in the configuration's strings: `${NAME}` and `${NAME:-default}`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _REFERENCE = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<defa
 
 
 def expand(text: str, environ: Mapping[str, str]) -> str:
-    """Replace references by the environment's values.
+    """Replace references by the values of the environment.
 
     As in a shell, a default also replaces an empty value. `$${` is a literal `${`; a value is never expanded again.
 

@@ -1,4 +1,4 @@
-"""Collects mistakes, so that a configuration with five of them gets all five in one go."""
+"""The mistakes of a configuration are collected, so that a file with five of them gets all five at once."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _RANDOM = re.compile(r"(?=[A-Za-z_-]*[0-9])(?=[0-9_-]*[A-Za-z])[A-Za-z0-9_-]{16,
 
 
 def quote(value: str) -> str:
-    """The value, for a message about it; empty where it could be a secret that stands in the wrong place."""
+    """Return the value as a message shows it, or nothing where it could be a secret in the wrong place."""
     if not _QUOTABLE.fullmatch(value) or _RANDOM.search(value):
         return ""
     return f"{value!r}" if " " in value else value
 
 
 class BadValueError(ValueError):
-    """A value that cannot be used. Neither text quotes the value: `convert` does, where it cannot be a secret."""
+    """A value that cannot be used. Its texts do not quote the value: `convert` does, where it cannot be a secret."""
 
     def __init__(self, message: str, cure: str = "") -> None:
         super().__init__(message)
@@ -38,7 +38,7 @@ class BadValueError(ValueError):
 
 
 def render(path: Path) -> str:
-    """`routes.operate.allow[0]`; a key that is no plain word is quoted."""
+    """Write a path like `routes.operate.allow[0]`. A key that is no plain word is quoted."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -68,22 +68,22 @@ class Report:
         self._variables.add(path)
 
     def mistake(self, path: Path, message: str, cure: str = "") -> None:
-        """Add one, unless that very place has one already: the second is only a consequence of the first."""
+        """Add a mistake, unless that very place has one already: the second only follows from the first."""
         if path in self._wrong:
             return
         self._wrong.add(path)
         self.mistakes.append(Mistake(self._source(path), self.name(path), message, cure))
 
     def warning(self, path: Path, message: str, cure: str = "") -> None:
-        """Something that works, and that a person should know of."""
+        """Add something that works, and that a person should know of."""
         self.warnings.append(Mistake(self._source(path), self.name(path), message, cure))
 
     def is_wrong(self, path: Path) -> bool:
-        """Whether something at this place, inside it, or around it is wrong already."""
+        """Tell whether there is a mistake at this place, inside it, or around it."""
         return any(wrong[: len(path)] == path or path[: len(wrong)] == wrong for wrong in self._wrong)
 
     def finish(self) -> tuple[Mistake, ...]:
-        """The warnings.
+        """Return the warnings.
 
         Raises:
             ConfigurationError: there is a mistake.
@@ -93,7 +93,7 @@ class Report:
         return tuple(self.warnings)
 
     def name(self, path: Path) -> str:
-        """What the user calls a path: the environment variable that it came from, or the key's path."""
+        """Return what the user calls a path: the environment variable that it came from, or the key's path."""
         return self.names.get(path) or render(path)
 
     def _source(self, path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The model becomes the settings: defaults filled in, files looked at, and checked what one key alone cannot tell."""
+"""How the model becomes the settings: defaults are filled in, and what no key alone can tell is checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sidecar.config.urls import origin
 
 
 def resolve(written: model.Configuration, files: Files) -> settings.Settings:
-    """Mistakes and warnings go to the report of `files`; with mistakes, what comes back must not be used."""
+    """Return the settings. Mistakes and warnings go to the report of `files`; with mistakes they must not be used."""
     report = files.report
     if not written.routes and not report.is_wrong(("routes",)):
         report.mistake(("routes",), "has no route", "add one, such as operate: {credential: …}")
@@ -55,7 +55,7 @@ def _store(written: model.TokenStore, files: Files) -> model.TokenStore:
 
 
 def issuer_of(credential: settings.Credential) -> str | None:
-    """The origin that a credential's budget belongs to; None where nobody is asked."""
+    """Return the origin of a credential's issuer, or None where there is no issuer."""
     match credential:
         case settings.ClientCredentials(token_url=url) | settings.SessionLogin(login_url=url):
             return origin(url)

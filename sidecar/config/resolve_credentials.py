@@ -1,4 +1,4 @@
-"""Fills in and checks what the user wrote under `credentials`."""
+"""How `credentials` are filled in and checked."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _OWN_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Resolves one credential after the other. Mistakes go to the report of `files`."""
+    """It resolves one credential after the other. Mistakes go to the report of `files`."""
 
     files: Files
 
     def resolve(self, written: model.Credential) -> model.Credential:
-        """With the issuer's address and the forward proxy, where there are any."""
+        """Return the credential with its issuer's address and forward proxy, where it has any."""
         where = ("credentials", written.name)
         match written:
             case model.ClientCredentials():
@@ -50,7 +50,7 @@ class Credentials:
         return written
 
     def proxy(self, url: Upstream) -> str | None:
-        """The forward proxy towards `url`."""
+        """Return the forward proxy towards `url`."""
         environ = self.files.environ
         try:
             return proxy_for(url, environ)
@@ -61,7 +61,7 @@ class Credentials:
             return None
 
     def check_tls(self, tls: model.Tls, where: Path) -> None:
-        """A key alone proves nothing."""
+        """Refuse a key without a certificate, which proves nothing."""
         if tls.client_key_file and not tls.client_certificate_file:
             cure = "name the certificate too"
             self.files.report.mistake((*where, "client_key_file"), "is given without client_certificate_file", cure)
@@ -94,7 +94,7 @@ class Credentials:
         return SAAS_TOKEN_URL
 
     def _check_proof(self, written: model.ClientCredentials, where: Path) -> None:
-        """What the client proves itself with must be there; what it does not need is a warning."""
+        """Refuse a client without what it authenticates itself by, and warn of what it does not need."""
         report, method = self.files.report, written.client_authentication
         needed = {"body": "client_secret", "basic": "client_secret", "private_key_jwt": "private_key"}.get(method)
         for key in ("client_secret", "private_key"):

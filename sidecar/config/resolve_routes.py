@@ -1,4 +1,4 @@
-"""What the user wrote under `routes`, with each product's defaults, becomes the settings' routes."""
+"""How `routes` become the settings' routes, with the defaults of their products."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sidecar.config.values import NOWHERE, Upstream
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """Resolves one route after the other."""
+    """It resolves one route after the other."""
 
     report: Report
     credentials: Credentials
     written: model.Configuration
 
     def resolve(self) -> tuple[settings.Route, ...]:
-        """All of them, in the order that they were written in."""
+        """Return all routes in the order in which they were written."""
         routes = tuple(self._route(name, route) for name, route in self.written.routes.items())
         self._check_prefixes(routes)
         self._check_use(routes)
@@ -125,7 +125,7 @@ class Routes:
                 self._check_issuer(name, credential, users)
 
     def _check_issuer(self, name: str, written: model.ClientCredentials, users: list[settings.Route]) -> None:
-        """Camunda SaaS's login is the default for clients of Camunda SaaS: no other secret goes there unasked."""
+        """Refuse a client that is not Camunda SaaS's and names no issuer: its secret would go to the SaaS login."""
         foreign = [route for route in users if not is_saas(route.upstream.host) and route.upstream != NOWHERE]
         if not foreign or written.token_url or written.identity or written.entra:
             return
@@ -154,7 +154,7 @@ class Routes:
 
 
 def _without_version(upstream: Upstream) -> Upstream:
-    """The orchestration cluster's address without `/v2`, which every client appends to it."""
+    """Return the orchestration cluster's address without `/v2`, which every client appends to it."""
     return replace(upstream, base_path=upstream.base_path.removesuffix("/v2"))
 
 

@@ -1,4 +1,4 @@
-"""Writes a configuration from Camunda's variables: what `init` puts into the file, and which secrets beside it."""
+"""What `init` writes from Camunda's variables: a configuration, and files with secrets beside it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Scaffold:
 
 
 def scaffold(variables: Mapping[str, str], report: Report, *, references: bool) -> Scaffold:
-    """A configuration for what `variables` hold.
+    """Make a configuration of what `variables` hold.
 
     Args:
         variables: Camunda's environment variables, from a file or the environment.
@@ -56,7 +56,7 @@ def scaffold(variables: Mapping[str, str], report: Report, *, references: bool) 
     result = Scaffold(HEADER)
 
     def written(path: Path, value: str) -> tuple[str, str]:
-        """The key and the value as they are written."""
+        """Return the key and the value as they are written."""
         key, variable = str(path[-1]), report.names.get(path, "")
         if references and variable in variables and key != "type":
             return key, f"${{{variable}}}"
@@ -81,7 +81,7 @@ def scaffold(variables: Mapping[str, str], report: Report, *, references: bool) 
 
 
 def _cluster(variables: Mapping[str, str]) -> dict[str, str]:
-    """Region and id of the SaaS cluster, from an address that has both."""
+    """Return region and id of the cluster on Camunda SaaS, from an address that has both."""
     for name, pattern in _ADDRESSES.items():
         if match := re.fullmatch(pattern, variables.get(name, "")):
             return {"CAMUNDA_CLUSTER_REGION": match["region"], "CAMUNDA_CLUSTER_ID": match["id"]}
@@ -89,7 +89,7 @@ def _cluster(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def _defaults(path: Path, saas: Mapping[str, str]) -> dict[str, str]:
-    """What need not be written."""
+    """Return the values that need not be written."""
     if path[0] != "routes":
         return {"token_url": SAAS_TOKEN_URL}
     product = PRODUCTS[str(path[1])]

@@ -1,4 +1,4 @@
-"""The kinds of single values: how each is read from its text, written back, and described in the JSON Schema."""
+"""The kinds of single values: how each is read from its text, shown again, and described in the JSON Schema."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _PREFIX = r"/(?:[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*/?)?"
 
 
 def parse_duration(text: str) -> float:
-    """`1.1s`, `500ms`, `5m`, `1h30m`: seconds."""
+    """Return the seconds of `1.1s`, `500ms`, `5m` or `1h30m`."""
     if not re.fullmatch(_DURATION, text):
         raise BadValueError("is not a duration", "write a number with a unit, like 1.1s, 500ms or 5m")
     seconds = sum(float(part.rstrip("dhms")) * _UNITS[part.lstrip("0123456789.")] for part in re.findall(_PART, text))
@@ -76,7 +76,7 @@ def parse_duration(text: str) -> float:
 
 
 def show_duration(seconds: float) -> str:
-    """As it is written: `1.25s`, `5m`, `500ms`."""
+    """Write seconds as a duration: `1.25s`, `5m`, `500ms`."""
     for name in ("d", "h", "m", "s"):
         if seconds >= _UNITS[name] and seconds % _UNITS[name] == 0:
             return f"{seconds / _UNITS[name]:.0f}{name}"
@@ -84,21 +84,21 @@ def show_duration(seconds: float) -> str:
 
 
 def parse_positive_duration(text: str) -> float:
-    """A duration that is not zero."""
+    """Return the seconds of a duration that is not zero."""
     if (seconds := parse_duration(text)) <= 0:
         raise BadValueError("must be more than zero", "write it like 5s")
     return seconds
 
 
 def parse_size(text: str) -> int:
-    """`64KiB`, `1MiB`, `500`: bytes."""
+    """Return the bytes of `64KiB`, `1MiB` or `500`."""
     if not (match := re.fullmatch(_SIZE, text)):
         raise BadValueError("is not a size", "write a number of bytes, or one with a unit, like 64KiB or 1MiB")
     return int(match[1]) * _SIZES[match[2]]
 
 
 def show_size(count: int) -> str | int:
-    """As it is written: `64KiB`, or a number of bytes."""
+    """Write bytes as a size: `64KiB`, or a plain number."""
     for name in ("GiB", "MiB", "KiB"):
         if count >= _SIZES[name] and count % _SIZES[name] == 0:
             return f"{count // _SIZES[name]}{name}"
@@ -106,7 +106,7 @@ def show_size(count: int) -> str | int:
 
 
 def parse_positive_size(text: str) -> int:
-    """A size that is not zero."""
+    """Return the bytes of a size that is not zero."""
     if not (size := parse_size(text)):
         raise BadValueError("must be more than zero", "write it like 64KiB")
     return size
@@ -237,7 +237,7 @@ FILE = _path("file")
 
 
 def _word(pattern: str, complaint: str, cure: str, *examples: str, kind: str = "text") -> Scalar:
-    """A text that a pattern describes."""
+    """Return the kind of a text that matches a pattern."""
 
     def parse(text: str) -> str:
         if not re.fullmatch(pattern, text):

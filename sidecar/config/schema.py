@@ -1,7 +1,7 @@
-"""The JSON Schema of what may be written, made from the model: for editors, and for checks in a pipeline.
+"""The JSON Schema of what may be written, made from the model, for editors and for checks in a pipeline.
 
-It is no looser than `load` but for what only the whole can tell; any value may be a string that refers to the
-environment instead.
+It accepts nothing that `load` refuses, except for what no key alone can tell. Any value may be a string that refers to
+the environment instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NULL = {"type": "null"}
 
 
 def json_schema() -> dict[str, Any]:
-    """A JSON Schema (2020-12) of the configuration file."""
+    """Return a JSON Schema (2020-12) of the configuration file."""
     schema = {"$schema": DIALECT, "title": "camunda-sidecar configuration", **_struct(Configuration)}
     schema["$defs"] = {
         "reference": {
@@ -49,7 +49,7 @@ def _is_secret(key: Key) -> bool:
 
 
 def _key(key: Key) -> dict[str, Any]:
-    """Null means the default: a section of which every line is commented out is null."""
+    """Return a key's schema. Null means the default: a section of which every line is commented out is null."""
     schema = _shape(key.shape)
     if key.is_required and not _is_secret(key):
         return schema

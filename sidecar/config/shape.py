@@ -1,4 +1,4 @@
-"""What may stand at each key of the model: the one walk that reading, showing, schema and reference are made by."""
+"""What may stand at each key of the model. Reading, `check`, the JSON Schema and the reference all walk by this."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TWIN_DOC = "The file that has it."
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What may stand in one place; one of the first five fields says it."""
+    """What may stand in one place. One of the first five fields says it."""
 
     scalar: Scalar | None = None
     choices: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class Key:
 
 @functools.cache
 def keys_of(struct: type[msgspec.Struct]) -> tuple[Key, ...]:
-    """What may be written in a struct's place. A field without a `Doc` is filled in by the program."""
+    """Return the keys of a mapping with fixed keys. A field without a `Doc` is no key: the program fills it in."""
     keys: list[Key] = []
     for field in msgspec.structs.fields(struct):
         doc = next((each.text for each in _unwrapped(field.type)[1] if isinstance(each, Doc)), "")
@@ -68,7 +68,7 @@ def keys_of(struct: type[msgspec.Struct]) -> tuple[Key, ...]:
 
 
 def shape_of(annotation: Any) -> Shape:
-    """From a field's annotation."""
+    """Return the shape that a field's annotation describes."""
     annotation, metadata = _unwrapped(annotation)
     for each in metadata:
         if isinstance(each, Scalar):
@@ -86,7 +86,7 @@ def shape_of(annotation: Any) -> Shape:
 
 
 def tag_of(struct: type[msgspec.Struct]) -> str | None:
-    """The value of `type` that chooses this struct; None where nothing has to choose."""
+    """Return the value of `type` that chooses this struct, or None where nothing has to be chosen."""
     tag = struct.__struct_config__.tag
     return None if tag is None else str(tag)
 
@@ -99,7 +99,7 @@ def _union(members: tuple[Any, ...]) -> Shape:
 
 
 def _unwrapped(annotation: Any) -> tuple[Any, tuple[object, ...]]:
-    """An annotation without `Annotated`, and all its metadata."""
+    """Return an annotation without `Annotated`, and all its metadata."""
     metadata: tuple[object, ...] = ()
     while get_origin(annotation) is Annotated:
         annotation, metadata = annotation.__origin__, annotation.__metadata__ + metadata

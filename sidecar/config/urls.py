@@ -1,4 +1,4 @@
-"""URLs and addresses as this program needs them: taken apart once, and refused where they could be read in two ways."""
+"""URLs and addresses are taken apart once, and refused where they could be read in two ways."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LIKE = "write it like https://example.com/path"
 
 
 def parse_base(text: str) -> Upstream:
-    """An upstream's base URL: no user, no query, no fragment, no path that leaves its place."""
+    """Read an upstream's base URL, which has no user, no query, no fragment and no path that leaves its place."""
     upstream, parts = _parse(text)
     if parts.query or "?" in text:
         raise BadValueError("has a query", "leave out what begins with ?")
@@ -28,7 +28,7 @@ def parse_base(text: str) -> Upstream:
 
 
 def parse_endpoint(text: str, *, query: bool = True) -> str:
-    """A token endpoint's URL, which may have a query (RFC 6749, 3.2), or a login's, which may not."""
+    """Check a token endpoint's URL, which may have a query (RFC 6749, 3.2), or a login's, which may not."""
     _, parts = _parse(text)
     if not query and "?" in text:
         raise BadValueError("has a query", "leave out what begins with ?; user and password are added to it")
@@ -38,12 +38,12 @@ def parse_endpoint(text: str, *, query: bool = True) -> str:
 
 
 def endpoint(url: str) -> Upstream:
-    """A valid endpoint's URL, taken apart; a query is left out."""
+    """Take apart a valid endpoint's URL. A query is left out."""
     return _parse(url)[0]
 
 
 def parse_origin(text: str) -> str:
-    """`http://keycloak:18080`, in the form that `origin` gives."""
+    """Read an origin like `http://keycloak:18080`, and return it in the form that `origin` gives."""
     upstream, parts = _parse(text)
     if upstream.base_path or parts.query:
         raise BadValueError("is more than an origin", f"write {upstream.origin}: the limit is the whole service's")
@@ -51,7 +51,7 @@ def parse_origin(text: str) -> str:
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of a valid URL, in lower case and without a default port: what a budget belongs to."""
+    """Return scheme, host and port of a valid URL, in lower case and without a default port."""
     return _parse(url)[0].origin
 
 
@@ -86,7 +86,7 @@ def _is_host(host: str, *, bracketed: bool) -> bool:
 
 
 def is_ipv6(text: str) -> bool:
-    """Whether it is an IPv6 address without a scope."""
+    """Tell whether a text is an IPv6 address without a scope."""
     try:
         return bool(ipaddress.IPv6Address(text)) and "%" not in text
     except ValueError:
@@ -103,7 +103,7 @@ def _base_path(path: str) -> str:
 
 
 def is_ambiguous(path: str) -> bool:
-    """Whether a server could read `path` as another place: dot or empty segments, backslashes, in any encoding."""
+    """Tell whether a server could read `path` as another one: dot or empty segments, backslashes, in any encoding."""
     while True:
         segments = [segment.split(";", 1)[0] for segment in path.split("/")[1:]]
         if "\\" in path or any(segment in {"", ".", ".."} for segment in segments):
@@ -114,7 +114,7 @@ def is_ambiguous(path: str) -> bool:
 
 
 def parse_listen(text: str) -> Address:
-    """`127.0.0.1:8600`, `[::1]:8600`, `localhost:8600`, or `unix:/run/camunda-sidecar/proxy.sock`."""
+    """Read an address such as `127.0.0.1:8600`, `[::1]:8600`, `localhost:8600` or `unix:/run/proxy.sock`."""
     if text.startswith("unix:"):
         return UnixAddress(_unix_path(text.removeprefix("unix:").removeprefix("//")))
     host, colon, port = text.rpartition(":")
@@ -136,7 +136,7 @@ def _unix_path(text: str) -> Path:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name (RFC 6761) or an address can only be this machine.
+    """Tell whether a host name (RFC 6761) or an address can only be this machine.
 
     IPv4 in IPv6 and a scope (`fe80::1%eth0`) are understood; what is neither a name nor an address is not local.
     """

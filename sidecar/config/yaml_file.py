@@ -1,4 +1,4 @@
-"""Finding the configuration's file, and reading its YAML."""
+"""How the configuration's file is found, and its YAML is read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_BYTES = 1 << 20
 
 
 def find(config: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """The file to read, absolute: as told, else `CAMUNDA_SIDECAR_CONFIG`, else /etc's where there is one."""
+    """Return the absolute path of the file to read, or None where neither the user, a variable nor /etc has one."""
     if config is not None:
         return config.absolute()
     if named := environ.get(VARIABLE):
@@ -27,7 +27,7 @@ def find(config: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 
 def read(file: Path, report: Report) -> object:
-    """The file's content: mappings, lists, None, and every scalar as the text that it was written as.
+    """Return the file's content: mappings, lists, None, and every scalar as the text that it was written as.
 
     So `client_id: 0123` is `0123` and not 83, and the model alone decides what a value means. A mistake in the syntax
     goes to `report`, which never gets the line itself: it may hold a secret.
@@ -63,12 +63,12 @@ def _cure(content: bytes, mark: yaml.Mark | None) -> str:
 
 
 def _harmless(problem: str | None) -> str:
-    """What the parser says, without the text that it quotes; names of its own tokens may stay."""
+    """Return what the parser says without the text that it quotes. The names of its own tokens may stay."""
     return re.sub(r"'(?!<)[^']{2,}'", "…", problem or "is not valid YAML")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with null, merge keys and text, and no key twice."""
+    """A loader of YAML with null, merge keys and text alone, which refuses a key that is there twice."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (yaml's own form of it)
 

@@ -16,7 +16,6 @@ from sidecar.credentials.classification import IssuerResponse, RequestContext, c
 from sidecar.credentials.file_watching import Watched
 from sidecar.credentials.key_material import ClientKey
 from sidecar.credentials.token_request import FORM, Endpoint, GetPage, RequestContent, TokenRequest
-from sidecar.errors import SecretUnavailableError
 from sidecar.secret import Secret
 from sidecar.tokens.grant import AttemptGate, Grant
 from sidecar.tokens.identity import label
@@ -111,9 +110,11 @@ def token_request(settings: ClientCredentials, audience: str | None, key: Client
             headers["Authorization"] = f"Basic {encoded}"
             secrets += [secret, encoded, _base64(settings.client_id, secret)]
         case "private_key_jwt":
-            fields["client_assertion_type"] = ASSERTION_TYPE
-            fields["client_assertion"] = _assertion(settings, key, now)
-            secrets.append(fields["client_assertion"])
+            assert key.signer is not None
+            signed_for = settings.assertion_audience or settings.token_url
+            assertion = key.signer.sign(client_id=settings.client_id, audience=signed_for, now=now)
+            fields |= {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
+            secrets.append(assertion)
         case "tls":  # RFC 8705, 2: the connection's certificate says it
             pass
     if settings.request_format == "json":
@@ -121,13 +122,6 @@ def token_request(settings: ClientCredentials, audience: str | None, key: Client
     else:
         body, kind = urlencode(fields), FORM
     return RequestContent(headers | {"Content-Type": kind}, body.encode(), secrets=tuple(secrets))
-
-
-def _assertion(settings: ClientCredentials, key: ClientKey, now: float) -> str:
-    if key.signer is None:
-        raise SecretUnavailableError(f"Credential {settings.name} has no private key to sign with.")
-    audience = settings.assertion_audience or settings.token_url
-    return key.signer.sign(client_id=settings.client_id, audience=audience, now=now)
 
 
 def basic_credentials(client_id: str, secret: str) -> str:

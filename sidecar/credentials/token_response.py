@@ -67,7 +67,7 @@ def lifetime(expires_in: object, token: str) -> float:
         UnusableResponseError: the life is zero or less.
     """
     is_number = isinstance(expires_in, str) and _NUMBER.fullmatch(expires_in)
-    stated = _number(float(expires_in) if is_number else expires_in)  # type: ignore[arg-type]
+    stated = number(float(expires_in) if is_number else expires_in)  # type: ignore[arg-type]
     seconds = UNKNOWN_LIFETIME if math.isnan(stated) else stated
     signed = jwt_life(token)
     if signed is not None:
@@ -77,7 +77,7 @@ def lifetime(expires_in: object, token: str) -> float:
     return min(seconds, LONGEST_LIFETIME)
 
 
-def _number(value: object) -> float:
+def number(value: object) -> float:
     """A JSON number; NaN for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
@@ -90,7 +90,7 @@ def _number(value: object) -> float:
 def jwt_life(token: str) -> float | None:
     """`exp` less `iat` of a JWT, in seconds; None for an opaque token, or one that lacks either."""
     claims = jwt_claims(token) or {}
-    life = _number(claims.get("exp")) - _number(claims.get("iat"))
+    life = number(claims.get("exp")) - number(claims.get("iat"))
     return None if math.isnan(life) else life
 
 

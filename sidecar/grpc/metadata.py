@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sidecar.proxy import h1
+from sidecar.proxy import semantics
 from sidecar.proxy.authorizer import Attachment
 
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -32,7 +32,7 @@ def for_upstream(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
 
 def for_client(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
     """The upstream's metadata or trailers, less what means this sidecar or its session with the upstream."""
-    return tuple((name, value) for name, value in metadata or () if h1.is_returned(name.encode()))
+    return tuple((name, value) for name, value in metadata or () if semantics.is_returned(name.encode()))
 
 
 def values(metadata: Iterable[tuple[str, str | bytes]], names: frozenset[bytes]) -> dict[bytes, bytes]:
@@ -47,4 +47,4 @@ def request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
 
 
 def _passes(name: str) -> bool:
-    return h1.is_forwarded(name.encode())
+    return semantics.is_forwarded(name.encode())

@@ -15,10 +15,10 @@ from sidecar.errors import (
     UnknownHostError,
     UriTooLongError,
 )
-from sidecar.proxy import h1, problem, transport
+from sidecar.proxy import h1, problem, semantics, transport
 from sidecar.proxy.chunked import ChunkedDecoder, ChunkedError
 from sidecar.proxy.exchange import Exchange
-from sidecar.proxy.table import Request, ResolvedLine
+from sidecar.proxy.routing import Request, ResolvedLine
 
 if TYPE_CHECKING:
     from sidecar.proxy.server import ProxyServer
@@ -184,11 +184,11 @@ class Downstream(asyncio.Protocol):
         if request.refusal is not None:
             self._turn_away(request, *request.refusal, rest)
             return
-        meaning = request.meaning
-        length = meaning.length
-        self.keep_alive = meaning.keep_alive and not (server.draining and len(rest) <= length)
+        fields = request.fields
+        length = fields.length
+        self.keep_alive = fields.keep_alive and not (server.draining and len(rest) <= length)
         exchange = self._exchange = Exchange(self, request, server.monotonic())
-        if meaning.fields.chunked:
+        if fields.chunked:
             self._taken = 0
             self._decoder = ChunkedDecoder()
             self._reading_body = True
@@ -211,11 +211,11 @@ class Downstream(asyncio.Protocol):
         """A well-formed request that may not come in or go on; where that is safe, the connection serves the next."""
         if reason:
             self.server.stats.guard_rejections[reason] += 1
-        line, fields = request.line, request.meaning.fields
-        request_id = self.server.new_request_id() if request.meaning.needs_id else h1.request_id(request.head)
+        line, fields = request.line, request.fields
+        request_id = self.server.new_request_id() if fields.needs_id else semantics.request_id(request.head)
         self.server.count_refusal(error, request_id, line)
-        bodyless = not (fields.content_length or fields.chunked)
-        is_last = fields.close or (self.server.draining and not rest)
+        bodyless = not (fields.length or fields.chunked)
+        is_last = not fields.keep_alive or (self.server.draining and not rest)
         self.keep_alive = bodyless and line.minor == 1 and not is_last and not isinstance(error, _INTRUSIONS)
         self.refuse(error, request_id, close=not self.keep_alive, head_only=line.method.is_head)
         if self.keep_alive:

@@ -14,9 +14,10 @@ from sidecar.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from sidecar.proxy import chunked, h1, pool, transport
+from sidecar.proxy import chunked, pool, semantics, transport
 from sidecar.proxy.authorizer import Attachment
-from sidecar.proxy.table import CHUNKED, Answer, Request
+from sidecar.proxy.routing import Request, Response
+from sidecar.proxy.semantics import CHUNKED
 from sidecar.proxy.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ TRANSITIONS: dict[str, dict[str, str]] = {
     DONE: {},
 }
 
-Held = tuple[Answer, list[bytes | memoryview], bool]
+Held = tuple[Response, list[bytes | memoryview], bool]
 """A refusal's answer, what of its body is here, and whether that is all."""
 
 _REFUSALS = frozenset({401, 403})
@@ -107,14 +108,14 @@ class Exchange:
         self.stage = CREDENTIAL
         self.status = 0
         self.started = now
-        self._id_line = client.server.request_id_line() if request.meaning.needs_id else _NOTHING
+        self._id_line = client.server.request_id_line() if request.fields.needs_id else _NOTHING
         self._connection: UpstreamConnection | None = None
         self._queued = False
         self._reused = False
         self._retried = False
         self._replayed = False
         self._attachment: Attachment | None = None
-        self._answer: Answer | None = None
+        self._answer: Response | None = None
         self._coded = False
         self._held: Held | None = None
         self._broken: Problem | None = None
@@ -129,7 +130,7 @@ class Exchange:
 
     def request_id(self) -> str:
         """What the upstream gets as `X-Request-ID`, for the log and for answers of our own."""
-        return h1.request_id(self._id_line or self.request.head)
+        return semantics.request_id(self._id_line or self.request.head)
 
     def _go(self, event: str) -> None:
         self.stage = TRANSITIONS[self.stage][event]
@@ -204,12 +205,13 @@ class Exchange:
         lines.append(b"\r\n")
         if self._body:
             lines += self._body  # type: ignore[arg-type]  # join takes any buffer
-        connection.begin(self, lines, head_only=line.method.is_head, upgrade=self.request.meaning.upgrade)
+        connection.begin(self, lines, head_only=line.method.is_head, upgrade=self.request.fields.upgrade)
         self._go("sent")
         self._connection = connection
         self._reused = reused
         self._sent = True
-        self._client.deadline = now + self._response_timeout()
+        client, route = self._client, self.route
+        client.deadline = now + (route.abandoned_timeout if client.half_closed else route.response_timeout)
         if self._body_bytes:
             self._shed_body()
         if not self._body_done:
@@ -228,7 +230,7 @@ class Exchange:
     def body(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
         """More of the request's body; the connection's to the upstream, or kept until there is one."""
         self._body_done = done
-        if self.request.meaning.fields.chunked:
+        if self.request.fields.chunked:
             pieces = _chunks(pieces, done=done)
         if self._body is not None:
             self._body += pieces
@@ -249,12 +251,12 @@ class Exchange:
 
     # --- the answer ----------------------------------------------------------------------------------------------
 
-    def informational(self, answer: Answer) -> None:
+    def informational(self, answer: Response) -> None:
         """See `upstream.Listener`: 100 and 103 pass to whoever may understand them (RFC 9110, 15.2)."""
         if self.line.minor:
             self._client.send([answer.head, b"\r\n"])
 
-    def answered(self, answer: Answer, pieces: list[bytes | memoryview], *, done: bool) -> None:
+    def answered(self, answer: Response, pieces: list[bytes | memoryview], *, done: bool) -> None:
         """See `upstream.Listener`."""
         attachment = self._attachment
         if attachment is not None:
@@ -267,13 +269,13 @@ class Exchange:
                 return
             elif refused:
                 authorizer.invalidate(attachment)
-            if answer.meaning.fields.set_cookie and not refused:
-                authorizer.received_cookies(attachment, answer.meaning.fields.set_cookie)
+            if answer.fields.set_cookie and not refused:
+                authorizer.received_cookies(attachment, answer.fields.set_cookie)
         if not done:
             self._go("answered")
         self._pass_on(answer, pieces, done=done)
 
-    def _pass_on(self, answer: Answer, pieces: list[bytes | memoryview], *, done: bool) -> None:
+    def _pass_on(self, answer: Response, pieces: list[bytes | memoryview], *, done: bool) -> None:
         self._answer = answer
         self._body = None
         self.status = answer.status
@@ -282,7 +284,7 @@ class Exchange:
         if not self._body_done:
             client.keep_alive = False  # an early answer: what is left of the request cannot be told from the next one
         head = [answer.head]
-        if answer.meaning.ends >= CHUNKED and not self.line.method.is_head:
+        if answer.fields.ends >= CHUNKED and not self.line.method.is_head:
             if minor:
                 self._coded = True
                 head.append(b"Transfer-Encoding: chunked\r\n")
@@ -313,10 +315,10 @@ class Exchange:
         else:
             self._client.deadline = self._client.server.monotonic() + self.route.idle_timeout
 
-    def _complete(self, answer: Answer) -> None:
+    def _complete(self, answer: Response) -> None:
         now = self._client.server.monotonic()
         self._go("complete")
-        self._let_go(now, answer.meaning.idle_seconds)
+        self._let_go(now, answer.fields.idle_seconds)
         self._finish("upstream", now)
 
     def _let_go(self, now: float, idle_seconds: float) -> None:
@@ -338,7 +340,7 @@ class Exchange:
 
     # --- a refused credential (DESIGN 5.8) -----------------------------------------------------------------------
 
-    def _hold(self, attachment: Attachment, answer: Answer, pieces: list[bytes | memoryview], *, done: bool) -> None:
+    def _hold(self, attachment: Attachment, answer: Response, pieces: list[bytes | memoryview], *, done: bool) -> None:
         self._go("refused")
         self._held = answer, pieces, done
         if not done:
@@ -357,9 +359,9 @@ class Exchange:
         if done:
             self._let_go_refused(answer)
 
-    def _let_go_refused(self, answer: Answer) -> None:
+    def _let_go_refused(self, answer: Response) -> None:
         """A replay is not to stand in line behind what the upstream has not taken of the refused request."""
-        idle_seconds = 0.0 if self._client.upstream_is_full else answer.meaning.idle_seconds
+        idle_seconds = 0.0 if self._client.upstream_is_full else answer.fields.idle_seconds
         self._let_go(self._client.server.monotonic(), idle_seconds)
 
     async def _replace(self, refused: Attachment) -> None:
@@ -394,7 +396,7 @@ class Exchange:
 
     # --- a tunnel ------------------------------------------------------------------------------------------------
 
-    def switched(self, answer: Answer, data: bytes) -> None:
+    def switched(self, answer: Response, data: bytes) -> None:
         """See `upstream.Listener`: a WebSocket handshake is done (RFC 6455, 4.2.2)."""
         self._go("switched")
         self.status = _SWITCHING
@@ -514,7 +516,7 @@ class Exchange:
         self._fail(DrainingError("This sidecar is shutting down.", retry_after=1.0), abruptly=self._sent)
 
     def _fail(self, error: Problem, *, abruptly: bool = False) -> None:
-        """Answer with `error` while that can be done, else end the connection so that nothing looks whole."""
+        """Response with `error` while that can be done, else end the connection so that nothing looks whole."""
         if self.stage == DONE:
             return
         abruptly = abruptly or self.stage in {BODY, TUNNEL}

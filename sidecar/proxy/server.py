@@ -17,14 +17,14 @@ from sidecar.descriptors import Descriptors, share_out
 from sidecar.dial import Dialer, Resolver
 from sidecar.errors import Problem
 from sidecar.listener import Listener
-from sidecar.proxy import h1, transport
+from sidecar.proxy import semantics, transport
 from sidecar.proxy.authorizer import Authorizer
 from sidecar.proxy.connect import Connector, Context, Explain, plainly
 from sidecar.proxy.downstream import Downstream
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.guard import Guard, guard_of
 from sidecar.proxy.pool import Pool
-from sidecar.proxy.table import CompiledRoute, ResolvedLine, Table
+from sidecar.proxy.routing import CompiledRoute, ResolvedLine, RoutingTable
 from sidecar.proxy.upstream import UpstreamConnection
 from sidecar.telemetry.http import UNROUTED, HttpStats
 
@@ -62,7 +62,7 @@ class ProxyServer:
         self.draining = False
         self.keep_alive_seconds = KEEP_ALIVE_SECONDS
         """How long a connection is kept without a request."""
-        self.table = Table((), Guard())
+        self.table = RoutingTable((), Guard())
         self.header_bytes = self.replay_bytes = 64 << 10
         self.head_timeout = 10.0
         self._explain = explain
@@ -107,7 +107,7 @@ class ProxyServer:
         old = self.table
         self.stats.route(UNROUTED)
         routes = [self._compile(r, authorizers[r.name], contexts.get(r.name, _plain)) for r in settings.routes]
-        self.table = Table(routes, guard_of(settings))
+        self.table = RoutingTable(routes, guard_of(settings))
         for route in old.routes:
             route.pool.close()
 
@@ -244,7 +244,7 @@ class ProxyServer:
 
     def new_request_id(self) -> str:
         """Such an id alone."""
-        return h1.request_id(self.request_id_line())
+        return semantics.request_id(self.request_id_line())
 
     def count_refusal(self, error: Problem, request_id: str, line: ResolvedLine | None = None) -> None:
         """A request that was answered without an exchange."""

@@ -8,7 +8,8 @@ from typing import Protocol, cast
 from sidecar.errors import Problem, UpstreamProtocolError
 from sidecar.proxy import transport
 from sidecar.proxy.chunked import ChunkedDecoder, ChunkedError
-from sidecar.proxy.table import CHUNKED, EMPTY, LENGTH, Answer, CompiledRoute
+from sidecar.proxy.routing import CompiledRoute, Response
+from sidecar.proxy.semantics import CHUNKED, EMPTY, LENGTH
 
 _MAX_INFORMATIONAL = 32
 _SWITCHING, _OK = 101, 200
@@ -17,15 +18,15 @@ _SWITCHING, _OK = 101, 200
 class Listener(Protocol):
     """The exchange, as its upstream connection sees it."""
 
-    def informational(self, answer: Answer) -> None:
+    def informational(self, answer: Response) -> None:
         """A 1xx answer other than 101."""
         ...
 
-    def switched(self, answer: Answer, data: bytes) -> None:
+    def switched(self, answer: Response, data: bytes) -> None:
         """101, as asked; `data` came right behind it."""
         ...
 
-    def answered(self, answer: Answer, pieces: list[bytes | memoryview], *, done: bool) -> None:
+    def answered(self, answer: Response, pieces: list[bytes | memoryview], *, done: bool) -> None:
         """The final head, and what of its body came with it; a chunked body is taken apart."""
         ...
 
@@ -210,18 +211,18 @@ class UpstreamConnection(asyncio.Protocol):
             self._buffer = data
             return
         end += 4
-        answer = self._route.answers[data[:end]]
+        answer = self._route.responses[data[:end]]
         self._answering = True
         if answer.status < _OK:
             self._read_informational(answer, data[end:])
         else:
             self._read_answer(answer, data[end:])
 
-    def _read_informational(self, answer: Answer, rest: bytes) -> None:
+    def _read_informational(self, answer: Response, rest: bytes) -> None:
         listener = self.listener
         assert listener is not None
         if answer.status == _SWITCHING:
-            if not self.upgrade or answer.meaning.fields.upgrade != b"websocket":
+            if not self.upgrade or answer.fields.upgrade != b"websocket":
                 raise UpstreamProtocolError("The upstream switched protocols unasked.")
             self._read = self._read_tunnel
             listener.switched(answer, rest)
@@ -233,12 +234,12 @@ class UpstreamConnection(asyncio.Protocol):
         if rest and self.listener is listener:
             self._read_head(rest)
 
-    def _read_answer(self, answer: Answer, rest: bytes) -> None:
+    def _read_answer(self, answer: Response, rest: bytes) -> None:
         listener = self.listener
         assert listener is not None
-        ends = EMPTY if self._head_only else answer.meaning.ends
+        ends = EMPTY if self._head_only else answer.fields.ends
         if ends == LENGTH:
-            left = (answer.meaning.fields.content_length or 0) - len(rest)
+            left = answer.fields.length - len(rest)
             if left < 0:
                 self._no_more(b"!")
             self._left = left

@@ -29,23 +29,9 @@ _USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,20}://[^\s/:@]{0,256}:)([^\s/
 # Something of each pattern above: most texts have none of it, and cost one search instead of six.
 _SUSPECT = re.compile(r"eyJ|@|(?i:bearer|negotiate|dpop|basic|_token|client_secret|assertion|password|api_key|cookie)")
 
-_SECRET_KEYS = frozenset(
-    {
-        "access_token",
-        "api_key",
-        "authorization",
-        "client_assertion",
-        "client_secret",
-        "cookie",
-        "id_token",
-        "password",
-        "private_key",
-        "proxy_authorization",
-        "refresh_token",
-        "secret",
-        "set_cookie",
-        "token",
-    }
+_SECRET_KEY = re.compile(
+    r"(?i)(?:(?:access|id|refresh)[_-])?token|(?:client[_-])?(?:assertion|secret)|(?:api|private)[_-]key|password"
+    r"|(?:proxy[_-])?authorization|(?:set[_-])?cookie"
 )
 
 
@@ -66,7 +52,7 @@ def mask_value(key: str, value: Any) -> Any:
     match value:
         case None | bool() | int() | float():
             return value
-        case _ if key.lower().replace("-", "_") in _SECRET_KEYS:
+        case _ if _SECRET_KEY.fullmatch(key):
             return MASK
         case str():
             return mask_text(value)

@@ -8,7 +8,7 @@ from sidecar.config import load
 from sidecar.config.settings import Settings
 from sidecar.errors import Problem
 from sidecar.proxy.guard import Guard
-from sidecar.proxy.table import CompiledRoute, Table
+from sidecar.proxy.routing import CompiledRoute, RoutingTable
 from tests.cli.support import camunda_sidecar, configuration
 
 FORWARDED = [
@@ -69,7 +69,7 @@ def test_a_url_of_another_host_is_refused(settings):
     assert explain(settings, "GET", "http://sidecar.team:8600/docs/x")["outcome"] == "refused: 421 unknown_host"
 
 
-def outcome_of(table: Table, method: str, path: str) -> str:
+def outcome_of(table: RoutingTable, method: str, path: str) -> str:
     """What the data plane does with a request: a status, or the request line's target and origin."""
     try:
         resolved = table.line(f"{method} {path} HTTP/1.1".encode())
@@ -86,7 +86,7 @@ def outcome_of(table: Table, method: str, path: str) -> str:
 def test_it_says_what_the_data_plane_does(settings, method, path):
     """The explanation is checked against the data plane's own table."""
     nothing: Any = None
-    table = Table([CompiledRoute(route, nothing, nothing, nothing) for route in settings.routes], Guard())
+    table = RoutingTable([CompiledRoute(route, nothing, nothing, nothing) for route in settings.routes], Guard())
     lines = explain(settings, method, path)
     public = "public" if lines.get("policy", "").startswith("public") else ""
     assert outcome_of(table, method, path) == lines.get("outcome", f"{lines.get('upstream')} {public}")

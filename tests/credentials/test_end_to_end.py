@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Self
@@ -17,12 +18,20 @@ from sidecar.clock import SystemClock
 from sidecar.config import load
 from sidecar.service import Service, bound
 from tests.credentials import camunda_logins as camunda
+from tests.credentials import pki
+from tests.credentials.test_pem import UNSUPPORTED
 from tests.proxy.support import off_the_loop
 
 
 @contextlib.asynccontextmanager
 async def sidecar(directory: Path, text: str) -> AsyncIterator[str]:
     """Its base URL."""
+    async with running(directory, text, SystemClock()) as service:
+        yield f"http://{service.listeners.proxy.address}"
+
+
+@contextlib.asynccontextmanager
+async def running(directory: Path, text: str, clock: SystemClock) -> AsyncIterator[Service]:
     file = directory / "config.yaml"
     file.write_text(
         f"listen: 127.0.0.1:0\nadmin: {{listen: '127.0.0.1:0'}}\ntoken_store: {{type: memory}}\n"
@@ -34,10 +43,10 @@ async def sidecar(directory: Path, text: str) -> AsyncIterator[str]:
 
     settings = load(file, {})
     async with off_the_loop(bound(settings)) as listeners:
-        service = Service(settings, read, SystemClock(), listeners)  # type: ignore[arg-type]
+        service = Service(settings, read, clock, listeners)  # type: ignore[arg-type]
         await service.start()
         try:
-            yield f"http://{listeners.proxy.address}"
+            yield service
         finally:
             await service.close()
 
@@ -196,3 +205,45 @@ routes:
             for route in "abc":
                 assert (await client.ask("GET", f"/{route}/x"))[0] == 200
     assert seen == [("Basic ZGVtbzpkZW1v", None), ("Bearer shared-secret", None), (None, None)]
+
+
+class ImpatientClock(SystemClock):
+    """Never sleeps for long: what happens every two seconds happens at once."""
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(min(seconds, 0.01))
+
+
+async def metric(service: Service, line: str) -> None:
+    """Wait until `/metrics` has this line."""
+    async with asyncio.timeout(10), aiohttp.ClientSession() as session:
+        while True:
+            async with session.get(f"http://{service.admin.address}/metrics") as response:
+                if line in (await response.text()).splitlines():
+                    return
+
+
+@pytest.mark.parametrize("odd", [UNSUPPORTED, None, b"-----BEGIN PRIVATE KEY-----\n"])
+async def test_no_file_ends_the_watching_of_files(tmp_path: Path, odd: bytes | None) -> None:
+    """A key on a curve that nobody supports, a pipe, half a key: the metric has it, and the repair is noticed."""
+    key = tmp_path / "key.pem"
+    key.write_bytes(pki.key_pem(pki.new_key()))
+    text = f"""
+credentials:
+  c: {{type: client_credentials, token_url: "http://localhost:9/t", client_id: x,
+       client_authentication: private_key_jwt, private_key_file: {key}}}
+routes:
+  x: {{credential: c, upstream: "http://localhost:9"}}
+"""
+    setting = 'camunda_sidecar_secret_file_errors{setting="credentials.c.private_key_file"}'
+    async with running(tmp_path, text, ImpatientClock()) as service:
+        await metric(service, f"{setting} 0.0")
+        key.unlink()
+        if odd is None:
+            os.mkfifo(key)
+        else:
+            key.write_bytes(odd)
+        await metric(service, f"{setting} 1.0")
+        key.unlink()
+        key.write_bytes(pki.key_pem(pki.new_key()))
+        await metric(service, f"{setting} 0.0")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from sidecar.credentials.token_claims import CLUSTER_CLAIM, audience_fault, clock_fault, cluster_fault
@@ -22,6 +24,8 @@ ONE, TWO = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-2222
         ({"iat": 17_200, "exp": 96_040}, "This machine's clock is 2 h slow against the issuer's. Set it (NTP)."),
         ({}, None),
         ({"iat": "10", "exp": True}, None),
+        ({"iat": 10**400, "exp": -(10**400)}, None),
+        ({"iat": 1e300, "exp": math.inf}, None),
     ],
 )
 def test_a_wrong_clock_is_told(claims: dict[str, object], said: str | None) -> None:
@@ -61,3 +65,10 @@ def test_another_clusters_client_is_told(claim: str | None, upstream: str, fault
     """The claim that Camunda's own ClusterValidator looks at; a token without it says nothing."""
     said = cluster_fault({CLUSTER_CLAIM: claim} if claim else {}, upstream)
     assert (said is not None) is fault
+
+
+def test_what_is_quoted_of_a_token_is_plain_text() -> None:
+    """The table goes to a terminal: an issuer neither steers it nor fills it."""
+    nasty = "\x1b[2J\u202e" + "x" * 5000
+    told = [audience_fault({"aud": [nasty]}, "operate"), cluster_fault({CLUSTER_CLAIM: nasty}, f"https://h/{ONE}")]
+    assert all(said is not None and said.isprintable() and said.isascii() and len(said) < 500 for said in told)

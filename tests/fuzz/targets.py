@@ -29,11 +29,9 @@ def request_head(data: bytes) -> None:
         return  # the caller's part: a head is found by its end
     try:
         method, asked, minor, *_ = h1.request_line(line)
-        kept, fields = request_fields(block)
+        kept, fields = request_fields(block, minor)
     except (BadRequestError, UnsupportedError):
         return
-    if fields.chunked and not minor:
-        return  # refused where both are known
     reader = Reader(requests=True)
     reader.feed(data + b"\r\n")
     message = reader.current or reader.done[0]

@@ -11,8 +11,8 @@ import structlog
 
 from sidecar.config.settings import Limits, Rule
 from sidecar.proxy.downstream import Downstream
+from sidecar.proxy.routing import CompiledRoute
 from sidecar.proxy.server import ProxyServer
-from sidecar.proxy.table import CompiledRoute
 from sidecar.proxy.upstream import UpstreamConnection
 from sidecar.telemetry.http import HttpStats
 from tests.proxy.lab import ManualClock

@@ -1,22 +1,22 @@
-"""Blocks of field lines read as the proxy's table reads them: what is kept of them, and what they mean."""
+"""Blocks of field lines read as the proxy's routing table reads them: what is kept of them, and what they mean."""
 
 from __future__ import annotations
 
-from sidecar.proxy import h1
+from sidecar.proxy import h1, semantics
 
-REQUESTS = h1.request_reader(watched=[b"x-watched"])
-RESPONSES = h1.response_reader()
+REQUESTS = semantics.request_reader(watched=[b"x-watched"])
+RESPONSES = semantics.response_reader()
 
 
-def request_fields(block: bytes) -> tuple[bytes, h1.RequestFields]:
-    """Of a request."""
+def request_fields(block: bytes, minor: int = 1) -> tuple[bytes, semantics.RequestFields]:
+    """Of a request in HTTP/1.`minor`."""
     kept, read = REQUESTS.read(block)
-    fields = h1.request_fields(read)
+    fields = semantics.request_fields(read, minor)
     return h1.without(kept, fields.hop_by_hop) if fields.hop_by_hop else kept, fields
 
 
-def response_fields(block: bytes) -> tuple[bytes, h1.ResponseFields]:
-    """Of an answer."""
+def response_fields(block: bytes) -> tuple[bytes, semantics.ResponseFields]:
+    """Of a response."""
     kept, read = RESPONSES.read(block)
-    fields = h1.response_fields(read)
+    fields = semantics.response_fields(b"HTTP/1.1 200 OK\r\n" + read)
     return h1.without(kept, fields.hop_by_hop) if fields.hop_by_hop else kept, fields

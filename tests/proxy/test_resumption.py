@@ -17,7 +17,7 @@ from tests.proxy.certificates import OTHER_CA, client_context, server_context
 from tests.proxy.lab import Lab, ManualClock, lab, request, response, says
 from tests.proxy.origin import Connection, Origin
 from tests.proxy.support import route
-from tests.proxy.test_table import compiled
+from tests.proxy.test_routing import compiled
 from tests.proxy.test_tls import BareTls, bare
 
 BYE = response(b"200 OK", b"Connection: close", body=b"bye")

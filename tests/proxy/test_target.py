@@ -7,7 +7,7 @@ import time
 import pytest
 
 from sidecar.errors import BadRequestError
-from sidecar.proxy.target import canonical, localize, match_prefix, parse
+from sidecar.proxy.target import canonical, host_name, localize, match_prefix, parse
 
 # --- forms -----------------------------------------------------------------------------------------------------------
 
@@ -325,3 +325,24 @@ def test_location(location: bytes, expected: bytes) -> None:
 def test_location_at_the_roots(location: bytes, base: bytes, prefix: bytes, expected: bytes) -> None:
     """Root base and root prefix; a local Location is never one that a client reads as another host's."""
     assert localize(location, origins=ORIGINS, base_path=base, prefix=prefix) == expected
+
+
+@pytest.mark.parametrize(
+    ("authority", "host"),
+    [
+        (b"localhost", b"localhost"),
+        (b"LocalHost:80", b"localhost"),
+        (b"a_b.example:1", b"a_b.example"),
+        (b"[::FFFF:127.0.0.1]:1", b"[::ffff:127.0.0.1]"),
+        (b"", None),
+        (b":80", None),
+        (b"a@b", None),
+        (b"a%41", None),
+        (b"[]", None),
+        (b"[::1]x", None),
+        (b"a\n", None),
+    ],
+)
+def test_host_name(authority: bytes, host: bytes | None) -> None:
+    """The host without its port in lower case, and nothing that could be more than a host."""
+    assert host_name(authority) == host

@@ -11,7 +11,8 @@ from sidecar.config.settings import RequiredHeader, Route, Rule
 from sidecar.errors import BadRequestError, UnsupportedError, UpstreamProtocolError
 from sidecar.proxy.guard import Guard
 from sidecar.proxy.pool import MAX_IDLE_SECONDS, Connection, Pool
-from sidecar.proxy.table import CHUNKED, EMPTY, LENGTH, UNTIL_CLOSE, CompiledRoute, Table
+from sidecar.proxy.routing import CompiledRoute, RoutingTable
+from sidecar.proxy.semantics import CHUNKED, EMPTY, LENGTH, UNTIL_CLOSE
 from sidecar.telemetry.http import RouteStats
 from tests.proxy.support import FakeAuthorizer, route
 
@@ -32,8 +33,8 @@ def compiled(settings: Route) -> CompiledRoute:
     return CompiledRoute(settings, FakeAuthorizer(), Pool(nobody, stats, SystemClock(), 5.0), stats)
 
 
-def table(*routes: Route, guard: Guard | None = None) -> Table:
-    return Table([compiled(r) for r in routes], guard or Guard())
+def table(*routes: Route, guard: Guard | None = None) -> RoutingTable:
+    return RoutingTable([compiled(r) for r in routes], guard or Guard())
 
 
 OPERATE = route("operate", "https://up.example/base")
@@ -199,8 +200,8 @@ def test_routes_do_not_share_memory() -> None:
     drops = compiled(OPERATE)
     passes = compiled(route("other", "https://other.example/base", cookies="pass"))
     for _ in range(3):
-        assert drops.answers[answer].head == OK + b"Location: /operate/a\r\n"
-        assert passes.answers[answer].head == answer.removesuffix(b"\r\n")
+        assert drops.responses[answer].head == OK + b"Location: /operate/a\r\n"
+        assert passes.responses[answer].head == answer.removesuffix(b"\r\n")
 
 
 def test_memory_gives_the_same_answer() -> None:
@@ -248,7 +249,7 @@ def test_refusals_are_found_again() -> None:
 )
 def test_what_a_head_says(line: bytes, block: bytes, expected: dict[str, object]) -> None:
     """Line and fields together: how long the body is, whether the connection lives on, whether it may be a tunnel."""
-    meaning = table(OPERATE).request(head(line, HOST + block)).meaning
+    meaning = table(OPERATE).request(head(line, HOST + block)).fields
     assert {name: getattr(meaning, name) for name in expected} == expected
 
 
@@ -306,8 +307,8 @@ def test_chunked_does_not_exist_in_http_1_0() -> None:
 )
 def test_head_of_an_answer(changes: dict[str, Any], block: bytes, lines: bytes, set_cookie: tuple[bytes, ...]) -> None:
     """The lines that the client gets, all but the framing of a body without a length."""
-    answer = compiled(route("operate", "https://up.example/base", **changes)).answer(head(OK[:-2], block))
-    assert (answer.head, answer.meaning.fields.set_cookie) == (OK + lines, set_cookie)
+    answer = compiled(route("operate", "https://up.example/base", **changes)).response(head(OK[:-2], block))
+    assert (answer.head, answer.fields.set_cookie) == (OK + lines, set_cookie)
 
 
 @pytest.mark.parametrize(
@@ -328,8 +329,8 @@ def test_head_of_an_answer(changes: dict[str, Any], block: bytes, lines: bytes, 
 )
 def test_how_an_answer_ends(line: bytes, block: bytes, expected: tuple[int, int, bool]) -> None:
     """RFC 9112, 6.3, and whether the upstream's connection lives on."""
-    answer = compiled(OPERATE).answer(head(line, block))
-    assert (answer.status, answer.meaning.ends, answer.meaning.idle_seconds > 0) == expected
+    answer = compiled(OPERATE).response(head(line, block))
+    assert (answer.status, answer.fields.ends, answer.fields.idle_seconds > 0) == expected
 
 
 @pytest.mark.parametrize(
@@ -352,8 +353,8 @@ def test_how_an_answer_ends(line: bytes, block: bytes, expected: tuple[int, int,
 )
 def test_how_long_a_connection_is_kept(lines: bytes, seconds: float) -> None:
     """For less than the upstream says that it keeps it, and never for longer than usual servers do."""
-    answer = compiled(OPERATE).answer(head(b"HTTP/1.1 200 OK", b"Content-Length: 3\r\n" + lines))
-    assert answer.meaning.idle_seconds == seconds
+    answer = compiled(OPERATE).response(head(b"HTTP/1.1 200 OK", b"Content-Length: 3\r\n" + lines))
+    assert answer.fields.idle_seconds == seconds
     assert b"eep-" not in answer.head
 
 
@@ -373,11 +374,11 @@ def test_how_long_a_connection_is_kept(lines: bytes, seconds: float) -> None:
 def test_ambiguous_answers_raise(line: bytes, block: bytes) -> None:
     """Answers are held to the same grammar as requests."""
     with pytest.raises(UpstreamProtocolError):
-        compiled(OPERATE).answer(head(line, block))
+        compiled(OPERATE).response(head(line, block))
 
 
 def test_a_204_passes_without_a_length() -> None:
     """RFC 9110, 8.6."""
-    assert compiled(OPERATE).answer(head(b"HTTP/1.1 204 No Content", b"A: 1\r\nContent-Length: 0\r\n")).head == (
+    assert compiled(OPERATE).response(head(b"HTTP/1.1 204 No Content", b"A: 1\r\nContent-Length: 0\r\n")).head == (
         b"HTTP/1.1 204 No Content\r\nA: 1\r\n"
     )
