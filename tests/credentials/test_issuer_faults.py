@@ -108,7 +108,7 @@ async def test_a_transient_fault_is_forgotten_by_the_next_attempt(fault: str) ->
     ],
 )
 async def test_odd_lifetimes_are_understood(expires_in: bytes, lifetime: float) -> None:
-    """DESIGN 5.4, through the wire."""
+    """A missing, null or odd lifetime counts as a minute, and none is longer than a day; through the wire."""
     async with issuer(answers(b'{"access_token":"a","expires_in":' + expires_in + b"}")) as fake:
         grant = await source(credential(fake.url)).fetch(CountingGate(), attempts=1)
     assert grant.lifetime == lifetime

@@ -124,7 +124,7 @@ async def test_a_wrong_password_is_a_definite_refusal(version: str) -> None:
     ],
 )
 async def test_what_is_no_session_is_said_as_what_it_is(answer: Behaviour, error: type[Exception], said: str) -> None:
-    """Each answer that begins no session has its own verdict and cure."""
+    """Each response that begins no session has its own class and cure."""
     async with issuer(answer) as fake:
         with pytest.raises(error, match=said):
             await login(fake.url).fetch(CountingGate(), attempts=1)

@@ -1,4 +1,4 @@
-"""DESIGN 5.4 as tables: what a token answer may say, and how long a token lives."""
+"""What a token response may say, and how long a token lives, as tables."""
 
 from __future__ import annotations
 
