@@ -142,7 +142,7 @@ def _process(status: Status, now: float) -> Iterator[Found]:
         yield "warning", "store_down", place, f"The token store ({place}) cannot be used.", None
     if status.workers_missing:
         text = f"{status.workers_missing} of {status.workers} workers do not answer."
-        yield "warning", "workers_missing", "", text, status.workers_missing_since
+        yield "warning", "workers_missing", "", text, None
     dropped_at = status.log_lines_dropped_at
     if dropped_at is not None and now - dropped_at < RECENT_SECONDS:
         yield "warning", "log_lines_dropped", "", f"{status.log_lines_dropped} log lines were dropped.", None

@@ -95,4 +95,3 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 1
     workers_missing: int = 0
     """How many of them do not answer."""
-    workers_missing_since: float | None = None

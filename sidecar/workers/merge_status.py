@@ -10,19 +10,22 @@ from msgspec.structs import replace
 from prometheus_client import Metric
 
 from sidecar.admin.problems import with_problems
-from sidecar.admin.status_model import IssuerStatus, RouteStatus, Status, TokenStatus
+from sidecar.admin.status_model import IssuerStatus, ProblemStatus, RouteStatus, Status, TokenStatus
 from sidecar.config.urls import origin
 
 T = TypeVar("T")
 
 
-def merge_status(first: Status, others: Mapping[int, Status | None], metrics: Sequence[Metric]) -> Status:
+def merge_status(
+    first: Status, others: Mapping[int, Status | None], metrics: Sequence[Metric], before: Iterable[ProblemStatus] = ()
+) -> Status:
     """What `first` says of the process and its addresses; of the rest, what all of them say together.
 
     Args:
         first: the first worker's.
         others: by worker; None for one that does not answer.
         metrics: all workers' together, which count for workers that have died, too.
+        before: the problems that the last look found; one that is still there keeps its `since`.
     """
     everybody = [first, *(one for one in others.values() if one is not None)]
     reason = first.reason or next(_reasons(others), None)
@@ -42,7 +45,7 @@ def merge_status(first: Status, others: Mapping[int, Status | None], metrics: Se
         workers=1 + len(others),
         workers_missing=sum(one is None for one in others.values()),
     )
-    return with_problems(whole, (problem for one in everybody for problem in one.problems))
+    return with_problems(whole, [*before, *(problem for one in everybody for problem in one.problems)])
 
 
 def _reasons(others: Mapping[int, Status | None]) -> Iterator[str]:

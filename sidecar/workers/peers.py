@@ -15,7 +15,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from sidecar.admin.status_model import Status
+from sidecar.admin.status_model import ProblemStatus, Status
 from sidecar.admin.view import View
 from sidecar.telemetry.exposition import expose
 from sidecar.workers.merge_metrics import Merged, is_cumulative, merge
@@ -117,6 +117,7 @@ class WholeView:
         """Show the worker of the view `own`, and `count` - 1 others whose admin sockets are in `directory`."""
         self._own = own
         self._counters = Counters(socket_of(directory, 0))
+        self._problems: tuple[ProblemStatus, ...] = ()
         self._peers = [Peer(index, socket_of(directory, index)) for index in range(1, count)]
 
     async def not_ready(self) -> str | None:
@@ -134,7 +135,9 @@ class WholeView:
         """Merge them: see `merge_status`."""
         own, others, families = await asyncio.gather(self._own.status(), self._each(Peer.status), self._families())
         by_index = {peer.index: status for peer, status in zip(self._peers, others, strict=True)}
-        return merge_status(own, by_index, families)
+        whole = merge_status(own, by_index, families, self._problems)
+        self._problems = whole.problems
+        return whole
 
     async def until_alone(self, sleep: Callable[[float], Awaitable[None]]) -> None:
         """Return when all others have ended."""

@@ -79,6 +79,18 @@ async def test_no_counter_falls_when_the_first_worker_dies(tmp_path):
     assert await told(whole(tmp_path, 400, 0)) == (18, 0, 18, 1)
 
 
+async def test_a_missing_worker_is_a_problem_since_it_was_missed(tmp_path):
+    """A later look does not date it anew, and it is over when the worker is back."""
+    uptimes = iter((10.0, 20.0, 30.0))
+    own = OwnView(Registry(50, 10), Readiness(), lambda: status(uptime=next(uptimes)))
+    view = WholeView(own, tmp_path, 2)
+    looks = [await view.status() for _ in range(2)]
+    async with worker(tmp_path, 100, 5):
+        looks.append(await view.status())
+    since = [[(problem.code, problem.since - look.started_at) for problem in look.problems] for look in looks]
+    assert since == [[("workers_missing", 10.0)], [("workers_missing", 10.0)], []]
+
+
 async def test_a_silent_one_is_logged_once(tmp_path):
     """Not before it was there for the first time, not at each probe, and again after it came back."""
     view = whole(tmp_path, 50, 10)
