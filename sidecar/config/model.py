@@ -1,8 +1,8 @@
 """What the user may write: every key, its default, and a sentence on it.
 
 `shape.py` reads the annotations; the JSON Schema, `docs/configuration.md` and what `check` prints are made from them.
-What the rest of the program works from is `settings.py`. A field without a `Doc` is no key: the program fills it in.
-Every secret `x` has a twin `x_file` that is not written down here.
+What the rest of the program works from is `settings.py`. A field without a description is no key: the program fills it
+in. Every secret `x` has a twin `x_file` that is not written down here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from sidecar.config.scalars import (
     ClusterId,
     Count,
     DirectoryPath,
-    Doc,
     Duration,
     FilePath,
     Header,
@@ -53,40 +52,39 @@ class Admin(Struct, frozen=True):
     """The listener for operators: /metrics, /livez, /readyz, /status, and the status page at /."""
 
     listen: Annotated[
-        Listen,
-        Doc("Where it listens. A peer that is not loopback gets /metrics, /livez and /readyz and nothing else."),
+        Listen, "Where it listens. A peer that is not loopback gets /metrics, /livez and /readyz and nothing else."
     ] = TcpAddress("127.0.0.1", 8601)
 
 
 class Saas(Struct, frozen=True):
     """The Camunda SaaS cluster; fills in the upstreams of routes that are products."""
 
-    region: Annotated[Region, Doc("The cluster's region, such as bru-2.")]
-    cluster_id: Annotated[ClusterId, Doc("The cluster's id, a UUID.")]
+    region: Annotated[Region, "The cluster's region, such as bru-2."]
+    cluster_id: Annotated[ClusterId, "The cluster's id, a UUID."]
 
 
 class Tls(Struct, frozen=True):
     """What a TLS client needs beyond the system's own roots. TLS 1.2 is the least."""
 
-    ca_file: Annotated[FilePath | None, Doc("PEM bundle that is trusted instead of the system's roots.")] = None
+    ca_file: Annotated[FilePath | None, "PEM bundle that is trusted instead of the system's roots."] = None
     client_certificate_file: Annotated[
-        FilePath | None, Doc("PEM certificate (and chain) to show; the key may stand in the same file.")
+        FilePath | None, "PEM certificate (and chain) to show; the key may stand in the same file."
     ] = None
-    client_key_file: Annotated[FilePath | None, Doc("PEM key of that certificate.")] = None
-    client_key_password: Annotated[SecretText | None, Doc("The key's password.")] = None
+    client_key_file: Annotated[FilePath | None, "PEM key of that certificate."] = None
+    client_key_password: Annotated[SecretText | None, "The key's password."] = None
 
 
 class Identity(Struct, frozen=True):
     """Self-managed Camunda Identity on Keycloak: the issuer's address, and product audiences such as operate-api."""
 
-    url: Annotated[BaseUrl, Doc("Keycloak's base URL, such as http://keycloak:18080/auth.")]
-    realm: Annotated[Name, Doc("The realm.")] = "camunda-platform"
+    url: Annotated[BaseUrl, "Keycloak's base URL, such as http://keycloak:18080/auth."]
+    realm: Annotated[Name, "The realm."] = "camunda-platform"
 
 
 class Entra(Struct, frozen=True):
     """Microsoft Entra ID: the issuer's address, the scope `<client id>/.default`, and no audience."""
 
-    tenant_id: Annotated[ClusterId, Doc("The directory (tenant) id.")]
+    tenant_id: Annotated[ClusterId, "The directory (tenant) id."]
 
 
 class Named(Struct, frozen=True):
@@ -103,37 +101,34 @@ class ClientCredentials(Named, frozen=True, kw_only=True, tag_field="type", tag=
     """OAuth client credentials (RFC 6749, 4.4)."""
 
     token_url: Annotated[
-        TokenUrl,
-        Doc(f"The issuer's token endpoint. Default: the preset's; for Camunda SaaS's APIs {SAAS_TOKEN_URL}."),
+        TokenUrl, f"The issuer's token endpoint. Default: the preset's; for Camunda SaaS's APIs {SAAS_TOKEN_URL}."
     ] = ""
-    identity: Annotated[Identity | None, Doc("Preset: self-managed Identity on Keycloak.")] = None
-    entra: Annotated[Entra | None, Doc("Preset: Microsoft Entra ID.")] = None
-    client_id: Annotated[Text, Doc("The client's id.")]
-    client_secret: Annotated[SecretText | None, Doc("The client's secret.")] = None
-    request_format: Annotated[Literal["form", "json"], Doc("How the token request's body is written.")] = "form"
+    identity: Annotated[Identity | None, "Preset: self-managed Identity on Keycloak."] = None
+    entra: Annotated[Entra | None, "Preset: Microsoft Entra ID."] = None
+    client_id: Annotated[Text, "The client's id."]
+    client_secret: Annotated[SecretText | None, "The client's secret."] = None
+    request_format: Annotated[Literal["form", "json"], "How the token request's body is written."] = "form"
     client_authentication: Annotated[
         Literal["body", "basic", "private_key_jwt", "tls"],
-        Doc(
+        (
             "How the client proves itself: secret in the body (client_secret_post), by HTTP Basic, by a signed"
             " assertion (RFC 7523), or by its TLS certificate (RFC 8705)."
         ),
     ] = "body"
-    scope: Annotated[Text | None, Doc("The token request's `scope`. Default: the preset's.")] = None
-    resource: Annotated[Text | None, Doc("The token request's `resource` (RFC 8707).")] = None
-    extra: Annotated[dict[Text, HiddenText], Doc("More fields of the token request.")] = msgspec.field(
-        default_factory=dict
-    )
-    private_key: Annotated[PemText | None, Doc("PEM key for private_key_jwt.")] = None
-    private_key_password: Annotated[SecretText | None, Doc("The key's password.")] = None
+    scope: Annotated[Text | None, "The token request's `scope`. Default: the preset's."] = None
+    resource: Annotated[Text | None, "The token request's `resource` (RFC 8707)."] = None
+    extra: Annotated[dict[Text, HiddenText], "More fields of the token request."] = msgspec.field(default_factory=dict)
+    private_key: Annotated[PemText | None, "PEM key for private_key_jwt."] = None
+    private_key_password: Annotated[SecretText | None, "The key's password."] = None
     certificate_file: Annotated[
-        FilePath | None, Doc("PEM certificate whose thumbprint goes into the assertion's header (Entra ID).")
+        FilePath | None, "PEM certificate whose thumbprint goes into the assertion's header (Entra ID)."
     ] = None
-    key_id: Annotated[Text | None, Doc("`kid` in the assertion's header.")] = None
-    assertion_audience: Annotated[Text | None, Doc("`aud` of the assertion. Default: the token URL.")] = None
+    key_id: Annotated[Text | None, "`kid` in the assertion's header."] = None
+    assertion_audience: Annotated[Text | None, "`aud` of the assertion. Default: the token URL."] = None
     assertion_algorithm: Annotated[
-        Text | None, Doc("JWS algorithm of the assertion, such as PS256. Default: by the key's type.")
+        Text | None, "JWS algorithm of the assertion, such as PS256. Default: by the key's type."
     ] = None
-    tls: Annotated[Tls, Doc("TLS towards the issuer.")] = Tls()
+    tls: Annotated[Tls, "TLS towards the issuer."] = Tls()
     proxy: str | None = None
     """The forward proxy's URL from `HTTPS_PROXY` and `NO_PROXY`; it may hold a password."""
 
@@ -141,19 +136,19 @@ class ClientCredentials(Named, frozen=True, kw_only=True, tag_field="type", tag=
 class StaticToken(Named, frozen=True, tag_field="type", tag="static_token"):
     """A bearer token that somebody else renews: Optimize's shared secret, a mounted service account's token."""
 
-    token: Annotated[SecretText, Doc("The token.")]
+    token: Annotated[SecretText, "The token."]
 
 
 class SessionLogin(Named, frozen=True, tag_field="type", tag="session"):
     """Cookie login of self-managed Operate and Tasklist."""
 
-    login_url: Annotated[LoginUrl, Doc("Where user and password are sent, such as http://operate:8080/api/login.")]
-    username: Annotated[Text, Doc("The user.")]
-    password: Annotated[SecretText, Doc("The password.")]
+    login_url: Annotated[LoginUrl, "Where user and password are sent, such as http://operate:8080/api/login."]
+    username: Annotated[Text, "The user."]
+    password: Annotated[SecretText, "The password."]
     request_format: Annotated[
-        Literal["form", "query"], Doc("Whether user and password travel as a form or in the query.")
+        Literal["form", "query"], "Whether user and password travel as a form or in the query."
     ] = "form"
-    tls: Annotated[Tls, Doc("TLS towards the login.")] = Tls()
+    tls: Annotated[Tls, "TLS towards the login."] = Tls()
     proxy: str | None = None
     """The forward proxy's URL from `HTTPS_PROXY` and `NO_PROXY`; it may hold a password."""
 
@@ -161,8 +156,8 @@ class SessionLogin(Named, frozen=True, tag_field="type", tag="session"):
 class Basic(Named, frozen=True, tag_field="type", tag="basic"):
     """HTTP Basic (RFC 7617)."""
 
-    username: Annotated[Text, Doc("The user.")]
-    password: Annotated[SecretText, Doc("The password.")]
+    username: Annotated[Text, "The user."]
+    password: Annotated[SecretText, "The password."]
 
 
 class NoCredential(Named, frozen=True, tag_field="type", tag="none"):
@@ -175,37 +170,36 @@ Credential = ClientCredentials | StaticToken | SessionLogin | Basic | NoCredenti
 class Timeouts(Struct, frozen=True):
     """Time limits of one exchange with the upstream."""
 
-    connect: Annotated[Timeout, Doc("Connecting, TLS included.")] = 5.0
+    connect: Annotated[Timeout, "Connecting, TLS included."] = 5.0
     response: Annotated[
-        Duration | None,
-        Doc("From the request's end to the answer's head; 0s is no limit. Default: the product's, else 1m."),
+        Duration | None, "From the request's end to the answer's head; 0s is no limit. Default: the product's, else 1m."
     ] = None
-    idle: Annotated[Timeout, Doc("Without a byte in either direction.")] = 60.0
+    idle: Annotated[Timeout, "Without a byte in either direction."] = 60.0
 
 
 class Route(Struct, frozen=True, kw_only=True):
     """A path prefix bound to an upstream, a credential and an audience. Named after a product, it has its defaults."""
 
     product: Annotated[
-        ProductName | None, Doc("The Camunda API that fills in what is left out. Default: the route's name.")
+        ProductName | None, "The Camunda API that fills in what is left out. Default: the route's name."
     ] = None
-    prefix: Annotated[Prefix | None, Doc("The local path. Default: `/` and the route's name.")] = None
-    upstream: Annotated[BaseUrl | None, Doc("The API's base URL. Default: the product's, from `saas`.")] = None
-    credential: Annotated[Name, Doc("A name from `credentials`.")]
+    prefix: Annotated[Prefix | None, "The local path. Default: `/` and the route's name."] = None
+    upstream: Annotated[BaseUrl | None, "The API's base URL. Default: the product's, from `saas`."] = None
+    credential: Annotated[Name, "A name from `credentials`."]
     audience: Annotated[
-        Text | UnsetType | None, Doc("The token's audience; null asks for none. Default: the product's.")
+        Text | UnsetType | None, "The token's audience; null asks for none. Default: the product's."
     ] = UNSET
     public: Annotated[
-        tuple[RuleText, ...] | None, Doc("Requests that are forwarded with no Authorization. Default: the product's.")
+        tuple[RuleText, ...] | None, "Requests that are forwarded with no Authorization. Default: the product's."
     ] = None
     allow: Annotated[
         tuple[RuleText, ...] | None,
-        Doc("Requests that may pass, such as `GET /api/**`; `*` is one segment, `**` any number. Default: all."),
+        "Requests that may pass, such as `GET /api/**`; `*` is one segment, `**` any number. Default: all.",
     ] = None
-    timeouts: Annotated[Timeouts, Doc("Time limits towards the upstream.")] = Timeouts()
-    tls: Annotated[Tls, Doc("TLS towards the upstream.")] = Tls()
-    cookies: Annotated[Literal["drop", "pass"], Doc("Whether the upstream's Set-Cookie reaches the client.")] = "drop"
-    max_body: Annotated[Size | None, Doc("The largest request body; larger ones get 413. Default: any.")] = None
+    timeouts: Annotated[Timeouts, "Time limits towards the upstream."] = Timeouts()
+    tls: Annotated[Tls, "TLS towards the upstream."] = Tls()
+    cookies: Annotated[Literal["drop", "pass"], "Whether the upstream's Set-Cookie reaches the client."] = "drop"
+    max_body: Annotated[Size | None, "The largest request body; larger ones get 413. Default: any."] = None
 
 
 class MemoryStore(Struct, frozen=True, tag_field="type", tag="memory"):
@@ -217,18 +211,18 @@ class FileStore(Struct, frozen=True, tag_field="type", tag="file"):
 
     directory: Annotated[
         DirectoryPath,
-        Doc(
+        (
             "The directory. Default: $XDG_STATE_HOME/camunda-sidecar where that is set,"
             " else ~/.local/state/camunda-sidecar."
         ),
     ] = UNWRITTEN
-    group: Annotated[Text | None, Doc("The group whose members share it; without one it is the user's alone.")] = None
+    group: Annotated[Text | None, "The group whose members share it; without one it is the user's alone."] = None
 
 
 class RedisStore(Struct, frozen=True, tag_field="type", tag="redis"):
     """Shared by many hosts, over Redis or Valkey."""
 
-    url: Annotated[RedisUrl, Doc("Such as redis://redis:6379/0; rediss:// is TLS.")]
+    url: Annotated[RedisUrl, "Such as redis://redis:6379/0; rediss:// is TLS."]
 
 
 TokenStore = FileStore | MemoryStore | RedisStore
@@ -237,75 +231,75 @@ TokenStore = FileStore | MemoryStore | RedisStore
 class IssuerLimits(Struct, frozen=True):
     """The limits of one issuer."""
 
-    min_interval: Annotated[Duration, Doc("The least time between two token requests to it.")]
+    min_interval: Annotated[Duration, "The least time between two token requests to it."]
 
 
 class TokenRequests(Struct, frozen=True):
     """How often issuers are asked, and how long a client waits."""
 
-    min_interval: Annotated[Duration, Doc("The least time between two token requests to one issuer.")] = 1.25
-    max_wait: Annotated[Duration, Doc("A client's whole wait for a token.")] = 10.0
-    timeout: Annotated[Timeout, Doc("One attempt to reach the issuer.")] = 5.0
+    min_interval: Annotated[Duration, "The least time between two token requests to one issuer."] = 1.25
+    max_wait: Annotated[Duration, "A client's whole wait for a token."] = 10.0
+    timeout: Annotated[Timeout, "One attempt to reach the issuer."] = 5.0
     issuers: Annotated[
-        dict[Origin, IssuerLimits], Doc("Issuers (scheme, host and port) that have a limit of their own, or none.")
+        dict[Origin, IssuerLimits], "Issuers (scheme, host and port) that have a limit of their own, or none."
     ] = msgspec.field(default_factory=dict)
 
 
 class Refresh(Struct, frozen=True):
     """When tokens are renewed in the background."""
 
-    after: Annotated[Share, Doc("The share of a token's life after which it is renewed.")] = 0.8
-    leeway: Annotated[Duration, Doc("The safety before its end.")] = 30.0
+    after: Annotated[Share, "The share of a token's life after which it is renewed."] = 0.8
+    leeway: Annotated[Duration, "The safety before its end."] = 30.0
 
 
 class Guard(Struct, frozen=True):
     """Who may come in."""
 
-    hosts: Annotated[tuple[Host, ...], Doc("Names, besides local ones, that `Host` may have.")] = ()
-    require_header: Annotated[
-        Header | None, Doc("A header that every request must have, as `Name` or `Name: value`.")
-    ] = None
-    allow_remote: Annotated[Switch, Doc("Whether `listen` may be an address that other machines reach.")] = False
+    hosts: Annotated[tuple[Host, ...], "Names, besides local ones, that `Host` may have."] = ()
+    require_header: Annotated[Header | None, "A header that every request must have, as `Name` or `Name: value`."] = (
+        None
+    )
+    allow_remote: Annotated[Switch, "Whether `listen` may be an address that other machines reach."] = False
 
 
 class Limits(Struct, frozen=True):
     """What clients may use."""
 
-    header_bytes: Annotated[PositiveSize, Doc("The largest head of a request, or of any answer.")] = 64 << 10
-    head_timeout: Annotated[Timeout, Doc("The time in which a request's head must arrive.")] = 10.0
-    replay_bytes: Annotated[
-        Size, Doc("The largest body that is kept, to send it again with a new token after a 401.")
-    ] = 64 << 10
-    connections: Annotated[Count, Doc("Client connections at a time.")] = 10_000
+    header_bytes: Annotated[PositiveSize, "The largest head of a request, or of any answer."] = 64 << 10
+    head_timeout: Annotated[Timeout, "The time in which a request's head must arrive."] = 10.0
+    replay_bytes: Annotated[Size, "The largest body that is kept, to send it again with a new token after a 401."] = (
+        64 << 10
+    )
+    connections: Annotated[Count, "Client connections at a time."] = 10_000
 
 
 class Logging(Struct, frozen=True):
     """Logs go to standard error."""
 
-    format: Annotated[Literal["json", "console"], Doc("One JSON object a line, or colours for a person.")] = "json"
-    level: Annotated[Literal["debug", "info", "warning", "error"], Doc("The least level that is logged.")] = "info"
-    access: Annotated[Literal["none", "errors", "all"], Doc("Which requests are logged.")] = "errors"
+    format: Annotated[Literal["json", "console"], "One JSON object a line, or colours for a person."] = "json"
+    level: Annotated[Literal["debug", "info", "warning", "error"], "The least level that is logged."] = "info"
+    access: Annotated[Literal["none", "errors", "all"], "Which requests are logged."] = "errors"
 
 
 class Configuration(Struct, frozen=True, kw_only=True):
     """A camunda-sidecar configuration."""
 
-    listen: Annotated[Listen, Doc("Where clients come: an address, or unix: and a socket's path.")] = TcpAddress(
+    listen: Annotated[Listen, "Where clients come: an address, or unix: and a socket's path."] = TcpAddress(
         "127.0.0.1", 8600
     )
-    admin: Annotated[Admin, Doc("The listener for operators.")] = Admin()
-    saas: Annotated[Saas | None, Doc("The Camunda SaaS cluster.")] = None
-    credentials: Annotated[dict[Name, Credential], Doc("What the sidecar holds, by name.")] = msgspec.field(
+    admin: Annotated[Admin, "The listener for operators."] = Admin()
+    saas: Annotated[Saas | None, "The Camunda SaaS cluster."] = None
+    credentials: Annotated[dict[Name, Credential], "What the sidecar holds, by name."] = msgspec.field(
         default_factory=dict
     )
-    routes: Annotated[dict[Name, Route], Doc("What it forwards, by name.")]
-    token_store: Annotated[TokenStore, Doc("Where tokens and their budgets are shared. Default: `type: file`.")] = (
+    routes: Annotated[dict[Name, Route], "What it forwards, by name."]
+    token_store: Annotated[TokenStore, "Where tokens and their budgets are shared. Default: `type: file`."] = (
         FileStore()
     )
-    token_requests: Annotated[TokenRequests, Doc("How often issuers are asked.")] = TokenRequests()
-    refresh: Annotated[Refresh, Doc("When tokens are renewed.")] = Refresh()
-    guard: Annotated[Guard, Doc("Who may come in.")] = Guard()
-    limits: Annotated[Limits, Doc("What clients may use.")] = Limits()
-    logging: Annotated[Logging, Doc("What is logged.")] = Logging()
-    drain_delay: Annotated[Duration, Doc("How long it goes on serving as before, already not ready, at the end.")] = 0.0
-    drain_timeout: Annotated[Duration, Doc("How long requests in flight may take to finish at the end.")] = 25.0
+    token_requests: Annotated[TokenRequests, "How often issuers are asked."] = TokenRequests()
+    refresh: Annotated[Refresh, "When tokens are renewed."] = Refresh()
+    guard: Annotated[Guard, "Who may come in."] = Guard()
+    limits: Annotated[Limits, "What clients may use."] = Limits()
+    logging: Annotated[Logging, "What is logged."] = Logging()
+    drain_delay: Annotated[Duration, "How long it goes on serving as before, already not ready, at the end."] = 0.0
+    drain_timeout: Annotated[Duration, "How long requests in flight may take to finish at the end."] = 25.0

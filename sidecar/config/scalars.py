@@ -40,13 +40,6 @@ class Scalar:
         return self.role in {"secret", "pem"}
 
 
-@dataclass(frozen=True, slots=True)
-class Doc:
-    """A key's description, for the JSON Schema and the reference."""
-
-    text: str
-
-
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _SIZES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1, "": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 _PART = r"[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d)"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
-from sidecar.config.scalars import FILE, Doc, Scalar
+from sidecar.config.scalars import FILE, Scalar
 
 TWIN_DOC = "The file that has it."
 
@@ -53,10 +53,10 @@ class Key:
 
 @functools.cache
 def keys_of(struct: type[msgspec.Struct]) -> tuple[Key, ...]:
-    """Return the keys of a mapping with fixed keys. A field without a `Doc` is no key: the program fills it in."""
+    """Return the keys of a mapping with fixed keys. A field without a description is filled in by the program."""
     keys: list[Key] = []
     for field in msgspec.structs.fields(struct):
-        doc = next((each.text for each in _unwrapped(field.type)[1] if isinstance(each, Doc)), "")
+        doc = next((each for each in _unwrapped(field.type)[1] if isinstance(each, str)), "")
         if not doc:
             continue
         shape = shape_of(field.type)
