@@ -1,13 +1,13 @@
-"""Who may ask the admin listener for what. Pure: addresses and header values in, a verdict out."""
+"""Who may ask the admin listener for what. Pure: addresses and header values in, an error or None out."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Iterable
 
 from sidecar.config.urls import is_loopback
 from sidecar.errors import BadRequestError, ForbiddenByPolicyError, Problem
+from sidecar.proxy.guard import Guard
 
 PROBES = frozenset({"/livez", "/readyz"})
 OPEN = PROBES | {"/metrics"}
@@ -17,25 +17,17 @@ _AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]*)(?::[0-9]*)?", re.ASCII
 _SINGLE = frozenset({b"host", b"origin", b"sec-fetch-site"})
 
 
-class Guard(Protocol):
-    """The rules of the proxy's guard; `sidecar.proxy.guard.Guard` is one."""
-
-    def refusal(self, host: bytes, authority: bytes, values: Mapping[bytes, bytes]) -> tuple[str, Problem] | None:
-        """The reason and the error, or None to let pass.
-
-        Args:
-            host: lower case, without port.
-            authority: the same with its port, as it came.
-            values: the request's fields by lower-case name.
-        """
-        ...
-
-
 def decide(path: str, peer: str | None, guard: Guard, fields: Iterable[tuple[bytes, bytes]]) -> Problem | None:
-    """The refusal of a request for `path` with the header `fields`, or None to let it pass; `peer` None: Unix socket.
+    """The refusal of a request, or None to let it pass.
 
     A probe passes from anywhere with any Host: it tells nothing, and a service mesh forwards it over loopback with
-    the pod's name. `/metrics` from loopback is guarded, since a rebound web page comes from there.
+    the pod's name. `/metrics` from loopback is guarded, since a page of a rebound name comes from there.
+
+    Args:
+        path: what is asked for.
+        peer: the client's address; None on a Unix socket.
+        guard: the rules for clients of this host.
+        fields: the request's header, names and values.
     """
     if path in PROBES:
         return None

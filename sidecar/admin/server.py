@@ -10,12 +10,13 @@ import msgspec
 import structlog
 
 from sidecar.admin import web
-from sidecar.admin.access import Guard, decide
+from sidecar.admin.access import decide
 from sidecar.admin.eviction import EvictingFactory
 from sidecar.admin.page import load_page
 from sidecar.admin.view import View
 from sidecar.errors import BadRequestError, MethodNotAllowedError, NoRouteError, Problem
 from sidecar.listener import Listener
+from sidecar.proxy.guard import Guard
 from sidecar.proxy.problem import document, fields
 from sidecar.telemetry.exposition import expose
 
