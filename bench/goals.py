@@ -1,4 +1,4 @@
-"""What DESIGN's goals ask for, beside what this run reached."""
+"""What the project wants to reach in a run, beside what this run reached."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

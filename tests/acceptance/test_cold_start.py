@@ -1,4 +1,4 @@
-"""What a start costs the issuer: one token request an audience, spaced; a restart, none (DESIGN sections 3, 5)."""
+"""What a start costs the issuer: one token request an audience, spaced; a restart, none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every type of credential, over TLS too, and every way a connection lives (DESIGN sections 3 and 6)."""
+"""Every type of credential, over TLS too, and every way a connection lives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may come in: Host, Origin, required headers, `allow`, Unix sockets, the admin listener (DESIGN sections 3, 6)."""
+"""Who may come in: Host, Origin, required headers, `allow`, Unix sockets, the admin listener."""
 
 from __future__ import annotations
 

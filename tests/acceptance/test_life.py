@@ -1,4 +1,4 @@
-"""Starting, draining, reloading: signals and exit codes (DESIGN section 3)."""
+"""Starting, draining, reloading: signals and exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics: the names and labels of DESIGN section 3, complete and at 0 before any request."""
+"""Metrics: names and labels, complete and at 0 before any request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A wrong configuration or command line: every mistake at once, with its cure; exit code 2 (DESIGN section 3)."""
+"""A wrong configuration or command line: every mistake at once, with its cure; exit code 2."""
 
 from __future__ import annotations
 

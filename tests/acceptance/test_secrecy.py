@@ -1,4 +1,4 @@
-"""No secret and no token where anybody could see it (DESIGN sections 3, 5.10 and 6)."""
+"""No secret and no token where anybody could see it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_environment_is_what_the_user_set(world):
 
 
 def test_the_store_is_sealed_and_private(world, tmp_path):
-    """A stolen file tells nothing; the directory is 0700 and every file in it 0600 (DESIGN 5.9, 5.10)."""
+    """A stolen file tells nothing; the directory is 0700 and every file in it 0600."""
     sidecar, _, _ = world
     assert sidecar.end() == 0
     store = tmp_path / "store"

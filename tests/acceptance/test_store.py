@@ -1,4 +1,4 @@
-"""The token store when it cannot be used: serving goes on, it is seen, and it recovers (DESIGN 5.9)."""
+"""The token store when it cannot be used: serving goes on, it is seen, and it recovers."""
 
 from __future__ import annotations
 

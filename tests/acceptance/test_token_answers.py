@@ -1,4 +1,4 @@
-"""What goes to an issuer, and what becomes of its odd answers (DESIGN sections 3 and 5.4)."""
+"""What goes to an issuer, and what becomes of its odd answers."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ ODD = {
 
 
 def test_odd_answers_are_tokens_with_a_known_life(tmp_path):
-    """More members than expected, or none; lifetimes as text, missing, not numbers, or absurd (DESIGN 5.4)."""
+    """More members than expected, or none; lifetimes as text, missing, not numbers, or absurd."""
     with (
         peer(by_audience({name: answer for name, (answer, _) in ODD.items()})) as issuer,
         sidecar_of(tmp_path, issuer, ODD) as sidecar,
@@ -185,7 +185,7 @@ def test_expiry_is_respected(tmp_path):
 
 
 def test_a_jwt_lives_by_the_shorter_of_its_two_lives(tmp_path):
-    """`exp` - `iat`, not `exp` against the local clock: one that is wrong changes nothing (DESIGN 5.4)."""
+    """`exp` - `iat`, not `exp` against the local clock: one that is wrong changes nothing."""
 
     def part(value):
         return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()

@@ -1,4 +1,4 @@
-"""Tokens that are refused, throttled, or not to be had: what clients and operators see (DESIGN sections 3 and 5)."""
+"""Tokens that are refused, throttled, or not to be had: what clients and operators see."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def between(tmp_path, issuer: Peer, upstream: Peer, requests=UNLIMITED, **more):
 
 
 def test_a_refused_token_is_replaced_and_the_request_sent_once_more(tmp_path):
-    """401: one new token, one replay with the whole body; the client sees the second answer alone (DESIGN 5.8)."""
+    """401: one new token, one replay with the whole body; the client sees the second answer alone."""
     with peer(grants()) as issuer, peer(Accepts("token-1")) as upstream, between(tmp_path, issuer, upstream) as sidecar:
         reply = sidecar.ask("/operate/x", "POST", body=b"the body")
         assert (reply.status, reply.body) == (200, b"the body")
@@ -275,7 +275,7 @@ def test_an_issuer_that_hangs_is_a_503_within_max_wait(tmp_path):
 
 
 def test_clients_beyond_max_wait_are_refused_at_once(tmp_path):
-    """Where it is known beforehand that the slot is too far, nobody waits for nothing (DESIGN 5.5)."""
+    """Where it is known beforehand that the slot is too far, nobody waits for nothing."""
     with (
         peer(grants()) as issuer,
         peer(tells_its_token) as upstream,
@@ -291,7 +291,7 @@ def test_clients_beyond_max_wait_are_refused_at_once(tmp_path):
 
 
 def test_a_client_that_goes_away_does_not_cancel_the_token(tmp_path):
-    """Its own request is cancelled, the shared refresh is not (DESIGN 5.11)."""
+    """Its own request is cancelled, the shared refresh is not."""
     hang = Hang(grants())
     with peer(hang) as issuer, peer(tells_its_token) as upstream, between(tmp_path, issuer, upstream) as sidecar:
         host, _, port = sidecar.address.rpartition(":")

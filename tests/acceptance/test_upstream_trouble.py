@@ -1,4 +1,4 @@
-"""Upstreams that are down, slow, or broken: the sidecar's own errors, told from the upstream's (DESIGN section 3)."""
+"""Upstreams that are down, slow, or broken: the sidecar's own errors, told from the upstream's."""
 
 from __future__ import annotations
 
