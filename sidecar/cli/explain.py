@@ -59,7 +59,10 @@ def command(method: str, path: str, config: Path | None, as_json: bool) -> None:
 
 
 def explain(settings: Settings, method: str, path: str) -> dict[str, str]:
-    """What is said of one request, in order, as the data plane's own functions decide; `outcome` is a refusal."""
+    """Return what there is to say of one request, in order. The data plane's own functions decide.
+
+    A request that would be refused has an `outcome`.
+    """
     lines: dict[str, str] = {}
     try:
         _explain(settings, method, path, lines)
@@ -72,7 +75,7 @@ def _explain(settings: Settings, method: str, path: str, lines: dict[str, str]) 
     """Fill `lines` as far as the request comes.
 
     Raises:
-        Problem: where it comes no further.
+        Problem: it comes no further.
     """
     verb, asked, *_ = h1.request_line(f"{method} {path} HTTP/1.1".encode(errors="surrogateescape"))
     target = parse(asked)

@@ -18,19 +18,19 @@ class Product:
 
     name: str
     audience: str
-    """On Camunda SaaS."""
+    """The audience on Camunda SaaS."""
     saas_upstream: str
-    """May refer to `{region}` and `{cluster_id}`."""
+    """The base URL on Camunda SaaS; it may refer to `{region}` and `{cluster_id}`."""
     identity_audience: str | None
-    """On self-managed Identity; None where the token request has none."""
+    """The audience on self-managed Identity; None where the token request has none."""
     public: tuple[Rule, ...] = ()
     response_timeout: float = 600.0
-    """Seconds to wait for an answer's head, 0 for no limit. No API but Zeebe's waits for an event: the longest answers
-    are exports and imports, computed while the client waits, and no duration is documented for them."""
+    """The seconds to wait for a response's head; 0 is no limit. No API but Zeebe's waits for an event. The longest
+    responses are exports and imports, computed while the client waits; no duration is documented for them."""
 
     @property
     def of_cluster(self) -> bool:
-        """Whether the upstream is a cluster's, and not the organization's."""
+        """Tell whether the upstream is a cluster's, and not the organization's."""
         return "{cluster_id}" in self.saas_upstream
 
 
