@@ -9,6 +9,8 @@ from sidecar.config.values import Rule
 
 SAAS_TOKEN_URL = "https://login.cloud.camunda.io/oauth/token"  # noqa: S105 (an address)
 
+_ORGANIZATION = "api.cloud.camunda.io"
+
 ProductName = Literal["operate", "optimize", "tasklist", "zeebe", "console", "hub", "modeler"]
 
 
@@ -35,23 +37,8 @@ class Product:
 
 
 def _of_cluster(name: str, public: tuple[Rule, ...] = (), response_timeout: float = 600.0) -> Product:
-    return Product(
-        name=name,
-        audience=f"{name}.camunda.io",
-        saas_upstream=f"https://{{region}}.{name}.camunda.io/{{cluster_id}}",
-        identity_audience=f"{name}-api",
-        public=public,
-        response_timeout=response_timeout,
-    )
-
-
-def _of_organization(name: str, saas_upstream: str, identity_audience: str | None) -> Product:
-    return Product(
-        name=name,
-        audience="api.cloud.camunda.io",
-        saas_upstream=saas_upstream,
-        identity_audience=identity_audience,
-    )
+    upstream = f"https://{{region}}.{name}.camunda.io/{{cluster_id}}"
+    return Product(name, f"{name}.camunda.io", upstream, f"{name}-api", public, response_timeout)
 
 
 PRODUCTS: dict[str, Product] = {
@@ -64,9 +51,9 @@ PRODUCTS: dict[str, Product] = {
         # Job activation and a process instance's `awaitCompletion` wait for as long as the client's `requestTimeout`
         # says, which has no documented limit.
         _of_cluster("zeebe", response_timeout=0.0),
-        _of_organization("console", "https://api.cloud.camunda.io", "console-api"),
-        _of_organization("hub", "https://hub.cloud.camunda.io", None),
-        _of_organization("modeler", "https://modeler.cloud.camunda.io/api", None),
+        Product("console", _ORGANIZATION, "https://api.cloud.camunda.io", "console-api"),
+        Product("hub", _ORGANIZATION, "https://hub.cloud.camunda.io", None),
+        Product("modeler", _ORGANIZATION, "https://modeler.cloud.camunda.io/api", None),
     )
 }
 

@@ -43,27 +43,6 @@ class Response:
 class CompiledRoute:
     """One route, with everything worked out that is the same for each of its requests. Times are in seconds."""
 
-    __slots__ = (
-        "_base",
-        "_fields",
-        "_origins",
-        "_reader",
-        "_tail",
-        "abandoned_timeout",
-        "allow",
-        "authorizer",
-        "connect_timeout",
-        "idle_timeout",
-        "name",
-        "pool",
-        "prefix",
-        "public",
-        "response_timeout",
-        "responses",
-        "settings",
-        "stats",
-    )
-
     def __init__(self, settings: Route, authorizer: Authorizer, pool: Pool, stats: RouteStats) -> None:
         upstream = settings.upstream
         self.settings = settings
@@ -78,8 +57,9 @@ class CompiledRoute:
         self.prefix = settings.prefix.rstrip("/").encode()
         self.allow = RuleSet(settings.allow) if settings.allow is not None else None
         self.public = RuleSet(settings.public) if settings.public else None
-        self._base = upstream.base_path.rstrip("/").encode()
-        self._tail = b" HTTP/1.1\r\nHost: " + upstream.authority.encode() + b"\r\n"
+        self.base = upstream.base_path.rstrip("/").encode()
+        self.tail = b" HTTP/1.1\r\nHost: " + upstream.authority.encode() + b"\r\n"
+        """The end of the upstream's request line, and its Host line."""
         host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
         spellings = {upstream.origin, f"{upstream.scheme}://{host}:{upstream.port}"}
         self._origins = frozenset(origin.lower().encode() for origin in spellings)
@@ -90,10 +70,6 @@ class CompiledRoute:
     def too_large(self) -> BodyTooLargeError:
         """Return the error for a body over the route's limit."""
         return BodyTooLargeError(f"The body is over {self.settings.max_body} bytes (routes.{self.name}.max_body).")
-
-    def upstream_start(self, method: bytes, rest: bytes, query: bytes) -> bytes:
-        """Return the request line and the Host line that the upstream gets."""
-        return method + b" " + (self._base + rest or b"/") + query + self._tail
 
     def response(self, head: bytes) -> Response:
         """Resolve a response's head, its empty line included; `responses` remembers the results.
@@ -113,7 +89,7 @@ class CompiledRoute:
         fields = semantics.response_fields(lines)
         made = b""
         if fields.location is not None:
-            local = localize(fields.location, origins=self._origins, base_path=self._base, prefix=self.prefix)
+            local = localize(fields.location, origins=self._origins, base_path=self.base, prefix=self.prefix)
             made += b"Location: " + local + b"\r\n"
         if self.settings.cookies == "pass":
             made += b"".join(b"Set-Cookie: " + value + b"\r\n" for value in fields.set_cookie)
@@ -199,7 +175,7 @@ class RoutingTable:
             problem = NoRouteError("No route has a prefix of this path; `camunda-sidecar check` lists the routes.")
         else:
             rest, route = found
-            start = route.upstream_start(method, rest, query)
+            start = method + b" " + (route.base + rest or b"/") + query + route.tail
             public = route.public is not None and route.public.matches(method, rest)
             if route.allow is not None and not public and not route.allow.matches(method, rest):
                 problem = ForbiddenByPolicyError(f"Route {route.name} does not allow this method and path (`allow`).")

@@ -45,65 +45,26 @@ methods = Memo(_method)
 
 # --- which fields pass -----------------------------------------------------------------------------------------------
 
-_HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"http2-settings",
-        b"keep-alive",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        # Not hop-by-hop, but made anew here from what was understood:
-        b"content-length",
-        b"host",
-    }
-)
-_NOT_FROM_CLIENTS = frozenset(
-    {
-        # A client's own credentials, and what it may not claim of itself.
-        b"authorization",
-        b"cookie",
-        b"cookie2",
-        b"forwarded",
-        b"x-forwarded",
-        b"x-real-ip",
-        b"x-csrf-token",
-        b"operate-x-csrf-token",
-        b"tasklist-x-csrf-token",
-        # What some frameworks take for the method instead of the request line's, which `allow` has judged.
-        b"x-http-method",
-        b"x-http-method-override",
-        b"x-method-override",
-        b"x-original-method",
-        # What some take for the path: IIS' rewriting, Symfony and Zend after it, Envoy, ingress controllers.
-        b"x-envoy-original-path",
-        b"x-http-destinationurl",
-        b"x-original-path",
-        b"x-original-uri",
-        b"x-original-url",
-        b"x-override-url",
-        b"x-real-uri",
-        b"x-real-url",
-        b"x-request-uri",
-        b"x-request-url",
-        b"x-rewrite-path",
-        b"x-rewrite-uri",
-        b"x-rewrite-url",
-        b"x-script-name",
-        b"x-waws-unencoded-url",
-        # What some take for the host, which may select a tenant.
-        b"x-envoy-original-host",
-        b"x-host",
-        b"x-http-host-override",
-        b"x-original-host",
-        b"x-real-host",
-    }
-)
+_HOP_BY_HOP = {
+    *(b"connection", b"http2-settings", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
+    # These are not hop-by-hop, but made anew here from what was understood.
+    *(b"content-length", b"host"),
+}
+_NOT_FROM_CLIENTS = {
+    # A client's own credentials, and what it may not claim of itself.
+    *(b"authorization", b"cookie", b"cookie2", b"forwarded", b"x-forwarded", b"x-real-ip"),
+    *(b"x-csrf-token", b"operate-x-csrf-token", b"tasklist-x-csrf-token"),
+    # What some frameworks take for the method instead of the request line's, which `allow` has judged.
+    *(b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-original-method"),
+    # What some take for the path: IIS' rewriting, Symfony and Zend after it, Envoy, ingress controllers.
+    *(b"x-original-path", b"x-original-uri", b"x-original-url", b"x-rewrite-path", b"x-rewrite-uri", b"x-rewrite-url"),
+    *(b"x-real-uri", b"x-real-url", b"x-request-uri", b"x-request-url", b"x-override-url", b"x-envoy-original-path"),
+    *(b"x-http-destinationurl", b"x-script-name", b"x-waws-unencoded-url"),
+    # What some take for the host, which may select a tenant.
+    *(b"x-host", b"x-http-host-override", b"x-original-host", b"x-real-host", b"x-envoy-original-host"),
+}
 _NOT_FROM_CLIENTS_PREFIXES = (b"proxy-", b"x-forwarded-")
-_NOT_FROM_UPSTREAMS = frozenset(
-    {b"sidecar-error", b"proxy-authenticate", b"proxy-authentication-info", b"proxy-connection"}
-)
+_NOT_FROM_UPSTREAMS = {b"sidecar-error", b"proxy-authenticate", b"proxy-authentication-info", b"proxy-connection"}
 _NOT_FORWARDED = _HOP_BY_HOP | _NOT_FROM_CLIENTS
 _NOT_RETURNED = _HOP_BY_HOP | _NOT_FROM_UPSTREAMS | {b"location", b"set-cookie", b"set-cookie2"}
 # Many servers make variables of names, with one character for all that are no letter and no digit: X_Forwarded_For

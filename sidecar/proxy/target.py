@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from sidecar.errors import BadRequestError
 
@@ -27,17 +27,11 @@ _PLAIN = re.compile(PLAIN_PATH)
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9]{0,5}))?")
 
 
-class Target(NamedTuple):
-    """A request target, taken apart. `path` and `query` are as they came, `query` with its question mark."""
-
-    path: bytes
-    query: bytes
-    authority: bytes | None
-    """An absolute-form target has one; it takes the place of `Host` (RFC 9112, 3.2.2)."""
-
-
-def parse(target: bytes) -> Target:
+def parse(target: bytes) -> tuple[bytes, bytes, bytes | None]:
     """Take an origin-form, absolute-form or asterisk-form target apart (RFC 9112, 3.2), and refuse an unsafe path.
+
+    The path, the query with its question mark, and the authority are returned as they came. An absolute-form target has
+    an authority; it takes the place of `Host`.
 
     Raises:
         BadRequestError: the target has another form, a fragment, or a path that could be read as leaving its place.
@@ -50,7 +44,7 @@ def parse(target: bytes) -> Target:
     path, question, query = target.partition(b"?")
     if _PLAIN.fullmatch(path) is None:
         check_path(path)
-    return Target(path, question + query, authority)
+    return path, question + query, authority
 
 
 def _absolute(target: bytes) -> tuple[bytes, bytes]:
