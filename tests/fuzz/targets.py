@@ -63,9 +63,10 @@ def target(data: bytes) -> None:
     if not re.fullmatch(rb"[!-~]+", data):
         return
     try:
-        path, _, _ = parse(data)
+        parsed = parse(data)
     except BadRequestError:
         return
+    path = parsed.path
     assert path in data or path == b"/"
     assert b"?" not in path
     for _ in range(12):
