@@ -1,8 +1,7 @@
 """Every error that the sidecar makes: one tree, stable codes, and a sentence that a person can act on.
 
-Three questions are answered by the type, so that no caller guesses: which `code` and HTTP status a client sees
-(`Problem` and its children; the one place that turns them into bytes is `proxy/problem.py`), whether trying again
-can help (`retryable`), and what to do about it (`hint`).
+The type says what a caller needs to know: which `code` and HTTP status a client sees (`Problem` and its children;
+`proxy/problem.py` alone turns them into bytes), and what the token core does next (`GrantError` and its children).
 
 No message may carry a secret, a token, or an address that the client does not already know.
 """
@@ -14,14 +13,21 @@ from typing import ClassVar
 
 
 class SidecarError(Exception):
-    """The root. `detail` is a full sentence: what happened, where, and what to do."""
+    """The root of the tree."""
 
-    retryable: ClassVar[bool] = False
     hint: ClassVar[str] = ""
+    """What a person can do about any error of this type."""
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
+        """Make the error.
+
+        Args:
+            detail: a whole sentence: what happened, where, and what to do.
+            retry_after: the seconds after which trying again can help, where they are known.
+        """
         super().__init__(detail)
         self.detail = detail
+        self.retry_after = retry_after
 
 
 # --- configuration -----------------------------------------------------------------------------------------------
@@ -59,7 +65,7 @@ class ListenError(SidecarError):
     """A listener's address cannot be bound; exit code 1."""
 
     def __init__(self, detail: str, *, taken: str = "") -> None:
-        """`taken`: the address, where another process listens on it."""
+        """Keep `taken`, the address, where another process listens on it."""
         super().__init__(detail)
         self.taken = taken
 
@@ -68,16 +74,11 @@ class ListenError(SidecarError):
 
 
 class Problem(SidecarError):  # noqa: N818 (RFC 9457's own word)
-    """An error that becomes a response: `code` and `status` are a contract, see README's table."""
+    """An error that becomes a response. `code` and `status` are a contract: the README has a table of them."""
 
     code: ClassVar[str]
     status: ClassVar[int]
     title: ClassVar[str]
-
-    def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
-        """`retry_after` is in seconds; it is sent rounded up, as `Retry-After` (RFC 9110, 10.2.3)."""
-        super().__init__(detail)
-        self.retry_after = retry_after
 
 
 class BadRequestError(Problem):
@@ -149,13 +150,13 @@ class UnsupportedError(Problem):
 class UpstreamUnreachableError(Problem):
     """No connection to the upstream: DNS, refusal, TLS."""
 
-    code, status, title, retryable = "upstream_unreachable", 502, "Upstream unreachable", True
+    code, status, title = "upstream_unreachable", 502, "Upstream unreachable"
 
 
 class UpstreamProtocolError(Problem):
     """The upstream's answer is not one unambiguous HTTP/1.1 response, or ended early."""
 
-    code, status, title, retryable = "upstream_protocol_error", 502, "Upstream sent an invalid response", True
+    code, status, title = "upstream_protocol_error", 502, "Upstream sent an invalid response"
 
 
 class CredentialRejectedError(Problem):
@@ -167,25 +168,25 @@ class CredentialRejectedError(Problem):
 class TokenUnavailableError(Problem):
     """No token within `token_requests.max_wait`: throttled, or the issuer is not answering."""
 
-    code, status, title, retryable = "token_unavailable", 503, "No token available", True
+    code, status, title = "token_unavailable", 503, "No token available"
 
 
 class DrainingError(Problem):
     """The sidecar is shutting down."""
 
-    code, status, title, retryable = "draining", 503, "Shutting down", True
+    code, status, title = "draining", 503, "Shutting down"
 
 
 class OverloadedError(Problem):
     """A limit on connections or requests in flight is reached."""
 
-    code, status, title, retryable = "overloaded", 503, "Overloaded", True
+    code, status, title = "overloaded", 503, "Overloaded"
 
 
 class UpstreamTimeoutError(Problem):
     """The upstream did not answer in time."""
 
-    code, status, title, retryable = "upstream_timeout", 504, "Upstream timeout", True
+    code, status, title = "upstream_timeout", 504, "Upstream timeout"
 
 
 # --- how obtaining a grant fails ---------------------------------------------------------------------------------
@@ -194,32 +195,26 @@ class UpstreamTimeoutError(Problem):
 class GrantError(SidecarError):
     """An attempt to obtain a grant failed; the type says what the token core does next."""
 
-    def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
-        """`retry_after`: seconds, where the issuer named them; nobody on the store asks it sooner."""
-        super().__init__(detail)
-        self.retry_after = retry_after
-
 
 class GrantFailedError(GrantError):
-    """A transient fault: no connection, a 5xx, a response without a token. Never quarantines."""
-
-    retryable = True
+    """A transient fault: no connection, a 5xx, a response without a token. It never leads to a quarantine."""
 
 
 class GrantInterruptedError(GrantFailedError):
-    """A fault that the next attempt may not meet: no connection, a 5xx, a garbled response. `fetch` tries it again."""
+    """A fault that the next attempt may not meet: no connection, a 5xx, a garbled response.
+
+    A fetch that clients wait for tries again; where a 5xx named a time, nobody asks the issuer sooner.
+    """
 
 
 class GrantThrottledError(GrantError):
-    """The issuer said 429, or a firewall in front of it refused: a cool-down for everybody on the store."""
-
-    retryable = True
+    """The issuer said 429, or a firewall in front of it refused: everybody on the store cools down."""
 
 
 class GrantRefusedError(GrantError):
-    """A definite refusal of this one credential for this one audience: quarantine."""
+    """The issuer refused this one credential for this one audience, definitely: it is quarantined."""
 
     def __init__(self, detail: str, *, oauth_error: str) -> None:
-        """`oauth_error` is the issuer's own code (RFC 6749, 5.2), without secrets and what cannot be printed."""
+        """Keep the issuer's own error code (RFC 6749, 5.2), without secrets and what cannot be printed."""
         super().__init__(detail)
         self.oauth_error = oauth_error

@@ -23,7 +23,6 @@ _ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (com
 class NotRunningError(SidecarError):
     """Nobody answers at the admin listener's address."""
 
-    retryable = True
     hint = "Is the sidecar running, and with this configuration? Start it with: camunda-sidecar run"
 
 

@@ -11,45 +11,23 @@ from sidecar.admin.status_model import ProblemStatus, RouteStatus, Severity, Sta
 RECENT_SECONDS = 300.0
 """For so long after it happened an event counts as a problem that is there now, where nothing tells its end."""
 
+DOCTOR = "Run `camunda-sidecar doctor`, which says what is in the way: DNS, TLS, a proxy, or the other end itself."
+
 CODES: dict[str, tuple[Whose, str]] = {
     "credential_refused": (
         "credential",
-        "Correct its secret, which is noticed by itself, or its permissions, and then run `camunda-sidecar doctor`.",
+        "Correct its secret; or correct its permissions and run `camunda-sidecar doctor`.",
     ),
-    "new_secret_refused": (
-        "credential",
-        "Put the right secret into its file before the token of the old secret ends.",
-    ),
-    "new_secret_pending": (
-        "issuer",
-        "Wait a minute; if it stays, run `camunda-sidecar doctor` before the token of the old secret ends.",
-    ),
-    "token_unavailable": (
-        "issuer",
-        "Run `camunda-sidecar doctor`: it says whether DNS, TLS, a proxy or the issuer itself is in the way.",
-    ),
-    "token_not_renewed": ("issuer", "Run `camunda-sidecar doctor` before the token in use ends."),
-    "issuer_cooling_down": (
-        "issuer",
-        "Wait. If it comes again, let everything behind this address share one token store.",
-    ),
-    "upstream_unreachable": (
-        "upstream",
-        "Run `camunda-sidecar doctor`: it says whether DNS, TLS, a proxy or the upstream itself is in the way.",
-    ),
-    "upstream_failing": (
-        "upstream",
-        "Look at the upstream itself: a connection to it can be made, an answer is missing.",
-    ),
-    "secret_file_unusable": (
-        "host",
-        "Repair the file. It is read again when it changes; the old content stays in use.",
-    ),
+    "new_secret_refused": ("credential", "Put the right secret into its file before the token of the old secret ends."),
+    "new_secret_pending": ("issuer", f"Wait a minute. {DOCTOR}"),
+    "token_unavailable": ("issuer", DOCTOR),
+    "token_not_renewed": ("issuer", DOCTOR),
+    "issuer_cooling_down": ("issuer", "Wait. If it comes again, let all behind this address share one token store."),
+    "upstream_unreachable": ("upstream", DOCTOR),
+    "upstream_failing": ("upstream", "Look at the upstream itself: it can be connected to, and does not answer."),
+    "secret_file_unusable": ("host", "Repair the file, which is then read by itself. Its old content stays in use."),
     "configuration_refused": ("host", "Correct the mistakes, run `camunda-sidecar check`, and send SIGHUP again."),
-    "store_down": (
-        "store",
-        "See the log for what the store answered. Until it is back, tokens are in memory and shared with nobody.",
-    ),
+    "store_down": ("store", "See the log for what the store answered. Until it is back, tokens are in memory alone."),
     "workers_missing": ("host", "See the log for why a worker died. It is started again by itself."),
     "log_lines_dropped": ("host", "Let the reader of the sidecar's standard error read faster, or log less."),
     "draining": ("host", "Nothing is to be done: the process ends when the requests under way are answered."),

@@ -25,7 +25,6 @@ def command(*, once: bool, requests: int, clients: int, port: int) -> None:
     sends requests without credentials from several clients at once, and prints what was served and what it cost.
     Both stay up for you to try with curl until Ctrl-C; nothing of it remains then.
     """
-    from sidecar.demo.scenario import DemoOptions, run_demo  # noqa: PLC0415 (aiohttp's import is slow)
+    from sidecar.demo.scenario import run_demo  # noqa: PLC0415 (aiohttp's import is slow)
 
-    options = DemoOptions(requests=requests, clients=clients, once=once, port=port)
-    raise SystemExit(asyncio.run(run_demo(options)))
+    raise SystemExit(asyncio.run(run_demo(requests=requests, clients=clients, port=port, once=once)))

@@ -59,7 +59,10 @@ def command(method: str, path: str, config: Path | None, as_json: bool) -> None:
 
 
 def explain(settings: Settings, method: str, path: str) -> dict[str, str]:
-    """What is said of one request, in order, as the data plane's own functions decide; `outcome` is a refusal."""
+    """Return what there is to say of one request, in order. The data plane's own functions decide.
+
+    A request that would be refused has an `outcome`.
+    """
     lines: dict[str, str] = {}
     try:
         _explain(settings, method, path, lines)
@@ -72,15 +75,16 @@ def _explain(settings: Settings, method: str, path: str, lines: dict[str, str]) 
     """Fill `lines` as far as the request comes.
 
     Raises:
-        Problem: where it comes no further.
+        Problem: it comes no further.
     """
     verb, asked, *_ = h1.request_line(f"{method} {path} HTTP/1.1".encode(errors="surrogateescape"))
-    target = parse(asked)
-    if target.authority is not None:
-        refusal = guard_of(settings).refusal(host_name(target.authority) or b"", target.authority, {})
+    whole, query, authority = parse(asked)
+    if authority is not None:
+        refusal = guard_of(settings).refusal(host_name(authority) or b"", authority, {})
         if refusal is not None and refusal[0] == "host":
             raise refusal[1]
-    found = match_prefix(target.path, _prefixes(settings.routes))
+    prefixes = sorted(((r.prefix.rstrip("/").encode(), r) for r in settings.routes), key=lambda pair: -len(pair[0]))
+    found = match_prefix(whole, prefixes)
     if found is None:
         known = ", ".join(route.prefix for route in settings.routes)
         raise NoRouteError(f"No route has a prefix of this path; there are: {known}.")
@@ -92,7 +96,7 @@ def _explain(settings: Settings, method: str, path: str, lines: dict[str, str]) 
         lines["allow"] = ", ".join(map(str, route.allow)) or "nothing"
         raise ForbiddenByPolicyError(f"Route {route.name} does not allow this method and path.")
     upstream = route.upstream
-    url = upstream.origin + (upstream.base_path + rest.decode() or "/") + target.query.decode()
+    url = upstream.origin + (upstream.base_path + rest.decode() or "/") + query.decode()
     lines["upstream"] = f"{method} {url}"
     lines["credential"] = "none: it is public" if public else _credential(settings.credentials[route.credential])
     if public is None:
@@ -103,11 +107,6 @@ def _explain(settings: Settings, method: str, path: str, lines: dict[str, str]) 
     lines["timeouts"] = f"connect {show_duration(times.connect)}, response {response}, idle {show_duration(times.idle)}"
     if route.proxy:
         lines["proxy"] = without_password(route.proxy) or ""
-
-
-def _prefixes(routes: Iterable[Route]) -> list[tuple[bytes, Route]]:
-    prefixes = [(route.prefix.rstrip("/").encode(), route) for route in routes]
-    return sorted(prefixes, key=lambda pair: len(pair[0]), reverse=True)
 
 
 def _first(rules: Iterable[Rule], method: bytes, path: bytes) -> Rule | None:

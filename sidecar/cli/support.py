@@ -72,12 +72,10 @@ def route_named(settings: Settings, name: str) -> Route:
     Raises:
         click.UsageError: there is none; it tells the others.
     """
-    for route in settings.all_routes:
+    for route in settings.routes:
         if route.name == name:
             return route
-    raise click.UsageError(
-        f"There is no route {name}; there are: {', '.join(each.name for each in settings.all_routes)}."
-    )
+    raise click.UsageError(f"There is no route {name}; there are: {', '.join(each.name for each in settings.routes)}.")
 
 
 def address(text: str) -> Address:
@@ -124,7 +122,7 @@ def _verify(settings: Settings) -> Iterable[Mistake]:
     Where there are only clients' secrets, `load` has checked everything, and the slow import is saved.
     """
     if not any(map(_is_beyond_load, settings.credentials.values())) and all(
-        route.tls == Tls() for route in settings.all_routes
+        route.tls == Tls() for route in settings.routes
     ):
         return ()
     from sidecar.clock import SystemClock  # noqa: PLC0415 (see above)

@@ -9,8 +9,7 @@ from sidecar.config.values import Rule
 
 SAAS_TOKEN_URL = "https://login.cloud.camunda.io/oauth/token"  # noqa: S105 (an address)
 
-SAAS_GRPC = "https://{cluster_id}.{region}.zeebe.camunda.io"
-"""Zeebe's gRPC on Camunda SaaS, at port 443."""
+_ORGANIZATION = "api.cloud.camunda.io"
 
 ProductName = Literal["operate", "optimize", "tasklist", "zeebe", "console", "hub", "modeler"]
 
@@ -21,40 +20,25 @@ class Product:
 
     name: str
     audience: str
-    """On Camunda SaaS."""
+    """The audience on Camunda SaaS."""
     saas_upstream: str
-    """May refer to `{region}` and `{cluster_id}`."""
+    """The base URL on Camunda SaaS; it may refer to `{region}` and `{cluster_id}`."""
     identity_audience: str | None
-    """On self-managed Identity; None where the token request has none."""
+    """The audience on self-managed Identity; None where the token request has none."""
     public: tuple[Rule, ...] = ()
     response_timeout: float = 600.0
-    """Seconds to wait for an answer's head, 0 for no limit. No API but Zeebe's waits for an event: the longest answers
-    are exports and imports, computed while the client waits, and no duration is documented for them."""
+    """The seconds to wait for a response's head; 0 is no limit. No API but Zeebe's waits for an event. The longest
+    responses are exports and imports, computed while the client waits; no duration is documented for them."""
 
     @property
     def of_cluster(self) -> bool:
-        """Whether the upstream is a cluster's, and not the organization's."""
+        """Tell whether the upstream is a cluster's, and not the organization's."""
         return "{cluster_id}" in self.saas_upstream
 
 
 def _of_cluster(name: str, public: tuple[Rule, ...] = (), response_timeout: float = 600.0) -> Product:
-    return Product(
-        name=name,
-        audience=f"{name}.camunda.io",
-        saas_upstream=f"https://{{region}}.{name}.camunda.io/{{cluster_id}}",
-        identity_audience=f"{name}-api",
-        public=public,
-        response_timeout=response_timeout,
-    )
-
-
-def _of_organization(name: str, saas_upstream: str, identity_audience: str | None) -> Product:
-    return Product(
-        name=name,
-        audience="api.cloud.camunda.io",
-        saas_upstream=saas_upstream,
-        identity_audience=identity_audience,
-    )
+    upstream = f"https://{{region}}.{name}.camunda.io/{{cluster_id}}"
+    return Product(name, f"{name}.camunda.io", upstream, f"{name}-api", public, response_timeout)
 
 
 PRODUCTS: dict[str, Product] = {
@@ -67,9 +51,9 @@ PRODUCTS: dict[str, Product] = {
         # Job activation and a process instance's `awaitCompletion` wait for as long as the client's `requestTimeout`
         # says, which has no documented limit.
         _of_cluster("zeebe", response_timeout=0.0),
-        _of_organization("console", "https://api.cloud.camunda.io", "console-api"),
-        _of_organization("hub", "https://hub.cloud.camunda.io", None),
-        _of_organization("modeler", "https://modeler.cloud.camunda.io/api", None),
+        Product("console", _ORGANIZATION, "https://api.cloud.camunda.io", "console-api"),
+        Product("hub", _ORGANIZATION, "https://hub.cloud.camunda.io", None),
+        Product("modeler", _ORGANIZATION, "https://modeler.cloud.camunda.io/api", None),
     )
 }
 

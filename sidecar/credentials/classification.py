@@ -75,7 +75,7 @@ def classify(response: IssuerResponse, context: RequestContext, now: float) -> G
     Raises:
         GrantError: one of its four children, by the table above.
     """
-    status, pause = response.status, retry_after(response.headers, now)
+    status = response.status
     is_page = token_response.is_page(response.headers, response.body)
     if status // 100 == 2:  # noqa: PLR2004
         try:
@@ -83,13 +83,7 @@ def classify(response: IssuerResponse, context: RequestContext, now: float) -> G
         except token_response.UnusableResponseError as error:
             if not is_page:
                 raise GrantInterruptedError(f"{context} {error}") from None
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        raise GrantThrottledError(
-            f"{context} answered 429: this address asks for tokens too often. All requests to it pause.",
-            retry_after=pause,
-        )
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise GrantInterruptedError(f"{context} answered {status}.", retry_after=pause)
+    pause = raise_unavailable(response, context, now)
     said = token_response.oauth_error(response.body) if status in {400, 401, 403} else None
     if said is not None:
         raise _oauth_error(response, context, pause, *said)
@@ -106,6 +100,22 @@ def classify(response: IssuerResponse, context: RequestContext, now: float) -> G
         )
     location = response.quote(response.headers.get("Location", "").partition("?")[0], 200)
     raise GrantFailedError(f"{context} answered {status}. {explanations.unexpected_status(status, location)}")
+
+
+def raise_unavailable(response: IssuerResponse, who: object, now: float) -> float | None:
+    """Seconds that `Retry-After` asks for; `who` begins the sentence of an error.
+
+    Raises:
+        GrantError: the response says nothing about the credential: a 429 or a 5xx.
+    """
+    status, pause = response.status, retry_after(response.headers, now)
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        raise GrantThrottledError(
+            f"{who} answered 429: this address asks too often. All requests to it pause.", retry_after=pause
+        )
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise GrantInterruptedError(f"{who} answered {status}.", retry_after=pause)
+    return pause
 
 
 def _oauth_error(

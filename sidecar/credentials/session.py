@@ -22,17 +22,11 @@ from urllib.parse import urlencode
 from sidecar.clock import Clock
 from sidecar.config.settings import SessionLogin
 from sidecar.credentials import cookies, explanations
-from sidecar.credentials.classification import IssuerResponse, retry_after
+from sidecar.credentials.classification import IssuerResponse, raise_unavailable
 from sidecar.credentials.file_watching import Watched
 from sidecar.credentials.token_request import FORM, Endpoint, GetPage, RequestContent, TokenRequest
 from sidecar.credentials.token_response import is_page, is_visible
-from sidecar.errors import (
-    GrantError,
-    GrantFailedError,
-    GrantInterruptedError,
-    GrantRefusedError,
-    GrantThrottledError,
-)
+from sidecar.errors import GrantFailedError, GrantInterruptedError, GrantRefusedError, GrantThrottledError
 from sidecar.secret import Secret
 from sidecar.tokens.grant import AttemptGate, Grant
 
@@ -112,24 +106,18 @@ class SessionSource:
             raise GrantInterruptedError(
                 f"{self} wants a CSRF token for the login itself: it is fetched first from now on."
             )
-        raise self._failure(response)
-
-    def _failure(self, response: IssuerResponse) -> GrantError:
-        status, pause = response.status, retry_after(response.headers, self._clock.wall())
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
-            return GrantThrottledError(f"{self} answered 429: too many logins.", retry_after=pause)
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return GrantInterruptedError(f"{self} answered {status}.", retry_after=pause)
-        if status == HTTPStatus.UNAUTHORIZED or _redirects_to_error(response):
-            return GrantRefusedError(
+        status, pause = response.status, raise_unavailable(response, self, self._clock.wall())
+        redirects_to_error = status // 100 == 3 and "error" in response.headers.get("Location", "")  # noqa: PLR2004
+        if status == HTTPStatus.UNAUTHORIZED or redirects_to_error:
+            raise GrantRefusedError(
                 f"{self} refused user {self._settings.username}: check user and password.", oauth_error=REFUSED
             )
         if status == HTTPStatus.FORBIDDEN:
-            return GrantThrottledError(
+            raise GrantThrottledError(
                 f"{self} answered 403: a firewall stands in between, or blocks this address. All logins to it pause.",
                 retry_after=pause,
             )
-        return GrantFailedError(f"{self} answered {status} without a session. {explanations.unexpected_login(status)}")
+        raise GrantFailedError(f"{self} answered {status} without a session. {explanations.unexpected_login(status)}")
 
     def __str__(self) -> str:
         return f"Credential {self._settings.name}: the login {self._settings.login_url}"
@@ -179,7 +167,3 @@ def _csrf_line(name: str, value: str) -> bytes:
 
 def _is_ours(name: str) -> bool:
     return cookies.is_session(name) or cookies.csrf_cookie({name: "x"}) is not None
-
-
-def _redirects_to_error(response: IssuerResponse) -> bool:
-    return response.status // 100 == 3 and "error" in response.headers.get("Location", "")  # noqa: PLR2004

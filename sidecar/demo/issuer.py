@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import hmac
 import json
 import math
@@ -17,7 +18,6 @@ from aiohttp import web
 
 from sidecar.clock import Clock
 from sidecar.demo.ratelimit import Limit, RateLimiter
-from sidecar.demo.signing import TokenSigner
 
 Outcome = Literal["granted", "refused", "throttled", "blocked"]
 FORM = "application/x-www-form-urlencoded"
@@ -38,10 +38,8 @@ class TokenRequest:
 
     at: float
     """By the monotonic clock."""
-    source: str
-    client_id: str
-    audience: str
     outcome: Outcome
+    audience: str = ""
 
 
 class OAuthError(Exception):
@@ -54,25 +52,19 @@ class OAuthError(Exception):
 
 
 class Issuer:
-    """Counts every request first, then reads it."""
+    """Counts every request first, then reads it; knows the tokens that it has issued."""
 
     def __init__(
-        self,
-        clients: tuple[Client, ...],
-        signer: TokenSigner,
-        clock: Clock,
-        *,
-        limit: Limit,
-        lifetime: int,
-        extra: Mapping[str, Any],
+        self, clients: tuple[Client, ...], clock: Clock, limit: Limit, lifetime: int, extra: Mapping[str, Any]
     ) -> None:
         """`lifetime` in seconds; `extra` are more fields of each answer, such as `refresh_expires_in`."""
         self._clients = {client.client_id: client for client in clients}
-        self._signer = signer
         self._clock = clock
         self._limiter = RateLimiter(limit)
         self._lifetime = lifetime
         self._extra = dict(extra)
+        self._key = secrets.token_bytes(32)
+        self._issued: dict[str, dict[str, Any]] = {}
         self.requests: list[TokenRequest] = []
         """Everything that arrived, in order."""
 
@@ -81,27 +73,38 @@ class Issuer:
         return sum(outcome in (None, request.outcome) for request in self.requests)
 
     async def token(self, request: web.Request) -> web.Response:
-        """POST /oauth/token."""
-        now, source = self._clock.monotonic(), request.remote or "unix"
-        verdict = self._limiter.admit(source, now)
-        if verdict.kind != "allowed":
-            self.requests.append(TokenRequest(now, source, "", "", verdict.kind))
+        """Answer POST /oauth/token."""
+        now = self._clock.monotonic()
+        verdict, wait = self._limiter.admit(request.remote or "unix", now)
+        if verdict != "allowed":
+            self.requests.append(TokenRequest(now, verdict))
             body = {"error": "too_many_requests", "error_description": "Global limit has been reached"}
-            headers = {"Retry-After": str(math.ceil(verdict.retry_after))}
+            headers = {"Retry-After": str(math.ceil(wait))}
             return web.json_response(body, status=429, headers=headers)
-        fields: Mapping[str, str] = {}
         try:
             fields = await _fields(request)
             answer = self._grant(fields)
         except OAuthError as error:
-            self._note(now, source, fields, "refused")
+            self.requests.append(TokenRequest(now, "refused"))
             return web.json_response(error.body, status=error.status)
-        self._note(now, source, fields, "granted")
+        self.requests.append(TokenRequest(now, "granted", fields["audience"]))
         return web.json_response(answer, headers={"Cache-Control": "no-store"})
 
-    def _note(self, now: float, source: str, fields: Mapping[str, str], outcome: Outcome) -> None:
-        client, audience = fields.get("client_id", ""), fields.get("audience", "")
-        self.requests.append(TokenRequest(now, source, client, audience, outcome))
+    def refusal(self, request: web.Request, audience: str) -> str | None:
+        """Why an API refuses what `request` has for Authorization, or None."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            return "no bearer token"
+        claims = self._issued.get(token.strip())
+        if claims is None:
+            return "the token is unknown"
+        if claims["exp"] <= self._clock.wall():
+            return "the token has expired"
+        return None if claims["aud"] == audience else "the token is for another audience"
+
+    def revoke_all(self) -> None:
+        """Forget every token: the APIs answer 401 to each from now on."""
+        self._issued.clear()
 
     def _grant(self, fields: Mapping[str, str]) -> dict[str, Any]:
         if fields.get("grant_type") != "client_credentials":
@@ -113,15 +116,11 @@ class Issuer:
         audience = fields.get("audience", "")
         if audience not in client.audiences:
             raise OAuthError(403, "access_denied", f"Client is not authorized to access {audience!r}")
-        answer = {
-            "access_token": self._sign(client, audience),
-            "expires_in": self._lifetime,
-            "token_type": "Bearer",
-            **({"scope": fields["scope"]} if "scope" in fields else {}),
-        }
-        return answer | self._extra
+        answer = {"access_token": self._issue(client, audience), "expires_in": self._lifetime, "token_type": "Bearer"}
+        return answer | ({"scope": fields["scope"]} if "scope" in fields else {}) | self._extra
 
-    def _sign(self, client: Client, audience: str) -> str:
+    def _issue(self, client: Client, audience: str) -> str:
+        """A JWT, HS256 (RFC 7515, 7518, 7519) by a key that nobody else has."""
         now = int(self._clock.wall())
         claims = {
             "iss": "http://stand-in/",
@@ -133,7 +132,11 @@ class Issuer:
             "gty": "client-credentials",
             "jti": secrets.token_hex(16),
         }
-        return self._signer.sign(claims)
+        header = {"alg": "HS256", "typ": "JWT", "kid": "stand-in"}
+        signed = ".".join(_base64url(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
+        token = f"{signed}.{_base64url(hmac.digest(self._key, signed.encode(), hashlib.sha256))}"
+        self._issued[token] = claims
+        return token
 
 
 async def _fields(request: web.Request) -> Mapping[str, str]:
@@ -141,28 +144,22 @@ async def _fields(request: web.Request) -> Mapping[str, str]:
     if request.content_type == FORM:
         fields = {name: str(value) for name, value in (await request.post()).items()}
     elif request.content_type == "application/json":
-        fields = _json_fields(await request.text())
+        try:
+            fields = {str(name): str(value) for name, value in json.loads(await request.text()).items()}
+        except (ValueError, AttributeError):
+            raise OAuthError(400, "invalid_request", "The body is not a JSON object") from None
     else:
         raise OAuthError(400, "invalid_request", f"Content-Type must be {FORM} or application/json")
-    return fields | _basic(request.headers.get("Authorization", ""))
-
-
-def _json_fields(text: str) -> dict[str, str]:
-    try:
-        parsed = json.loads(text)
-    except ValueError:
-        raise OAuthError(400, "invalid_request", "The body is not JSON") from None
-    if not isinstance(parsed, dict):
-        raise OAuthError(400, "invalid_request", "The body is not a JSON object")
-    return {str(name): str(value) for name, value in parsed.items()}
-
-
-def _basic(header: str) -> dict[str, str]:
-    scheme, _, value = header.partition(" ")
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "basic":
-        return {}
+        return fields
     try:
         client_id, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         raise OAuthError(401, "invalid_client", "The Authorization header is malformed") from None
-    return {"client_id": unquote_plus(client_id), "client_secret": unquote_plus(secret)}  # RFC 6749, 2.3.1
+    # RFC 6749, 2.3.1: both are form-encoded first.
+    return fields | {"client_id": unquote_plus(client_id), "client_secret": unquote_plus(secret)}
+
+
+def _base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

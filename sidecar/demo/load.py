@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 
@@ -56,12 +57,14 @@ class Load:
 
     async def _client(self, index: int, share: int, begun: float, progress: Callable[[int], None]) -> None:
         """One program: a connection of its own, one request after the other."""
-        timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT)
-        connector = aiohttp.TCPConnector(limit=1)
+        timeout, connector = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT), aiohttp.TCPConnector(limit=1)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             for prefix, method, path in islice(calls(index), share):
-                started = self.clock.monotonic() - begun
-                status = await _send(session, method, self.base_url + prefix + path)
+                started, status = self.clock.monotonic() - begun, 0
+                with suppress(aiohttp.ClientError, TimeoutError):
+                    async with session.request(method, self.base_url + prefix + path) as response:
+                        await response.read()
+                        status = response.status
                 self.samples.append(Sample(prefix, started, self.clock.monotonic() - begun, status))
                 progress(len(self.samples))
 
@@ -72,12 +75,3 @@ def calls(start: int) -> Iterator[tuple[str, str, str]]:
     for prefix in islice(cycle(CALLS), start % len(CALLS), None):
         method, path = next(endless[prefix])
         yield prefix, method, path
-
-
-async def _send(session: aiohttp.ClientSession, method: str, url: str) -> int:
-    try:
-        async with session.request(method, url) as response:
-            await response.read()
-            return response.status
-    except (aiohttp.ClientError, TimeoutError):
-        return 0

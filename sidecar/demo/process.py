@@ -32,7 +32,6 @@ class SidecarProcess:
     """`python -m sidecar run` in `directory`, which holds its configuration, secrets, tokens and log."""
 
     def __init__(self, directory: Path, standin: StandIn, clock: Clock, *, port: int, admin_port: int) -> None:
-        self._directory = directory
         self._clock = clock
         self._process: Process | None = None
         self.url = f"http://{HOST}:{port}"
@@ -51,15 +50,12 @@ class SidecarProcess:
             DemoError: it ended, or was not ready in time.
         """
         begun = self._clock.monotonic()
+        env = {name: value for name, value in os.environ.items() if not _is_foreign(name)}
         command = (sys.executable, "-m", "sidecar", "run", "--config", str(self.configuration))
         with self._log.open("wb") as log:
+            # In a session of its own: a Ctrl-C in the terminal is the demo's alone, which ends the sidecar in order.
             self._process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=_environment(),
-                start_new_session=True,  # a Ctrl-C in the terminal is the demo's alone: it ends the sidecar in order
+                *command, stdin=DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True
             )
         async with aiohttp.ClientSession() as session:
             while not await self._is_ready(session):
@@ -72,11 +68,10 @@ class SidecarProcess:
 
     async def ended(self) -> int:
         """Wait until it ends by itself; its exit code."""
-        assert self._process is not None
-        return await self._process.wait()
+        return await self._process.wait() if self._process is not None else 0
 
     async def stop(self) -> None:
-        """End it: SIGTERM, and SIGKILL if it takes much longer than its drain. Shielded by whoever cleans up."""
+        """End it: SIGTERM, and SIGKILL if it takes much longer than its drain."""
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
             return
@@ -90,11 +85,7 @@ class SidecarProcess:
 
     def log_tail(self, lines: int = 15) -> str:
         """The last lines that it logged."""
-        try:
-            text = self._log.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
-        return "\n".join(text.splitlines()[-lines:])
+        return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
     async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
         """Whether it is this very process that says so: another sidecar may have taken the port."""
@@ -112,57 +103,40 @@ def configuration_for(standin: StandIn, directory: Path, *, port: int, admin_por
 
     Console, Hub and Modeler share one credential and one audience, and so one token.
     """
-
-    def credential(client_id: str) -> dict[str, str]:
-        return {
-            "type": "client_credentials",
-            "token_url": standin.token_url,
-            "client_id": client_id,
-            "client_secret_file": str(directory / client_id),
-        }
-
-    def route(product: str) -> dict[str, str]:
-        is_organization = AUDIENCES[product] in standin.organization_client.audiences
-        credential = "organization" if is_organization else "cluster"
-        return {"upstream": standin.upstream(product), "credential": credential}
-
+    clients = {"cluster": standin.cluster_client, "organization": standin.organization_client}
+    owners = {audience: name for name, client in clients.items() for audience in client.audiences}
     return {
         "listen": f"{HOST}:{port}",
         "admin": {"listen": f"{HOST}:{admin_port}"},
         "credentials": {
-            "cluster": credential(standin.cluster_client.client_id),
-            "organization": credential(standin.organization_client.client_id),
+            name: {
+                "type": "client_credentials",
+                "token_url": standin.token_url,
+                "client_id": client.client_id,
+                "client_secret_file": str(directory / client.client_id),
+            }
+            for name, client in clients.items()
         },
-        "routes": {product: route(product) for product in AUDIENCES},
+        "routes": {
+            product: {"upstream": standin.upstream(product), "credential": owners[audience]}
+            for product, audience in AUDIENCES.items()
+        },
         "token_store": {"type": "file", "directory": str(directory / "tokens")},
         "logging": {"format": "console"},
         "drain_timeout": f"{DRAIN_TIMEOUT:g}s",
     }
 
 
-def free_port(preferred: int, *taken: int) -> int:
-    """`preferred` where nobody has it, else any free port; none of `taken`."""
-    for port in (preferred, 0, 0, 0):
-        found = _bindable(port)
-        if found is not None and found not in taken:
-            return found
-    raise DemoError(f"There is no free port on {HOST}.")
-
-
-def is_free(port: int) -> bool:
-    """Whether `port` can be bound now."""
-    return _bindable(port) is not None
-
-
-def _bindable(port: int) -> int | None:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+def free_port(preferred: int, taken: int = 0) -> int:
+    """`preferred` where nobody has it, else any free port; never `taken`."""
+    with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((HOST, preferred))
         except OSError:
-            return None
-        found: int = probe.getsockname()[1]
-        return found
+            probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+    return port if port != taken else free_port(0, taken)
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -170,11 +144,6 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _environment() -> dict[str, str]:
-    """This process's, without forward proxies and without Camunda's own variables: the demo is the same everywhere."""
-    foreign = ("CAMUNDA_", "ZEEBE_")
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.upper().endswith("_PROXY") and not name.startswith(foreign)
-    }
+def _is_foreign(variable: str) -> bool:
+    """Forward proxies and Camunda's own variables are left out: the demo is the same everywhere."""
+    return variable.upper().endswith("_PROXY") or variable.startswith(("CAMUNDA_", "ZEEBE_"))

@@ -8,8 +8,7 @@ from sidecar.clock import Clock
 from sidecar.demo.issuer import Issuer
 
 WIDTH = 40
-REDRAW = 0.05
-"""Seconds between two drawings of the bar."""
+REDRAW = 0.05  # seconds between two drawings of the bar
 
 
 class Progress:
@@ -21,61 +20,49 @@ class Progress:
         self._clock = clock
         self._issuer = issuer
         self._begun = clock.monotonic()
-        self._tokens = 0
-        self._answered = 0
-        self._told = 0
+        self._tokens = self._answered = self._quarters = 0
         self._drawn_at = float("-inf")
         self._terminal = out.isatty()
 
     def answered(self, count: int) -> None:
         """So many requests are answered by now."""
         self._answered = count
-        self._tell_tokens()
-        if self._terminal:
-            self._draw()
-        elif count * 4 // self._total > self._told:
-            self._told = count * 4 // self._total
+        self._show()
+        if not self._terminal and count * 4 // self._total > self._quarters:
+            self._quarters = count * 4 // self._total
             self._line(f"  {self._elapsed()}  {count} of {self._total} answered")
 
     async def animate(self) -> None:
-        """Keep drawing while nothing is answered, until cancelled: who waits for a token sees the clock run."""
+        """Keep drawing until cancelled: while nothing is answered, the clock is seen to run."""
         while True:
             await self._clock.sleep(2 * REDRAW)
-            self._tell_tokens()
-            if self._terminal:
-                self._draw()
+            self._show()
 
     def finish(self) -> None:
         """The last drawing."""
-        self._tell_tokens()
+        self._drawn_at = float("-inf")
+        self._show()
         if self._terminal:
-            self._drawn_at = float("-inf")
-            self._draw()
-            self._out.write("\n")
-            self._out.flush()
+            print(file=self._out)
 
-    def _tell_tokens(self) -> None:
+    def _show(self) -> None:
         for request in self._issuer.requests[self._tokens :]:
             before = self._issuer.requests[self._tokens - 1].at if self._tokens else request.at
             apart = f"   ({request.at - before:.2f} s after the one before)" if self._tokens else ""
             what = f"token for {request.audience}" if request.outcome == "granted" else f"token {request.outcome}!"
             self._line(f"  {request.at - self._begun:5.2f} s  {what}{apart}")
             self._tokens += 1
+        now = self._clock.monotonic()
+        if self._terminal and now - self._drawn_at >= REDRAW:
+            self._drawn_at = now
+            full = WIDTH * self._answered // max(1, self._total)
+            bar = f"{'█' * full}{'░' * (WIDTH - full)}  {self._answered}/{self._total} "
+            print(f"\r  {self._elapsed()}  {bar}", end="", flush=True, file=self._out)
 
     def _elapsed(self) -> str:
         return f"{self._clock.monotonic() - self._begun:5.2f} s"
 
-    def _draw(self) -> None:
-        now = self._clock.monotonic()
-        if now - self._drawn_at < REDRAW:
-            return
-        self._drawn_at = now
-        full = WIDTH * self._answered // max(1, self._total)
-        self._out.write(f"\r  {self._elapsed()}  {'█' * full}{'░' * (WIDTH - full)}  {self._answered}/{self._total} ")
-        self._out.flush()
-
     def _line(self, text: str) -> None:
         # On a terminal the bar stands on this line: it is overwritten, and drawn again below.
-        self._out.write(f"\r\x1b[K{text}\n" if self._terminal else f"{text}\n")
-        self._out.flush()
+        print(f"\r\x1b[K{text}" if self._terminal else text, flush=True, file=self._out)
         self._drawn_at = float("-inf")

@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
+Verdict = Literal["allowed", "throttled", "blocked"]
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -17,14 +19,6 @@ class Limit:
     """So many requests over the limit, within `window`, block the address."""
     window: float = 60.0
     block: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What becomes of one request."""
-
-    kind: Literal["allowed", "throttled", "blocked"]
-    retry_after: float = 0.0
 
 
 @dataclass(slots=True)
@@ -41,23 +35,20 @@ class RateLimiter:
         self._limit = limit
         self._sources: dict[str, _Source] = {}
 
-    def admit(self, address: str, now: float) -> Verdict:
-        """Count one request from `address`, whatever becomes of it later: failed ones count too."""
+    def admit(self, address: str, now: float) -> tuple[Verdict, float]:
+        """Count one request from `address`, failed ones too: what becomes of it, and for how many seconds."""
         source = self._sources.setdefault(address, _Source())
         if now < source.blocked_until:
-            return Verdict("blocked", source.blocked_until - now)
+            return "blocked", source.blocked_until - now
         if now >= source.next_at:
             source.next_at = now + self._limit.interval
-            return Verdict("allowed")
-        return self._strike(source, now)
-
-    def _strike(self, source: _Source, now: float) -> Verdict:
+            return "allowed", 0.0
         strikes = source.strikes
         strikes.append(now)
         while strikes[0] <= now - self._limit.window:
             strikes.popleft()
         if len(strikes) < self._limit.strikes:
-            return Verdict("throttled", source.next_at - now)
+            return "throttled", source.next_at - now
         strikes.clear()
         source.blocked_until = now + self._limit.block
-        return Verdict("blocked", self._limit.block)
+        return "blocked", self._limit.block

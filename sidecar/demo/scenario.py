@@ -7,157 +7,124 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TextIO
 
-from sidecar.clock import Clock, SystemClock
+from sidecar.clock import SystemClock
 from sidecar.demo.apis import AUDIENCES
 from sidecar.demo.load import CALLS, Load
-from sidecar.demo.process import DemoError, SidecarProcess, free_port, is_free
+from sidecar.demo.process import DemoError, SidecarProcess, free_port
 from sidecar.demo.progress import Progress
-from sidecar.demo.report import Report, render, summarize
+from sidecar.demo.report import Report, render
 from sidecar.demo.standin import StandIn
 
-STANDIN_PORT = 8610
-"""Tried first; any free one where somebody has it."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-INTERRUPTED = 130
+STANDIN_PORT = 8610  # tried first; any free one where somebody has it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DemoOptions:
-    """How much, and whether to stay."""
-
-    requests: int = 400
-    clients: int = 8
-    port: int = 8600
-    """The sidecar's, and the next one its admin listener's: tried first. 0: any free ones."""
-    once: bool = False
-
-
-async def run_demo(options: DemoOptions, out: TextIO | None = None) -> int:
+async def run_demo(*, requests: int, clients: int, port: int, once: bool) -> int:
     """Run it until it is done, or until Ctrl-C (SIGTERM, SIGHUP); the exit code.
 
     Whatever ends it, the sidecar's process, its files and the stand-in are gone afterwards.
+
+    Args:
+        requests: how many in all.
+        clients: how many programs send them at once.
+        port: the sidecar's, and the next one its admin listener's: tried first. 0: any free ones.
+        once: whether to end after the table.
     """
-    interrupted = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in SIGNALS:
-        loop.add_signal_handler(number, interrupted.set)
-    demo = Demo(options, out or sys.stdout, SystemClock(), interrupted)
+    demo = Demo(requests, clients, port, once=once)
     work = asyncio.create_task(demo.run())
-    watch = asyncio.create_task(interrupted.wait())
-    try:
-        await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if interrupted.is_set() and not demo.reported:
+
+    def interrupt() -> None:
+        if not demo.interrupted.is_set() and not demo.reported:
             work.cancel()
-        await asyncio.wait({work})
-        return INTERRUPTED if work.cancelled() else work.result()
-    finally:
-        watch.cancel()
-        for number in SIGNALS:
-            loop.remove_signal_handler(number)
+        demo.interrupted.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, interrupt)
+    await asyncio.wait({work})
+    return 130 if work.cancelled() else work.result()
 
 
 class Demo:
     """One run."""
 
-    def __init__(self, options: DemoOptions, out: TextIO, clock: Clock, interrupted: asyncio.Event) -> None:
-        self._options = options
-        self._out = out
-        self._clock = clock
-        self._interrupted = interrupted
+    def __init__(self, requests: int, clients: int, port: int, *, once: bool) -> None:
+        self._requests, self._clients, self._port, self._once = requests, clients, port, once
+        self._clock = SystemClock()
+        self.interrupted = asyncio.Event()
         self.reported = False
         """Whether the table was printed: from then on an interruption is the regular end."""
 
     async def run(self) -> int:
-        """Everything; the exit code is 1 where a request was not served.
+        """Do everything; the exit code is 1 where a request was not served.
 
         Raises:
             DemoError: the sidecar did not start, or ended by itself.
         """
-        self._say("camunda-sidecar demo: a whole working setup on this machine; no account needed.", "")
-        async with AsyncExitStack() as stack:
-            standin = await stack.enter_async_context(self._standin())
-            sidecar = await self._started(stack, standin, self._options.port)
+        _say("camunda-sidecar demo: a whole working setup on this machine; no account needed.", "")
+        async with self._standin() as standin, self._sidecar(standin) as sidecar:
             report = await self._load(standin, sidecar)
-            self._say("", *render(report), "")
+            _say("", *render(report), "")
             self.reported = True
             if not report.succeeded:
-                self._say("Something failed. The sidecar's log ends with:", sidecar.log_tail(), "")
-            if not self._options.once:
-                self._say(*invitation(standin, sidecar))
+                _say("Something failed. The sidecar's log ends with:", sidecar.log_tail(), "")
+            if not self._once:
+                _say(*invitation(standin, sidecar))
                 await self._until_interrupted(sidecar)
-                self._say("", "Ending both …")
+                _say("", "Ending both …")
         return 0 if report.succeeded else 1
 
     @asynccontextmanager
     async def _standin(self) -> AsyncIterator[StandIn]:
         standin = StandIn(clock=self._clock)
         try:
-            await standin.start(port=STANDIN_PORT)
-        except OSError:
-            await standin.start()
-        self._say(
-            f"  Camunda stand-in   {standin.url}   its issuer allows one token request a second, as Camunda SaaS does"
-        )
-        try:
+            await standin.start(port=free_port(STANDIN_PORT))
+            why = "its issuer allows one token request a second, as Camunda SaaS does"
+            _say(f"  Camunda stand-in   {standin.url}   {why}")
             yield standin
         finally:
             await standin.close()
 
-    async def _started(self, stack: AsyncExitStack, standin: StandIn, preferred: int) -> SidecarProcess:
-        """A ready sidecar, which `stack` ends. Its ports may be taken between looking and binding: try once more."""
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="camunda-sidecar-demo-"))
-        port = free_port(preferred)
-        admin_port = free_port(preferred + 1 if preferred else 0, port)
-        sidecar = SidecarProcess(Path(directory), standin, self._clock, port=port, admin_port=admin_port)
-        stack.push_async_callback(sidecar.stop)
-        try:
-            seconds = await sidecar.start()
-        except DemoError:
-            if preferred == 0 or (is_free(port) and is_free(admin_port)):
-                raise
-            return await self._started(stack, standin, 0)
-        self._say(f"  sidecar            {sidecar.url}   ready after {seconds:.2f} s", "")
-        return sidecar
+    @asynccontextmanager
+    async def _sidecar(self, standin: StandIn) -> AsyncIterator[SidecarProcess]:
+        port = free_port(self._port)
+        admin_port = free_port(self._port + 1 if self._port else 0, port)
+        with tempfile.TemporaryDirectory(prefix="camunda-sidecar-demo-") as directory:
+            sidecar = SidecarProcess(Path(directory), standin, self._clock, port=port, admin_port=admin_port)
+            try:
+                seconds = await sidecar.start()
+                _say(f"  sidecar            {sidecar.url}   ready after {seconds:.2f} s", "")
+                yield sidecar
+            finally:
+                await sidecar.stop()
 
     async def _load(self, standin: StandIn, sidecar: SidecarProcess) -> Report:
-        options = self._options
-        self._say(f"{options.requests} requests from {options.clients} programs at once, none with credentials:", "")
-        load = Load(sidecar.url, self._clock, options.requests, options.clients)
-        progress = Progress(self._out, options.requests, self._clock, standin.issuer)
+        issuer = standin.issuer
+        _say(f"{self._requests} requests from {self._clients} programs at once, none with credentials:", "")
+        load = Load(sidecar.url, self._clock, self._requests, self._clients)
+        progress = Progress(sys.stdout, self._requests, self._clock, issuer)
         animation = asyncio.create_task(progress.animate())
         try:
             await load.run(progress.answered)
         finally:
             animation.cancel()
         progress.finish()
-        refused = standin.issuer.count() - standin.issuer.count("granted")
-        return summarize(
-            load.samples,
-            {prefix: AUDIENCES[prefix[1:]] for prefix in CALLS},
-            clients=options.clients,
-            tokens_requested=standin.issuer.count(),
-            tokens_refused=refused,
-        )
+        audiences = {prefix: AUDIENCES[prefix[1:]] for prefix in CALLS}
+        refused = issuer.count() - issuer.count("granted")
+        return Report(load.samples, audiences, self._clients, issuer.count(), refused)
 
     async def _until_interrupted(self, sidecar: SidecarProcess) -> None:
         ended = asyncio.create_task(sidecar.ended())
-        interrupted = asyncio.create_task(self._interrupted.wait())
-        try:
-            await asyncio.wait({ended, interrupted}, return_when=asyncio.FIRST_COMPLETED)
-            if not self._interrupted.is_set():
-                raise DemoError(f"The sidecar ended by itself, with exit code {ended.result()}:\n{sidecar.log_tail()}")
-        finally:
-            ended.cancel()
-            interrupted.cancel()
+        ended.add_done_callback(lambda _: self.interrupted.set())
+        await self.interrupted.wait()
+        if ended.done():
+            raise DemoError(f"The sidecar ended by itself, with exit code {ended.result()}:\n{sidecar.log_tail()}")
+        ended.cancel()
 
-    def _say(self, *lines: str) -> None:
-        for line in lines:
-            print(line, file=self._out, flush=True)
+
+def _say(*lines: str) -> None:
+    print(*lines, sep="\n", flush=True)
 
 
 def invitation(standin: StandIn, sidecar: SidecarProcess) -> tuple[str, ...]:

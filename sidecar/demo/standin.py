@@ -12,7 +12,6 @@ from sidecar.clock import Clock, SystemClock
 from sidecar.demo.apis import AUDIENCES, BASE_PATHS, Apis
 from sidecar.demo.issuer import Client, Issuer
 from sidecar.demo.ratelimit import Limit
-from sidecar.demo.signing import TokenSigner
 
 TOKEN_PATH = "/oauth/token"  # noqa: S105 (a path)
 
@@ -41,16 +40,9 @@ class StandIn:
         self.cluster_client = Client("demo-cluster-client", frozenset(AUDIENCES.values()) - organization)
         self.organization_client = Client("demo-organization-client", organization)
         self.hub_client = Client("demo-hub-client", organization)
-        self._signer = TokenSigner()
-        self.issuer = Issuer(
-            (self.cluster_client, self.organization_client, self.hub_client),
-            self._signer,
-            clock,
-            limit=options.limit,
-            lifetime=options.lifetime,
-            extra=options.extra,
-        )
-        self.apis = Apis(self._signer, clock)
+        clients = (self.cluster_client, self.organization_client, self.hub_client)
+        self.issuer = Issuer(clients, clock, options.limit, options.lifetime, options.extra)
+        self.apis = Apis(self.issuer)
         self._runner: web.AppRunner | None = None
         self.url = ""
         """Scheme, host and port, once started."""
@@ -64,10 +56,6 @@ class StandIn:
         """A product's base URL."""
         return self.url + BASE_PATHS[product]
 
-    def revoke_tokens(self) -> None:
-        """From now on every API answers 401 to the tokens issued so far."""
-        self._signer.revoke_all()
-
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen; port 0 is any free one.
 
@@ -79,11 +67,7 @@ class StandIn:
         self.apis.add_to(app)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, host, port).start()
-        except OSError:
-            await self.close()
-            raise
+        await web.TCPSite(self._runner, host, port).start()
         bound = self._runner.addresses[0]
         self.url = f"http://{bound[0]}:{bound[1]}"
 

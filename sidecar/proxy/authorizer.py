@@ -61,7 +61,7 @@ class Authorizer(Protocol):
         ...
 
     def replayed(self, attachment: Attachment, *, accepted: bool) -> None:
-        """How the one replay went: a forced refresh that did not help is backed off (DESIGN 5.8)."""
+        """How the one replay went: a forced refresh that did not help is backed off."""
         ...
 
     def received_cookies(self, attachment: Attachment, set_cookie: Sequence[bytes]) -> None:

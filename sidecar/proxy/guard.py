@@ -1,8 +1,8 @@
-"""Who may come in. Pure: plain functions over a request's fields.
+"""The guard decides who may come in. It is pure: a function of a request's fields.
 
-Whoever reaches the port has the token's rights, so a web page must not: `Host` has to be a local name (no DNS
+Whoever reaches the port has the token's rights, so a web page must not reach it: `Host` has to be a local name (no DNS
 rebinding), `Origin` and `Sec-Fetch-Site` must not be another site's, and `require_header` asks for what no page can
-send across origins. On a Unix socket its permissions are the guard of who connects; the rest holds there too.
+send to another origin. On a Unix socket, its permissions decide who connects; the other rules hold there too.
 """
 
 from __future__ import annotations
@@ -14,13 +14,8 @@ from sidecar.config.settings import RequiredHeader, Settings, UnixAddress
 from sidecar.config.urls import is_loopback
 from sidecar.errors import CrossSiteError, ForbiddenByPolicyError, Problem, UnknownHostError
 
-# What a wildcard may stand for: whole labels, so that nothing but a name of that domain ends in it.
+# A wildcard stands for whole labels, so that nothing but a name of its domain matches.
 _NAME = re.compile(rb"[a-z0-9_-]++(?:\.[a-z0-9_-]++)*+")
-
-
-def is_local_name(host: bytes) -> bool:
-    """Whether `host` (lower case, without port) can mean nothing but this machine."""
-    return is_loopback(host.decode("ascii", "replace").strip("[]"))
 
 
 class Guard:
@@ -31,10 +26,10 @@ class Guard:
     def __init__(
         self, hosts: Iterable[str] = (), require_header: RequiredHeader | None = None, *, any_host: bool = False
     ) -> None:
-        """The rules, as the configuration has them.
+        """Take the rules as the configuration has them.
 
         Args:
-            hosts: more names that `Host` may have; `*.svc.cluster.local` is every name that ends so.
+            hosts: more names that `Host` may have; `*.svc.cluster.local` is every name below that domain.
             require_header: what every request must have.
             any_host: whether any name will do, as on a Unix socket, which no web page reaches.
         """
@@ -46,17 +41,17 @@ class Guard:
 
     @property
     def watched(self) -> frozenset[bytes]:
-        """The header that is required, in lower case, where one is."""
+        """The name of the header that is required, in lower case, where one is."""
         return frozenset({self._require.name.lower().encode()} if self._require is not None else ())
 
     def knows(self, host: bytes) -> bool:
-        """Whether `host` (lower case, without port) is this sidecar's."""
-        if self._any_host or host in self._hosts or is_local_name(host):
+        """Tell whether `host` (lower case, without port) is a name of this sidecar."""
+        if self._any_host or host in self._hosts or is_loopback(host.decode("ascii", "replace").strip("[]")):
             return True
         return host.endswith(self._domains) and _NAME.fullmatch(host) is not None
 
     def refusal(self, host: bytes, authority: bytes, values: Mapping[bytes, bytes]) -> tuple[str, Problem] | None:
-        """Why a request may not come in: the metric's reason and the error; None where it may.
+        """Return why a request may not come in, as the metric's reason and the error; None where it may.
 
         Args:
             host: the effective host, lower case, without port.
@@ -83,7 +78,7 @@ class Guard:
 
 
 def guard_of(settings: Settings) -> Guard:
-    """The proxy's own: the name that it listens on is one of its names."""
+    """Return the proxy's guard; the address that it listens on is one of its names."""
     hosts, listen = list(settings.guard.hosts), settings.listen
     if isinstance(listen, UnixAddress):
         return Guard(hosts, settings.guard.require_header, any_host=True)

@@ -1,8 +1,8 @@
-"""HTTP/1.1 heads as bytes (RFC 9112): a strict grammar over complete lines. Pure: no connection, no settings.
+"""HTTP/1.1 heads as bytes (RFC 9112): a strict grammar over complete lines. Everything here is pure.
 
-Lines are matched whole, by possessive patterns (a naive one is quadratic on hostile input). What is no match is
+A line is matched whole, by a possessive pattern (others are quadratic on hostile input). A line that does not match is
 refused; `_why_…` only finds words for it. Parsing a line is a pure function of its bytes, and the same peers send the
-same lines again and again, so they are memoised.
+same lines again and again, so lines are memoised.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def request_line(line: bytes) -> RequestLine:
     """Parse a request line, without its CRLF.
 
     Raises:
-        BadRequestError: it is not exactly `method SP target SP HTTP/1.0 or 1.1`.
-        UnsupportedError: CONNECT or TRACE.
+        BadRequestError: the line is not exactly `method SP target SP HTTP/1.0 or 1.1`.
+        UnsupportedError: the method is CONNECT or TRACE.
     """
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
@@ -48,10 +48,10 @@ def request_line(line: bytes) -> RequestLine:
 
 
 def status_line(line: bytes) -> tuple[int, int, bytes]:
-    """Parse a status line, without its CRLF: the minor version, the status code, the reason.
+    """Parse a status line, without its CRLF, into the minor version, the status code and the reason.
 
     Raises:
-        UpstreamProtocolError: it is not one of HTTP/1.0 or 1.1.
+        UpstreamProtocolError: the line is not one of HTTP/1.0 or 1.1.
     """
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
@@ -65,28 +65,28 @@ with their value; and where only one word of visible ASCII is let pass, its larg
 
 
 class FieldReader:
-    """Takes field lines apart: what is forwarded as it came, and what is read.
+    """Takes field lines apart into those that are forwarded as they came and those that are read.
 
-    Lines are memoised, and names: most lines of a head were seen before, and of those that were not (a trace id, a
-    date) the name was.
+    It remembers lines, and names: it has seen most lines of a head before, and the names of the others (a trace id, a
+    date).
     """
 
     __slots__ = ("_error", "_lines", "_rules")
 
     def __init__(self, rule: Callable[[bytes], FieldRule], error: Error) -> None:
-        """`rule` is asked for each name, in the sender's spelling; `error` is raised for a line that is no field."""
+        """Ask `rule` about each name, in the sender's spelling; raise `error` for a line that is no field."""
         self._rules = Memo(rule)
         self._lines = Memo(self._line)
         self._error = error
 
     def read(self, block: bytes) -> tuple[bytes, bytes]:
-        """The lines to forward, as far as it can be told without `Connection`, and the lines that mean something.
+        """Return the lines to forward, as far as that can be told without `Connection`, and the lines to be read.
 
         Args:
-            block: complete lines, each with its CRLF; without the empty one that ends them.
+            block: complete lines, each with its CRLF, without the empty line that ends them.
 
         Raises:
-            BadRequestError, UpstreamProtocolError: a line is no field.
+            BadRequestError, UpstreamProtocolError: A line is no field.
         """
         lines = block.split(b"\r\n")
         known = self._lines
@@ -104,7 +104,7 @@ class FieldReader:
         return b"\r\n".join(kept), b"".join(read)
 
     def _line(self, line: bytes) -> tuple[bool, bytes] | None:
-        """Whether it is forwarded, and the line that is read of it; None where it is forwarded and means nothing."""
+        """Tell whether a line is forwarded, and what is read of it; None where it is forwarded and not read."""
         match = _FIELD.fullmatch(line)
         if match is None:
             raise self._error(_why_field(line))
@@ -119,14 +119,14 @@ class FieldReader:
 
 
 def without(lines: bytes, names: frozenset[bytes]) -> bytes:
-    """Complete field lines, less those of `names` (lower case)."""
+    """Return complete field lines, less those with one of `names` (lower case)."""
     return b"\r\n".join(line for line in lines.split(b"\r\n") if line.partition(b":")[0].lower() not in names)
 
 
 def early_fault(partial: bytes | bytearray, start: int = 0) -> str | None:
-    """Words for why a request's head, still incomplete, can never become one; None while it still can.
+    """Say why a request's head that is still incomplete can never become one; None while it still can.
 
-    Bytes before `start` were looked at before. Without this a client that ends its lines with LF alone, or speaks TLS
+    Bytes before `start` were looked at before. Without this, a client that ends its lines with LF alone, or speaks TLS
     to this port, would wait for the time limit.
     """
     if _BARE_LINE_ENDING.search(partial, max(0, start - 1)):

@@ -1,4 +1,4 @@
-"""A bounded memory for pure functions of bytes: peers send the same bytes again and again."""
+"""A bounded memory for pure functions of bytes: the same peers send the same bytes again and again."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import TypeVar
 
 ENTRIES = 512
 BYTES = 1024
-"""Longer arguments are rare and never kept: a hostile peer can make us keep so many twice, and no more."""
+"""Longer arguments are rare and are never kept: a hostile peer can fill twice this times `ENTRIES`, and no more."""
 
 T = TypeVar("T")
 
 
 class Memo(dict[bytes, T]):
-    """`memo[data]` is `function(data)`, and a plain dictionary look-up where that was asked for twice before.
+    """`memo[data]` is `function(data)`; where that was asked for twice before, it is a plain dictionary look-up.
 
-    What comes once (a path with an id in it) is not kept, and drives nothing out. What the function raises is not
-    remembered. A full memory is forgotten as a whole: what matters is back soon.
+    A result that is asked for once (for a path with an id in it) is not kept, and drives nothing out. An exception is
+    not remembered. A full memory is emptied: what is asked for often is soon back.
     """
 
     def __init__(self, function: Callable[[bytes], T], *, entries: int = ENTRIES, size: int = BYTES) -> None:
-        """`entries` are kept at most, of arguments of at most `size` bytes."""
+        """Keep at most `entries` results, of arguments of at most `size` bytes."""
         super().__init__()
         self._function = function
         self._entries = entries

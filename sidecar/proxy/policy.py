@@ -1,7 +1,8 @@
-"""`allow` and `public`: rules over the method and the path after the prefix. Pure.
+"""`allow` and `public`: rules over the method and the path after the prefix. Everything here is pure.
 
-All rules of a set are one automaton over the path's segments: a bit of an integer is the state "this rule's segments up
-to here are read". Nothing is tried twice, so that the time is linear in the path for every rule that can be written.
+All rules of a set are one automaton over the path's segments, run on all its states at once: a bit of an integer is the
+state "this rule's segments up to here are read". Nothing is tried twice, so the time is linear in the path for every
+rule that can be written.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from sidecar.proxy.target import canonical
 
 
 class RuleSet:
-    """Some rules, compiled; a path matches when one of them matches every way in which it can be read."""
+    """Some rules, compiled. A path matches where one of them matches every way in which the path can be read."""
 
     __slots__ = ("_all_methods", "_any", "_globs", "_literals", "_methods", "_repeated", "_start", "_undecided")
 
@@ -53,7 +54,7 @@ class RuleSet:
             self._globs.update((1 << bit, (texts, states)) for bit in range(states.bit_length()) if states >> bit & 1)
 
     def _end(self, method: str | None, state: int) -> None:
-        """A rule for `method` has matched where `state` is reached."""
+        """Note that a rule for `method` has matched when `state` is reached."""
         if method is None:
             self._all_methods |= state
             return
@@ -61,9 +62,9 @@ class RuleSet:
             self._methods[name] = self._methods.get(name, 0) | state
 
     def matches(self, method: bytes, path: bytes) -> bool:
-        """Whether a rule lets `method` and `path` pass.
+        """Tell whether a rule lets `method` and `path` pass.
 
-        The raw path has to match, and so has the path as an eager upstream reads it: `/task/1%2fvariables` is one
+        The raw path has to match, and so does the path as an eager upstream reads it: `/task/1%2fvariables` is one
         segment here and two in some servers, and `*` promises one.
         """
         matched = self._methods.get(method, 0) | self._all_methods
@@ -76,7 +77,7 @@ class RuleSet:
         return matched != 0
 
     def _read(self, path: bytes) -> int:
-        """The states after the last segment."""
+        """Return the states after the last segment."""
         states = self._start
         for segment in path[1:].split(b"/"):
             next_states = states << 1
@@ -96,7 +97,7 @@ class RuleSet:
 
 
 def _fits(texts: list[bytes], segment: bytes) -> bool:
-    """Whether `segment` is these texts in order, the first at its beginning and the last at its end."""
+    """Tell whether `segment` has these texts in this order, the first at its beginning, the last at its end."""
     first, last = texts[0], texts[-1]
     at, end = len(first), len(segment) - len(last)
     if at > end or not (segment.startswith(first) and segment.endswith(last)):

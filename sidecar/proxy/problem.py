@@ -1,4 +1,4 @@
-"""The one place that turns an error into a response (RFC 9457), for both listeners."""
+"""The one place that turns an error into a response (RFC 9457). Both listeners use it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sidecar.errors import Problem
 
 
 def document(error: Problem) -> bytes:
-    """The problem document's JSON."""
+    """Return the problem document's JSON."""
     members: dict[str, object] = {
         "type": "about:blank",
         "title": error.title,
@@ -25,7 +25,7 @@ def document(error: Problem) -> bytes:
 
 
 def fields(error: Problem) -> dict[str, str]:
-    """The header fields that say what the document is."""
+    """Return the header fields that every response with the document has."""
     said = {
         "Content-Type": "application/problem+json",
         "Sidecar-Error": error.code,
@@ -37,19 +37,19 @@ def fields(error: Problem) -> dict[str, str]:
 
 
 def retry_after(seconds: float) -> int:
-    """`Retry-After` in whole seconds: rounded up, so that whoever heeds it is not too early; at least 1."""
+    """Return `Retry-After` in whole seconds: rounded up, so that a client that heeds it is not early; at least 1."""
     return max(1, math.ceil(seconds))
 
 
 def response(error: Problem, *, request_id: str, now: float, close: bool, head_only: bool = False) -> bytes:
-    """The whole HTTP/1.1 response.
+    """Return the whole HTTP/1.1 response.
 
     Args:
-        error: what is told.
-        request_id: what the log calls the request; printable ASCII.
-        now: wall-clock seconds, for `Date` (RFC 9110, 6.6.1).
+        error: the error that it tells of.
+        request_id: what the log calls the request, in printable ASCII.
+        now: seconds of the wall clock, for `Date` (RFC 9110, 6.6.1).
         close: whether the connection ends after it.
-        head_only: whether it answers a HEAD.
+        head_only: whether it answers a HEAD, and so has no body.
     """
     body = document(error)
     lines = {

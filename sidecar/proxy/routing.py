@@ -1,8 +1,8 @@
-"""Which route a request takes, and what its upstream and its client get: a configuration compiled for the data plane.
+"""Which route a request takes, and what its upstream and its client get: a configuration, compiled.
 
-The same peers send the same bytes again and again, and parsing them is a pure function of the bytes and the table: so
-whole heads are memoised, their halves too, and refusals of the guard with them. The memories are bounded in entries
-and in the size of what they take.
+The same peers send the same bytes again and again, and what they mean is a pure function of the bytes and the table. So
+whole heads are memoised, and also their halves; the guard's refusals are among the results. The memories are bounded in
+entries and in the size of an entry.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from sidecar.proxy.semantics import Method, RequestFields, ResponseFields
 from sidecar.proxy.target import host_name, localize, match_prefix, parse
 from sidecar.telemetry.http import RouteStats
 
-# Of whole heads; their lines have memories of their own.
+# For whole heads; their lines have memories of their own.
 _HEADS = 128
 _HEAD_BYTES = 4096
 
 Refusal = tuple[str, Problem]
-"""The metric's reason, or nothing, and the error."""
+"""The metric's reason (empty where it counts in no metric), and the error."""
 
 
 @dataclass(eq=False)
@@ -36,33 +36,12 @@ class Response:
 
     status: int
     head: bytes
-    """The client's: the status line and complete field lines, but for the framing of a body without a length."""
+    """The client's head: the status line and field lines, without the framing of a body that has no length."""
     fields: ResponseFields
 
 
 class CompiledRoute:
-    """One route with everything that is the same for each of its requests worked out."""
-
-    __slots__ = (
-        "_base",
-        "_fields",
-        "_origins",
-        "_reader",
-        "_tail",
-        "abandoned_timeout",
-        "allow",
-        "authorizer",
-        "connect_timeout",
-        "idle_timeout",
-        "name",
-        "pool",
-        "prefix",
-        "public",
-        "response_timeout",
-        "responses",
-        "settings",
-        "stats",
-    )
+    """One route, with everything worked out that is the same for each of its requests. Times are in seconds."""
 
     def __init__(self, settings: Route, authorizer: Authorizer, pool: Pool, stats: RouteStats) -> None:
         upstream = settings.upstream
@@ -78,8 +57,9 @@ class CompiledRoute:
         self.prefix = settings.prefix.rstrip("/").encode()
         self.allow = RuleSet(settings.allow) if settings.allow is not None else None
         self.public = RuleSet(settings.public) if settings.public else None
-        self._base = upstream.base_path.rstrip("/").encode()
-        self._tail = b" HTTP/1.1\r\nHost: " + upstream.authority.encode() + b"\r\n"
+        self.base = upstream.base_path.rstrip("/").encode()
+        self.tail = b" HTTP/1.1\r\nHost: " + upstream.authority.encode() + b"\r\n"
+        """The end of the upstream's request line, and its Host line."""
         host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
         spellings = {upstream.origin, f"{upstream.scheme}://{host}:{upstream.port}"}
         self._origins = frozenset(origin.lower().encode() for origin in spellings)
@@ -88,18 +68,14 @@ class CompiledRoute:
         self.responses = Memo(self.response, entries=_HEADS, size=_HEAD_BYTES)
 
     def too_large(self) -> BodyTooLargeError:
-        """What a body over the route's limit is refused with."""
+        """Return the error for a body over the route's limit."""
         return BodyTooLargeError(f"The body is over {self.settings.max_body} bytes (routes.{self.name}.max_body).")
 
-    def upstream_start(self, method: bytes, rest: bytes, query: bytes) -> bytes:
-        """The request line and the Host line that the upstream gets."""
-        return method + b" " + (self._base + rest or b"/") + query + self._tail
-
     def response(self, head: bytes) -> Response:
-        """Resolve a response's head, its empty line included; hot callers ask `responses`, the memory of this.
+        """Resolve a response's head, its empty line included; `responses` remembers the results.
 
         Raises:
-            UpstreamProtocolError: it is none, or leaves the response's end in doubt.
+            UpstreamProtocolError: it is no head, or leaves the response's end in doubt.
         """
         line_end = head.find(b"\r\n") + 2
         kept, read = self._reader.read(head[line_end:-2])
@@ -109,11 +85,11 @@ class CompiledRoute:
         return Response(fields.status, fields.line + kept + made, fields)
 
     def _read(self, lines: bytes) -> tuple[ResponseFields, bytes]:
-        """What the status line and the fields that are read mean, and the field lines that are made of them."""
+        """Return what the status line and the fields that are read mean, and the field lines made of them."""
         fields = semantics.response_fields(lines)
         made = b""
         if fields.location is not None:
-            local = localize(fields.location, origins=self._origins, base_path=self._base, prefix=self.prefix)
+            local = localize(fields.location, origins=self._origins, base_path=self.base, prefix=self.prefix)
             made += b"Location: " + local + b"\r\n"
         if self.settings.cookies == "pass":
             made += b"".join(b"Set-Cookie: " + value + b"\r\n" for value in fields.set_cookie)
@@ -126,12 +102,16 @@ class ResolvedLine:
 
     method: Method
     minor: int
+    """The version is HTTP/1.`minor`."""
     path: bytes
-    """Without the query."""
+    """The path, without the query."""
     authority: bytes | None
+    """An absolute-form target has one."""
     route: CompiledRoute | None
     start: bytes
+    """The request line and the Host line that the upstream gets."""
     public: bool
+    """Whether it is forwarded with no credential."""
     problem: Problem | None
     """Why it is refused, once the guard has let the request in."""
 
@@ -143,13 +123,13 @@ class Request:
     line: ResolvedLine
     fields: RequestFields
     head: bytes
-    """The upstream's, less what is made for each request: an id, the credential's lines, the empty line."""
+    """The upstream's head, without what is made for each request: an id, the credential, the empty line."""
     refusal: Refusal | None
     """Why it may not come in or go on."""
 
 
 class RoutingTable:
-    """All routes of one configuration, and its guard. Replaced as a whole at a reload."""
+    """All routes of one configuration, and its guard. A reload replaces it as a whole."""
 
     def __init__(self, routes: Iterable[CompiledRoute], guard: Guard) -> None:
         self.routes = tuple(routes)
@@ -162,10 +142,10 @@ class RoutingTable:
         self.requests = Memo(self.request, entries=_HEADS, size=_HEAD_BYTES)
 
     def request(self, head: bytes) -> Request:
-        """Resolve a request's head, its empty line included; hot callers ask `requests`, the memory of this.
+        """Resolve a request's head, its empty line included; `requests` remembers the results.
 
         Raises:
-            BadRequestError, UnsupportedError: it is none that is served.
+            BadRequestError, UnsupportedError: it is no head, or none that is served.
         """
         line_end = head.find(b"\r\n")
         line = self._lines[head[:line_end]]
@@ -179,7 +159,7 @@ class RoutingTable:
         """Resolve a request line.
 
         Raises:
-            BadRequestError, UnsupportedError: it is none that is served.
+            BadRequestError, UnsupportedError: it is no request line, or none that is served.
         """
         method, target, minor, path, query = h1.request_line(line)
         authority: bytes | None = None
@@ -195,25 +175,28 @@ class RoutingTable:
             problem = NoRouteError("No route has a prefix of this path; `camunda-sidecar check` lists the routes.")
         else:
             rest, route = found
-            start = route.upstream_start(method, rest, query)
+            start = method + b" " + (route.base + rest or b"/") + query + route.tail
             public = route.public is not None and route.public.matches(method, rest)
             if route.allow is not None and not public and not route.allow.matches(method, rest):
                 problem = ForbiddenByPolicyError(f"Route {route.name} does not allow this method and path (`allow`).")
         return ResolvedLine(semantics.methods[method], minor, path, authority, route, start, public, problem)
 
     def _block(self, block: bytes, minor: int = 1) -> tuple[bytes, RequestFields, Refusal | None]:
-        """Of all field lines: those to forward, what they mean, and what the guard says of them."""
+        """Return the field lines to forward, what all of them mean, and the guard's refusal."""
         kept, read = self._reader.read(block)
         fields, refusal = self._fields[read] if minor else self._judge(read, minor)
         return h1.without(kept, fields.hop_by_hop) if fields.hop_by_hop else kept, fields, refusal
 
     def _judge(self, read: bytes, minor: int = 1) -> tuple[RequestFields, Refusal | None]:
-        """What the fields that are read mean, and what the guard says of them."""
+        """Return what the fields that are read mean, and the guard's refusal."""
         fields = semantics.request_fields(read, minor)
         return fields, self.guard.refusal(fields.host, fields.values[b"host"], fields.values)
 
     def _refusal(self, line: ResolvedLine, fields: RequestFields, refusal: Refusal | None) -> Refusal | None:
-        """The first one, in the order in which a client may learn it; `refusal` is the guard's by `Host`."""
+        """Return the first reason to refuse, in the order in which a client may learn it.
+
+        `refusal` is the guard's, by the request's `Host`.
+        """
         if line.authority is not None:
             refusal = self.guard.refusal(host_name(line.authority) or b"", line.authority, fields.values)
         if refusal is not None:

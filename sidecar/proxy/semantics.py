@@ -1,6 +1,6 @@
-"""What the fields of a message mean to a proxy (RFC 9110): which pass, and what the others say together. Pure.
+"""What the fields of a message mean to a proxy (RFC 9110): which pass, and what the others say. Everything is pure.
 
-The proxy goes by few fields. Every other one passes or goes by its name alone, whatever it says; so all that the fields
+The proxy reads few fields. Every other field passes or goes by its name alone, whatever its value; so what the fields
 of a message mean is a function of these few lines, which are the same from message to message and can be remembered.
 """
 
@@ -25,11 +25,11 @@ _KNOWN = _IDEMPOTENT | {b"POST", b"PATCH"}
 
 @dataclass(eq=False)
 class Method:
-    """A request method and its properties (RFC 9110, 9.2)."""
+    """A request method, with its properties (RFC 9110, 9.2)."""
 
     name: bytes
     label: str
-    """The method, where it is a known one, else `other`: a metric's label takes no value that a client invents."""
+    """The name of a known method, else `other`: a metric's label takes no value that a client invents."""
     safe: bool
     idempotent: bool
     is_head: bool
@@ -41,69 +41,30 @@ def _method(name: bytes) -> Method:
 
 
 methods = Memo(_method)
-"""By name."""
+"""The methods by name."""
 
 # --- which fields pass -----------------------------------------------------------------------------------------------
 
-_HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"http2-settings",
-        b"keep-alive",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        # Not hop-by-hop, but made anew here from what was understood:
-        b"content-length",
-        b"host",
-    }
-)
-_NOT_FROM_CLIENTS = frozenset(
-    {
-        # A client's own credentials, and what it may not claim of itself.
-        b"authorization",
-        b"cookie",
-        b"cookie2",
-        b"forwarded",
-        b"x-forwarded",
-        b"x-real-ip",
-        b"x-csrf-token",
-        b"operate-x-csrf-token",
-        b"tasklist-x-csrf-token",
-        # What some frameworks take for the method instead of the request line's, which `allow` has judged.
-        b"x-http-method",
-        b"x-http-method-override",
-        b"x-method-override",
-        b"x-original-method",
-        # What some take for the path: IIS' rewriting, Symfony and Zend after it, Envoy, ingress controllers.
-        b"x-envoy-original-path",
-        b"x-http-destinationurl",
-        b"x-original-path",
-        b"x-original-uri",
-        b"x-original-url",
-        b"x-override-url",
-        b"x-real-uri",
-        b"x-real-url",
-        b"x-request-uri",
-        b"x-request-url",
-        b"x-rewrite-path",
-        b"x-rewrite-uri",
-        b"x-rewrite-url",
-        b"x-script-name",
-        b"x-waws-unencoded-url",
-        # What some take for the host, which may select a tenant.
-        b"x-envoy-original-host",
-        b"x-host",
-        b"x-http-host-override",
-        b"x-original-host",
-        b"x-real-host",
-    }
-)
+_HOP_BY_HOP = {
+    *(b"connection", b"http2-settings", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
+    # These are not hop-by-hop, but made anew here from what was understood.
+    *(b"content-length", b"host"),
+}
+_NOT_FROM_CLIENTS = {
+    # A client's own credentials, and what it may not claim of itself.
+    *(b"authorization", b"cookie", b"cookie2", b"forwarded", b"x-forwarded", b"x-real-ip"),
+    *(b"x-csrf-token", b"operate-x-csrf-token", b"tasklist-x-csrf-token"),
+    # What some frameworks take for the method instead of the request line's, which `allow` has judged.
+    *(b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-original-method"),
+    # What some take for the path: IIS' rewriting, Symfony and Zend after it, Envoy, ingress controllers.
+    *(b"x-original-path", b"x-original-uri", b"x-original-url", b"x-rewrite-path", b"x-rewrite-uri", b"x-rewrite-url"),
+    *(b"x-real-uri", b"x-real-url", b"x-request-uri", b"x-request-url", b"x-override-url", b"x-envoy-original-path"),
+    *(b"x-http-destinationurl", b"x-script-name", b"x-waws-unencoded-url"),
+    # What some take for the host, which may select a tenant.
+    *(b"x-host", b"x-http-host-override", b"x-original-host", b"x-real-host", b"x-envoy-original-host"),
+}
 _NOT_FROM_CLIENTS_PREFIXES = (b"proxy-", b"x-forwarded-")
-_NOT_FROM_UPSTREAMS = frozenset(
-    {b"sidecar-error", b"proxy-authenticate", b"proxy-authentication-info", b"proxy-connection"}
-)
+_NOT_FROM_UPSTREAMS = {b"sidecar-error", b"proxy-authenticate", b"proxy-authentication-info", b"proxy-connection"}
 _NOT_FORWARDED = _HOP_BY_HOP | _NOT_FROM_CLIENTS
 _NOT_RETURNED = _HOP_BY_HOP | _NOT_FROM_UPSTREAMS | {b"location", b"set-cookie", b"set-cookie2"}
 # Many servers make variables of names, with one character for all that are no letter and no digit: X_Forwarded_For
@@ -123,24 +84,24 @@ _REQUEST_ID_LINE = re.compile(rb"^x-request-id:[ \t]*+([!-~]++)", re.IGNORECASE 
 
 
 def is_forwarded(name: bytes) -> bool:
-    """Whether a client's field of this name (lower case) reaches the upstream."""
+    """Tell whether a client's field of this name (lower case) reaches the upstream."""
     plain = name.translate(_SPELLING)
     return plain not in _NOT_FORWARDED and not plain.startswith(_NOT_FROM_CLIENTS_PREFIXES)
 
 
 def is_returned(name: bytes) -> bool:
-    """Whether an upstream's field of this name (lower case) reaches the client."""
+    """Tell whether an upstream's field of this name (lower case) reaches the client."""
     return name not in _NOT_RETURNED
 
 
 def request_reader(watched: Iterable[bytes] = ()) -> h1.FieldReader:
-    """For requests; `watched` (lower case) are more names whose values are read."""
+    """Return a reader of requests' fields; `watched` (lower case) are more names whose values are read."""
     read = _READ_OF_REQUESTS.union(watched)
 
     def rule(spelled: bytes) -> h1.FieldRule:
         name = spelled.lower()
         if name == _REQUEST_ID:
-            # That there is one is all that matters; its value would make every head another one to the memories.
+            # It only matters that there is one; with its value, no head would ever be found in a memory.
             return True, name + b":", name in read, _LONGEST_ID
         return is_forwarded(name), name + b":" if name in read else b"", True, 0
 
@@ -148,7 +109,7 @@ def request_reader(watched: Iterable[bytes] = ()) -> h1.FieldReader:
 
 
 def response_reader() -> h1.FieldReader:
-    """For responses."""
+    """Return a reader of responses' fields."""
 
     def rule(spelled: bytes) -> h1.FieldRule:
         name = spelled.lower()
@@ -158,7 +119,7 @@ def response_reader() -> h1.FieldReader:
 
 
 def request_id(lines: bytes) -> str:
-    """The value of the `X-Request-ID` line among complete field lines, which has to be there."""
+    """Return the value of the `X-Request-ID` line among complete field lines; it has to be there."""
     match = _REQUEST_ID_LINE.search(lines)
     assert match is not None
     return match[1].decode("ascii")
@@ -185,29 +146,30 @@ _SINGLE = {
 
 @dataclass(eq=False)
 class RequestFields:
-    """What a request's fields mean: the same for all that differ in fields that are not read."""
+    """What a request's fields mean. Requests that differ only in fields that are not read share it."""
 
     values: dict[bytes, bytes]
-    """Of the fields that are read, by lower-case name; several lines of one are joined (RFC 9110, 5.3)."""
+    """The values that are read, by lower-case name; several lines of one name are joined (RFC 9110, 5.3)."""
     host: bytes
     """Lower case, without the port."""
     chunked: bool
     length: int
-    """Of the body, in bytes; 0 for none, and for a chunked one."""
+    """The body's length in bytes; 0 without a body, and for a chunked one."""
     keep_alive: bool
     """Whether the client keeps its connection open."""
     upgrade: bool
-    """Whether it is a WebSocket's handshake (RFC 6455, 4.1)."""
+    """Whether it is a WebSocket handshake (RFC 6455, 4.1)."""
     needs_id: bool
+    """Whether it has no `X-Request-ID` that can be used, so that one is made."""
     hop_by_hop: frozenset[bytes]
-    """What `Connection` names besides persistence: not forwarded either (RFC 9110, 7.6.1)."""
+    """The names in `Connection` besides persistence, which are not forwarded either (RFC 9110, 7.6.1)."""
     made: bytes
-    """Field lines for the upstream, made anew from what was understood."""
+    """The field lines for the upstream that are made anew from what was understood."""
 
 
 @dataclass(eq=False)
 class ResponseFields:
-    """What a response's status line and fields mean: the same for all that differ in fields that are not read."""
+    """What a response's status line and fields mean. Responses that differ only in other fields share it."""
 
     status: int
     line: bytes
@@ -215,21 +177,21 @@ class ResponseFields:
     location: bytes | None
     set_cookie: tuple[bytes, ...]
     upgrade: bytes | None
-    """`Upgrade`'s value in lower case."""
+    """The value of `Upgrade` in lower case."""
     ends: int
-    """EMPTY, LENGTH, CHUNKED or UNTIL_CLOSE; to HEAD every response is empty."""
+    """EMPTY, LENGTH, CHUNKED or UNTIL_CLOSE; a response to HEAD is always empty."""
     length: int
-    """Of the body, in bytes, where it ends by LENGTH."""
+    """The body's length in bytes, where it ends by LENGTH."""
     idle_seconds: float
-    """For how long the upstream's connection may be kept for another request; 0: not at all."""
+    """For how many seconds the upstream's connection may be kept for another request; 0: not at all."""
     hop_by_hop: frozenset[bytes]
-    """What `Connection` names besides persistence."""
+    """The names in `Connection` besides persistence."""
     made: bytes
-    """The field line with the length, for the client; empty without one."""
+    """The field line with the length, for the client; empty without a length."""
 
 
 def request_fields(read: bytes, minor: int = 1) -> RequestFields:
-    """What the lines that `request_reader` found worth reading say together, in HTTP/1.`minor`.
+    """Return what the lines that `request_reader` found mean together, in HTTP/1.`minor`.
 
     Raises:
         BadRequestError: they leave the request's end or its host in doubt.
@@ -245,7 +207,7 @@ def request_fields(read: bytes, minor: int = 1) -> RequestFields:
     websocket = minor == 1 and b"upgrade" in connection and values.get(b"upgrade", b"").lower() == b"websocket"
     upgrade = websocket and not (length or chunked)
     if b", " in values.get(_REQUEST_ID, b""):
-        # Of several nobody knows which one counts: they go, as if `Connection` named them.
+        # Nobody knows which of several counts: they are all removed, as if `Connection` named them.
         connection |= {_REQUEST_ID}
     if upgrade:
         made = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -267,7 +229,7 @@ def request_fields(read: bytes, minor: int = 1) -> RequestFields:
 
 
 def response_fields(lines: bytes) -> ResponseFields:
-    """What the status line and the lines that `response_reader` found worth reading say together.
+    """Return what the status line and the lines that `response_reader` found mean together.
 
     Raises:
         UpstreamProtocolError: they leave the response's end in doubt.
@@ -293,10 +255,10 @@ def response_fields(lines: bytes) -> ResponseFields:
 
 
 def _idle_seconds(values: dict[bytes, bytes], connection: frozenset[bytes], minor: int) -> float:
-    """RFC 9112, 9.3; and what servers say by `Keep-Alive: timeout=` (RFC 2068, 19.7.1).
+    """Return how long the connection may be kept (RFC 9112, 9.3), by `Keep-Alive: timeout=` too (RFC 2068, 19.7.1).
 
-    Their time began when they sent the response, and a request is on its way for a while: so a second less, or half of
-    a short one. Else a POST, which is not sent twice, would meet a connection that is just being closed.
+    The server's time began when it sent the response, and a request is on its way for a while: so it is a second less,
+    or half of a short time. Else a POST, which is not sent twice, would meet a connection that is just being closed.
     """
     if b"close" in connection or not (minor or b"keep-alive" in connection):
         return 0.0
@@ -308,7 +270,7 @@ def _idle_seconds(values: dict[bytes, bytes], connection: frozenset[bytes], mino
 
 
 def _ends(status: int, length: int | None, *, chunked: bool) -> int:
-    """How the body ends.
+    """Return how the body ends.
 
     Raises:
         UpstreamProtocolError: a body is announced where there is none.
@@ -333,7 +295,7 @@ def _pairs(read: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _values(read: bytes, error: h1.Error) -> dict[bytes, bytes]:
-    """By name; several lines of one are one list (RFC 9110, 5.3), but for those that must not be."""
+    """Return the values by name; several lines of one name are one list (RFC 9110, 5.3), if they may be."""
     values: dict[bytes, bytes] = {}
     for name, value in _pairs(read):
         if name in values and name in _SINGLE:
@@ -343,7 +305,7 @@ def _values(read: bytes, error: h1.Error) -> dict[bytes, bytes]:
 
 
 def _framing(values: dict[bytes, bytes], minor: int, error: h1.Error) -> tuple[int | None, bool]:
-    """`Content-Length`, and whether it is chunked: RFC 9112, 6.3, less everything that two parsers read in two ways."""
+    """Return the length, and whether the body is chunked: RFC 9112, 6.3, without what can be read in two ways."""
     length = values.get(b"content-length")
     if b"transfer-encoding" in values:
         if length is not None:
@@ -361,5 +323,5 @@ def _framing(values: dict[bytes, bytes], minor: int, error: h1.Error) -> tuple[i
 
 
 def _options(values: dict[bytes, bytes]) -> frozenset[bytes]:
-    """What `Connection` names, in lower case."""
+    """Return the names in `Connection`, in lower case."""
     return frozenset(option.strip(b" \t") for option in values.get(b"connection", b"").lower().split(b",")) - {b""}

@@ -1,14 +1,14 @@
-"""Request targets: which are safe to forward, which route they belong to, what the upstream is asked for. Pure.
+"""Request targets: which are safe to forward, and which route they belong to. Everything here is pure.
 
-A path is matched and forwarded as raw bytes. What is refused is any path that some upstream could read as leaving its
-place: servlet containers cut `;parameters`, some servers decode twice, some take a backslash for a slash.
+A path is matched and forwarded as raw bytes. A path that any upstream could read as leaving its place is refused:
+servlet containers cut `;parameters`, some servers decode twice, some take a backslash for a slash.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from sidecar.errors import BadRequestError
 
@@ -17,30 +17,24 @@ _MAX_ROUNDS = 8
 _MALFORMED_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _CONTROL_OR_BACKSLASH = re.compile(rb"[\x00-\x1f\x7f\\]")
-# Bytes that never occur in UTF-8, and the overlong forms (RFC 3629, 3): `%c0%ae` is a dot to a lenient decoder.
+# These bytes never occur in UTF-8, or begin its overlong forms (RFC 3629, 3): `%c0%ae` is a dot to a lenient decoder.
 _OVERLONG = re.compile(rb"[\xc0\xc1\xf5-\xff]|\xe0[\x80-\x9f]|\xf0[\x80-\x8f]")
 _PARAMETERS = re.compile(rb";[^/]*")
 _DOT_SEGMENT = re.compile(rb"(?:^|/)\.\.?(?:/|$)")
-# RFC 3986's characters without an escape, and no segment that begins with a dot: nothing to look at twice.
+# With RFC 3986's characters alone, no escape, and no segment that begins with a dot, there is one reading.
 PLAIN_PATH = rb"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~!$&'()*+,=:@.-]*+)*+/?+"
 _PLAIN = re.compile(PLAIN_PATH)
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9]{0,5}))?")
 
 
-class Target(NamedTuple):
-    """A request target taken apart; `path` and `query` are as they came, `query` with its question mark."""
+def parse(target: bytes) -> tuple[bytes, bytes, bytes | None]:
+    """Take an origin-form, absolute-form or asterisk-form target apart (RFC 9112, 3.2), and refuse an unsafe path.
 
-    path: bytes
-    query: bytes
-    authority: bytes | None
-    """Of an absolute-form target: it takes the place of `Host` (RFC 9112, 3.2.2)."""
-
-
-def parse(target: bytes) -> Target:
-    """Take an origin-form, absolute-form or asterisk-form target apart, and refuse an unsafe path.
+    The path, the query with its question mark, and the authority are returned as they came. An absolute-form target has
+    an authority; it takes the place of `Host`.
 
     Raises:
-        BadRequestError: another form, a fragment, or a path that could be read as leaving its place.
+        BadRequestError: the target has another form, a fragment, or a path that could be read as leaving its place.
     """
     authority: bytes | None = None
     if b"#" in target:
@@ -50,7 +44,7 @@ def parse(target: bytes) -> Target:
     path, question, query = target.partition(b"?")
     if _PLAIN.fullmatch(path) is None:
         check_path(path)
-    return Target(path, question + query, authority)
+    return path, question + query, authority
 
 
 def _absolute(target: bytes) -> tuple[bytes, bytes]:
@@ -65,7 +59,7 @@ def _absolute(target: bytes) -> tuple[bytes, bytes]:
 
 
 def host_name(authority: bytes) -> bytes | None:
-    """The host of `host[:port]` (RFC 3986, 3.2), in lower case; None where it is none, userinfo included."""
+    """Return the host of `host[:port]` (RFC 3986, 3.2) in lower case; None for anything else, userinfo included."""
     match = _HOST.fullmatch(authority)
     return match[1].lower() if match else None
 
@@ -74,7 +68,7 @@ def check_path(path: bytes) -> None:
     """Refuse a path that any upstream could read as leaving its place, however often it decodes.
 
     Raises:
-        BadRequestError: says what is wrong with it.
+        BadRequestError: the detail says what is wrong with the path.
     """
     if _MALFORMED_ESCAPE.search(path):
         raise BadRequestError("The path has a malformed percent-escape.")
@@ -88,10 +82,10 @@ def check_path(path: bytes) -> None:
 
 
 def _readings(path: bytes) -> list[bytes]:
-    """The path as it came, and after each round of decoding until nothing is left to decode.
+    """Return the path as it came, and after each round of decoding until nothing is left to decode.
 
     Raises:
-        BadRequestError: that takes more rounds than an honest client causes; each costs time in proportion.
+        BadRequestError: that takes more rounds than an honest client causes; each of them costs time.
     """
     readings = [path]
     while b"%" in path:
@@ -105,7 +99,7 @@ def _readings(path: bytes) -> list[bytes]:
 
 
 def canonical(path: bytes) -> bytes:
-    """The path as the most eager upstream reads it: decoded as often as it takes, parameters cut."""
+    """Return the path as the most eager upstream reads it: decoded until nothing is left, parameters cut."""
     return _PARAMETERS.sub(b"", _readings(path)[-1])
 
 
@@ -113,11 +107,11 @@ _T = TypeVar("_T")
 
 
 def match_prefix(path: bytes, prefixes: Sequence[tuple[bytes, _T]]) -> tuple[bytes, _T] | None:
-    """The path after the longest matching prefix, and what that is bound to.
+    """Return the path after the longest matching prefix, and what that prefix is bound to.
 
     Args:
-        path: begins with a slash.
-        prefixes: longest first; without a trailing slash, so that the root is empty.
+        path: it begins with a slash.
+        prefixes: the longest comes first; none has a trailing slash, so that the root's is empty.
     """
     for prefix, bound in prefixes:
         if path.startswith(prefix):
@@ -128,13 +122,13 @@ def match_prefix(path: bytes, prefixes: Sequence[tuple[bytes, _T]]) -> tuple[byt
 
 
 def localize(location: bytes, *, origins: frozenset[bytes], base_path: bytes, prefix: bytes) -> bytes:
-    """A `Location` inside the upstream's base as a local one; any other as it is.
+    """Turn a `Location` inside the upstream's base into a local one; return any other as it is.
 
     Args:
         location: the field's value (RFC 9110, 10.2.2).
         origins: the upstream's origin in each of its spellings, lower case: `https://host`, `https://host:443`.
-        base_path: the upstream's, without a trailing slash.
-        prefix: the route's, without a trailing slash.
+        base_path: the upstream's base path, without a trailing slash.
+        prefix: the route's prefix, without a trailing slash.
     """
     path = location
     if not location.startswith(b"/"):

@@ -58,7 +58,7 @@ BAD_HOSTS = [
 
 TABLE = [
     # the whole
-    ("", "routes", "has no route"),
+    ("", "routes", "is missing"),
     ("[1]", "", "not a mapping"),
     ("just text", "", "not a mapping"),
     (CLUSTER + "routes: {}", "routes", "has no route"),

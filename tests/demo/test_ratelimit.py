@@ -7,7 +7,7 @@ LIMIT = Limit(interval=1.0, strikes=3, window=10.0, block=30.0)
 
 def run(limit, *moments, address="10.0.0.1"):
     limiter = RateLimiter(limit)
-    return [limiter.admit(address, now).kind for now in moments]
+    return [limiter.admit(address, now)[0] for now in moments]
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,13 @@ def test_one_request_an_interval_and_bursts_block(moments, expected):
 def test_addresses_do_not_know_each_other():
     """The limit is one source address's."""
     limiter = RateLimiter(LIMIT)
-    assert [limiter.admit(address, 0.0).kind for address in ("10.0.0.1", "10.0.0.2")] == ["allowed", "allowed"]
+    assert [limiter.admit(address, 0.0)[0] for address in ("10.0.0.1", "10.0.0.2")] == ["allowed", "allowed"]
 
 
 def test_the_wait_is_told():
-    """`retry_after` is what is left of the interval, and of the block."""
+    """It is what is left of the interval, and of the block."""
     limiter = RateLimiter(LIMIT)
-    waits = [limiter.admit("a", now).retry_after for now in (0.0, 0.25, 0.5, 0.75, 10.75)]
+    waits = [limiter.admit("a", now)[1] for now in (0.0, 0.25, 0.5, 0.75, 10.75)]
     assert waits == [0.0, 0.75, 0.5, 30.0, 20.0]
 
 

@@ -171,7 +171,7 @@ async def test_a_token_is_good_until_its_end(http, standin, clock):
 async def test_revoked_tokens_are_refused(http, standin):
     """A test can take every token away, as a key rotation does."""
     sent = await token(http, standin)
-    standin.revoke_tokens()
+    standin.issuer.revoke_all()
     assert await ask(http, "POST", standin.upstream("operate") + "/v1/process-definitions/search", sent) == 401
 
 

@@ -63,10 +63,9 @@ def target(data: bytes) -> None:
     if not re.fullmatch(rb"[!-~]+", data):
         return
     try:
-        parsed = parse(data)
+        path, _, _ = parse(data)
     except BadRequestError:
         return
-    path = parsed.path
     assert path in data or path == b"/"
     assert b"?" not in path
     for _ in range(12):

@@ -9,9 +9,11 @@ from typing import Any
 
 import structlog
 
-from sidecar.config.settings import Limits, Rule
+from sidecar.config.settings import Limits, Route, Rule
 from sidecar.proxy.downstream import Downstream
-from sidecar.proxy.routing import CompiledRoute
+from sidecar.proxy.guard import Guard
+from sidecar.proxy.pool import Pool
+from sidecar.proxy.routing import CompiledRoute, RoutingTable
 from sidecar.proxy.server import ProxyServer
 from sidecar.proxy.upstream import UpstreamConnection
 from sidecar.telemetry.http import HttpStats
@@ -116,22 +118,21 @@ class Wire:
         self._answer = answer
         self.upstreams: list[Upstream] = []
         self._server = ProxyServer(stats=HttpStats(), clock=ManualClock())
-        routes = (
-            route("op", "http://origin.test/base"),
-            route("narrow", "http://origin.test/low", allow=(Rule("GET", "/public/**"),), max_body=64),
-        )
-        configuration = settings(*routes, limits=Limits(header_bytes=4096, replay_bytes=1024))
-        self._server.configure(configuration, {r.name: FakeAuthorizer() for r in routes}, {})
-        for compiled in self._server.table.routes:
-            compiled.pool._dial = self._dialling(compiled)
+        self._server.configure(settings(limits=Limits(header_bytes=4096, replay_bytes=1024)), {}, {})
+        open_route = route("op", "http://origin.test/base")
+        narrow = route("narrow", "http://origin.test/low", allow=(Rule("GET", "/public/**"),), max_body=64)
+        self._server.table = RoutingTable([self._compile(open_route), self._compile(narrow)], Guard())
 
-    def _dialling(self, compiled: CompiledRoute) -> Any:
+    def _compile(self, made: Route) -> CompiledRoute:
         async def dial() -> UpstreamConnection:
             upstream = Upstream(compiled, self._answer)
             self.upstreams.append(upstream)
             return upstream.connection
 
-        return dial
+        stats = self._server.stats.route(made.name)
+        pool = Pool(dial, stats, self._server.clock, made.timeouts.connect)
+        compiled = CompiledRoute(made, FakeAuthorizer(), pool, stats)
+        return compiled
 
     def _heard(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._crashes.append(context.get("exception") or context["message"])

@@ -15,7 +15,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
@@ -25,7 +25,7 @@ from bench.tools import Toolbox
 from tests.peers import configs
 from tests.peers.judge import LOOSER, SAME, STRICTER, UNSAFE, Verdicts, judge_answers, judge_requests
 from tests.proxy.corpus import requests
-from tests.proxy.corpus.world import World
+from tests.proxy.corpus.world import corpus_world
 from tests.proxy.origin import Origin
 from tests.proxy.support import FakeAttachment, FakeAuthorizer, route, running_proxy
 
@@ -98,10 +98,9 @@ async def judge_peer(name: str, tools: Toolbox) -> tuple[str, Verdicts] | None:
 
 async def judge_ourselves() -> tuple[str, Verdicts]:
     """By the same judge."""
-    world = World.__new__(World)
     verdicts = Verdicts()
-    async with _our_world(world) as (port, origin):
-        judged = await judge_requests("127.0.0.1", port, origin)
+    async with corpus_world() as (origin, proxy):
+        judged = await judge_requests("127.0.0.1", proxy.port, origin)
         verdicts.counts += judged.counts
         verdicts.differences += judged.differences
     silent = FakeAuthorizer(versions=[FakeAttachment(b"")], refused_statuses=frozenset())
@@ -113,16 +112,6 @@ async def judge_ourselves() -> tuple[str, Verdicts]:
         verdicts.counts += judged.counts
         verdicts.differences += judged.differences
     return "this", verdicts
-
-
-@asynccontextmanager
-async def _our_world(world: World) -> AsyncIterator[tuple[int, Origin]]:
-    world._stack = AsyncExitStack()
-    await world.open()
-    try:
-        yield world.proxy.port, world.origin
-    finally:
-        await world.close()
 
 
 def table(results: dict[str, tuple[str, Verdicts]]) -> str:

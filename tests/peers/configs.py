@@ -63,6 +63,7 @@ http {{
     proxy_set_header X-Forwarded-Proto "";
     proxy_set_header X-Forwarded-Port "";
     proxy_set_header X-Forwarded-Prefix "";
+{overrides}
     proxy_hide_header Set-Cookie;
     client_max_body_size 0;
     location = /operate {{ proxy_pass http://origin/op/base; }}
@@ -86,6 +87,10 @@ http {{
 }}
 """
 
+_OVERRIDES = (
+    *("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Original-URL", "X-Rewrite-URL"),
+    *("X-Original-Host", "X-Host"),
+)
 _GONE = (
     *("Authorization", "Cookie", "Forwarded", "X-Real-IP", "X_Real_IP", "X-Real_IP", "HTTP2-Settings", "Trailer"),
     *("Proxy-Connection",),
@@ -121,6 +126,7 @@ frontend local
 {gone}
   http-request del-header ^x[-_]forwarded[-_] -m reg
   http-request del-header ^proxy[-_] -m reg
+  http-request del-header ^x.(http.method|(http.)?method.override|(original|rewrite).(url|host)|host|real.ip)$ -m reg
   http-request del-header Upgrade unless {{ req.hdr(upgrade) -m str -i websocket }}
   http-request del-header TE
   http-request del-header Keep-Alive
@@ -157,7 +163,8 @@ backend {name}
 def nginx(directory: Path, port: int, origin: int) -> list[str]:
     """The arguments after the program."""
     path = directory / "nginx.conf"
-    path.write_text(NGINX.format(directory=directory, port=port, origin=origin))
+    overrides = "\n".join(f'    proxy_set_header {name} "";' for name in _OVERRIDES)
+    path.write_text(NGINX.format(directory=directory, port=port, origin=origin, overrides=overrides))
     return ["-e", "stderr", "-p", str(directory), "-c", str(path)]
 
 
@@ -194,6 +201,7 @@ def _route(prefix: str, base: str, token: str, authority: str) -> list[dict]:
     action = {"cluster": "origin", "host_rewrite_literal": authority, "timeout": "5s"}
     headers = [{"header": {"key": "authorization", "value": f"Bearer {token}"}, "append_action": 2}] if token else []
     gone = ["cookie", "forwarded", "x-real-ip", "proxy-authorization", "http2-settings", "trailer", "te"]
+    gone += [name.lower() for name in _OVERRIDES]
     gone += ["x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-forwarded-prefix"]
     common = {
         "request_headers_to_remove": [*gone, *([] if token else ["authorization"])],

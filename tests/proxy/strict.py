@@ -243,3 +243,14 @@ class Reader:
         self.current.complete = True
         self.done.append(self.current)
         self.current = None
+
+
+def read_requests(raw: bytes) -> tuple[list[Message], bool]:
+    """The requests that a strict but lenient reader makes of bytes, and whether it makes something of all of them."""
+    reader = Reader(requests=True, lenient=True)
+    try:
+        reader.feed(raw)
+        reader.end()
+    except NotStrictError:
+        return reader.done, False
+    return reader.done, True

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import uvloop
@@ -38,11 +38,30 @@ def authorizer(token: str) -> FakeAuthorizer:
     return FakeAuthorizer(versions=[FakeAttachment(f"Authorization: Bearer {token}\r\n".encode())])
 
 
+@asynccontextmanager
+async def corpus_world() -> AsyncIterator[tuple[Origin, RunningProxy]]:
+    """An origin and a proxy as the cases ask for them."""
+    allow = (Rule("GET", "/api/public/**"), Rule("POST", "/api/public/**"))
+    tokens = {"operate": "TOKEN-OPERATE", "console": "TOKEN-CONSOLE", "optimize": "TOKEN-OPTIMIZE"}
+    async with (
+        Origin() as origin,
+        running_proxy(
+            route("operate", f"{origin.url}/op/base"),
+            route("console", origin.url),
+            route("optimize", f"{origin.url}/opt", allow=allow, public=(Rule("GET", "/api/readyz"),), max_body=1024),
+            authorizers={name: authorizer(token) for name, token in tokens.items()},
+            limits=Limits(head_timeout=60.0),
+        ) as proxy,
+    ):
+        yield origin, proxy
+
+
 class World:
     """A loop of its own kind that runs while a case runs, so that hundreds of cases share one proxy."""
 
-    def __init__(self, loop: str, *, debug: bool = True) -> None:
-        self._runner = asyncio.Runner(loop_factory=LOOPS[loop], debug=debug and loop == "asyncio")
+    def __init__(self, loop: str) -> None:
+        # Without asyncio's debug mode: it is ten times slower here, and every other test of the proxy runs in it.
+        self._runner = asyncio.Runner(loop_factory=LOOPS[loop], debug=False)
         self._stack = AsyncExitStack()
         self._canaries = 0
         self.origin: Origin
@@ -52,28 +71,10 @@ class World:
         self._runner.run(coroutine)
 
     async def open(self) -> None:
-        self.origin = await self._stack.enter_async_context(Origin())
-        url = self.origin.url
-        allow = (Rule("GET", "/api/public/**"), Rule("POST", "/api/public/**"))
-        self.proxy = await self._stack.enter_async_context(
-            running_proxy(
-                route("operate", f"{url}/op/base"),
-                route("console", url),
-                route("optimize", f"{url}/opt", allow=allow, public=(Rule("GET", "/api/readyz"),), max_body=1024),
-                authorizers={
-                    "operate": authorizer("TOKEN-OPERATE"),
-                    "console": authorizer("TOKEN-CONSOLE"),
-                    "optimize": authorizer("TOKEN-OPTIMIZE"),
-                },
-                limits=Limits(head_timeout=60.0),
-            )
-        )
-
-    async def close(self) -> None:
-        await self._stack.aclose()
+        self.origin, self.proxy = await self._stack.enter_async_context(corpus_world())
 
     def end(self) -> None:
-        self.run(self.close())
+        self.run(self._stack.aclose())
         self._runner.close()
 
     # --- one case ------------------------------------------------------------------------------------------------
