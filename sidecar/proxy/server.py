@@ -129,6 +129,8 @@ class ProxyServer:
 
     async def start(self, listener: Listener) -> None:
         """Serve whoever comes to `listener`."""
+        for sock in listener.sockets:
+            transport.keep_alive(sock)
         self._servers = await listener.serve(partial(Downstream, self), _BACKLOG)
         self._sweep()
 

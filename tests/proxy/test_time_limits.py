@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +54,25 @@ async def test_a_client_that_goes_away_ends_its_long_poll() -> None:
         await until(lambda: it.origin.requests)
         transport.reset(client.transport)
         await until(it.origin.connections[0].lost.done)
+
+
+def keep_alive_timers(port: int) -> int:
+    """How many established connections of 127.0.0.1 from this local port the kernel watches by keep-alive."""
+    lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    rows = [line.split() for line in lines]
+    return sum(row[1] == f"0100007F:{port:04X}" and row[3] == "01" and row[5].startswith("02:") for row in rows)
+
+
+async def test_the_kernel_notices_that_a_machine_is_gone() -> None:
+    """While nothing is sent, keep-alive watches both connections: no limit of ours ends a long poll to nobody."""
+    async with lab(never, route_changes=UNLIMITED) as it, await it.client() as client:
+        await client.send([LONG_POLL])
+        await until(lambda: it.origin.requests)
+        [upstream] = it.origin.connections
+        _, upstream_port = upstream.transport.get_extra_info("peername")
+        await until(lambda: keep_alive_timers(it.proxy.port) == 1)
+        await until(lambda: keep_alive_timers(upstream_port) == 1)
+        transport.reset(client.transport)
 
 
 @pytest.mark.parametrize("early", [True, False])

@@ -1,4 +1,4 @@
-"""What goes, what stays, and whose Authorization it is (RFC 9110, 7.6.1; DESIGN 6, Headers)."""
+"""What goes, what stays, and whose Authorization it is (RFC 9110, 7.6.1)."""
 
 from tests.proxy.corpus.case import CRLF, HOST, Forwarded, Refused, category, chunked, either, forwarded, get, post
 

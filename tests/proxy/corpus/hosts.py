@@ -105,7 +105,7 @@ CASES = category(
     foreign("asterisk", b"*", "no host", 400, 421),
     refused("none", LINE + CRLF, "9112 3.2: 400"),
     refused("none-other-fields", LINE + b"A: b\r\nX-Forwarded-Host: localhost\r\n\r\n", "9112 3.2: 400"),
-    refused("none-1.0", b"GET /operate/a HTTP/1.0\r\n\r\n", "DESIGN 6: no Host, whatever the version"),
+    refused("none-1.0", b"GET /operate/a HTTP/1.0\r\n\r\n", "no Host, whatever the version"),
     refused("two-same", LINE + b"Host: localhost\r\nHost: localhost\r\n\r\n", "9112 3.2: 400"),
     refused("two-differ", LINE + b"Host: localhost\r\nHost: evil.example\r\n\r\n", "9112 3.2: 400"),
     refused("two-differ-evil-first", LINE + b"Host: evil.example\r\nHost: localhost\r\n\r\n", "9112 3.2: 400"),

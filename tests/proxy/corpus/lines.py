@@ -10,7 +10,7 @@ def line(name: str, start: bytes, why: str = "9112 3: method SP target SP versio
     return refused(name, start + b"\r\n" + REST, why)
 
 
-def version(name: str, word: bytes, why: str = "DESIGN 6: any version but HTTP/1.0 and HTTP/1.1"):
+def version(name: str, word: bytes, why: str = "any version but HTTP/1.0 and HTTP/1.1"):
     """A version that is none of the two."""
     return refused(f"version-{name}", b"GET /operate/a " + word + b"\r\n" + REST, why)
 

@@ -191,13 +191,13 @@ CASES = category(
     cut("cut-last-chunk", chunked(b"5\r\nhello\r\n0\r\n"), "9112 8: incomplete"),
     cut("cut-trailer", chunked(b"5\r\nhello\r\n0\r\nX: y\r\n"), "9112 8: incomplete"),
     cut("cut-last-lf", chunked(b"5\r\nhello\r\n0\r\n\r"), "9112 8: incomplete"),
-    Case("half-close", A, ((FIRST,),), "DESIGN 6: a FIN is a half-close, the answer still comes", end=True),
-    Case("half-close-two", A + X, ((FIRST,), (CONSOLE,)), "DESIGN 6: all of them", end=True),
+    Case("half-close", A, ((FIRST,),), "a FIN is a half-close, the answer still comes", end=True),
+    Case("half-close-two", A + X, ((FIRST,), (CONSOLE,)), "a FIN is a half-close, all answers still come", end=True),
     Case(
         "half-close-post",
         post(b"Content-Length: 5", body=b"hello"),
         ((Forwarded(method=POST, body=b"hello"),),),
-        "DESIGN 6",
+        "a FIN is a half-close, the answer still comes",
         end=True,
     ),
     Case(

@@ -1,4 +1,4 @@
-"""`allow`, `public` and the routes' limits (DESIGN 3)."""
+"""`allow`, `public` and the routes' limits."""
 
 from tests.proxy.corpus.case import HOST, Forwarded, Refused, category, either, forwarded, get, post, refused
 

@@ -1,6 +1,6 @@
 """Request targets: prefixes, path traversal in its spellings, absolute-form (RFC 9112, 3.2; RFC 3986, 5.2.4).
 
-The rule (DESIGN 6): a path is matched and forwarded as raw bytes; refused is one that *any* upstream could read as
+The rule: a path is matched and forwarded as raw bytes; refused is one that *any* upstream could read as
 leaving its place, decoded as often as it takes and with `;parameters` cut.
 """
 
@@ -260,10 +260,10 @@ CASES = category(
     form("asterisk-path", b"*/operate/a", "9112 3.2"),
     form("authority", b"localhost:80", "9112 3.2.3: CONNECT only"),
     form("authority-path", b"localhost/operate/a", "no scheme, no slash"),
-    form("connect", b"localhost:80", "DESIGN 6", 501, method=b"CONNECT"),
-    form("connect-path", b"/operate/a", "DESIGN 6: the method alone", 400, 501, method=b"CONNECT"),
-    form("connect-evil", b"evil.example:443", "DESIGN 6: never an open proxy", 400, 421, 501, method=b"CONNECT"),
-    form("trace", b"/operate/a", "DESIGN 6: it would echo the token", 501, method=b"TRACE"),
+    form("connect", b"localhost:80", "no upstream of the client's choice", 501, method=b"CONNECT"),
+    form("connect-path", b"/operate/a", "the method alone is refused", 400, 501, method=b"CONNECT"),
+    form("connect-evil", b"evil.example:443", "never an open proxy", 400, 421, 501, method=b"CONNECT"),
+    form("trace", b"/operate/a", "it would echo the token", 501, method=b"TRACE"),
     either(
         "form-trace-lower",
         b"trace /operate/a HTTP/1.1\r\n" + REST,
