@@ -141,8 +141,9 @@ def _why_request_line(line: bytes) -> str:
         return "The request line ends with a bare CR or LF."
     if line == b"PRI * HTTP/2.0":  # RFC 9113, 3.4
         return (
-            "This port speaks HTTP/1.1, and this client began with HTTP/2, as gRPC clients do. Set its REST address "
-            "(CAMUNDA_REST_ADDRESS or ZEEBE_REST_ADDRESS) to this port and have it prefer REST over gRPC."
+            "This port speaks HTTP/1.1, and this client began with HTTP/2, as gRPC clients do. Give it the address of "
+            "the sidecar's gRPC listener (grpc.listen), or have it prefer REST, with this port as its REST address "
+            "(CAMUNDA_REST_ADDRESS or ZEEBE_REST_ADDRESS)."
         )
     parts = line.split(b" ")
     if len(parts) != 3:  # noqa: PLR2004 (method, target, version)
