@@ -8,7 +8,7 @@ PYTEST_FLAGS ?= -n auto
 
 setup: .venv/.ready
 
-.venv/.ready: pyproject.toml
+.venv/.ready: pyproject.toml setup.py sidecar/proxy/_scan.pyx
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
@@ -41,11 +41,11 @@ clean:
 
 compiled: .venv-compiled/.ready
 
-.venv-compiled/.ready: pyproject.toml setup.py $(wildcard sidecar/*.py sidecar/*/*.py)
+.venv-compiled/.ready: pyproject.toml setup.py $(wildcard sidecar/*.py sidecar/*/*.py sidecar/*/*.pyx)
 	# What an earlier build left would stand beside, or instead of, its sources.
 	rm -rf build
 	$(PYTHON) -m venv --clear .venv-compiled
-	.venv-compiled/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' setuptools wheel
+	.venv-compiled/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' 'cython>=3.1' setuptools wheel
 	.venv-compiled/bin/python -m pip install --quiet --disable-pip-version-check . --group dev
 	CAMUNDA_SIDECAR_COMPILED=1 .venv-compiled/bin/python -m pip install --quiet --disable-pip-version-check \
 		--no-build-isolation --no-deps --force-reinstall .

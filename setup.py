@@ -1,6 +1,7 @@
-"""What pyproject.toml cannot say: the modules that may be compiled, and the README for package indexes.
+"""What pyproject.toml cannot say: the modules that are native, and the README for package indexes.
 
-Pure Python by default. `CAMUNDA_SIDECAR_COMPILED=1` compiles the data plane with mypyc, from the same sources.
+The scanner of heads is native wherever there is a compiler. `CAMUNDA_SIDECAR_COMPILED=1`, which wheels and the image
+are built with, compiles the rest of the data plane too, with mypyc and from the same sources.
 """
 
 import os
@@ -9,7 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -24,6 +25,7 @@ HOT = (
     "proxy/policy",
     "proxy/pool",
     "proxy/routing",
+    "proxy/scan",
     "proxy/semantics",
     "proxy/server",
     "proxy/target",
@@ -37,13 +39,19 @@ HOT = (
 COMPILED = os.environ.get("CAMUNDA_SIDECAR_COMPILED") == "1"
 
 
-def extensions() -> list:
-    """The compiled modules, or none."""
-    if not COMPILED or "egg_info" in sys.argv:  # which is asked, among others, for what a build needs: mypyc
+def extensions() -> list[Extension]:
+    """The scanner of heads, left out where there is no compiler, and the compiled modules, where they are wanted."""
+    if "egg_info" in sys.argv:  # which is asked, among others, for what a build needs: mypyc
         return []
-    from mypyc.build import mypycify  # noqa: PLC0415 (needed for this alone)
+    from Cython.Build import cythonize  # noqa: PLC0415 (needed for this alone)
 
-    return mypycify([f"sidecar/{name}.py" for name in HOT], opt_level="3", debug_level="0")
+    scanner = Extension("sidecar.proxy._scan", ["sidecar/proxy/_scan.pyx"], optional=True)
+    made: list[Extension] = cythonize(scanner, quiet=True)
+    if COMPILED:
+        from mypyc.build import mypycify  # noqa: PLC0415 (likewise)
+
+        made += mypycify([f"sidecar/{name}.py" for name in HOT], opt_level="3", debug_level="0")
+    return made
 
 
 def readme() -> str:

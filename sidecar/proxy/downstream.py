@@ -146,7 +146,7 @@ class Downstream(asyncio.Protocol):
         self._skipped = False
         end += 4
         try:
-            self._accept(self.server.table.requests[data[:end]], data[end:])
+            self._accept(self.server.table.request(data[:end]), data[end:])
         except Problem as error:
             self._reject(error)
 

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Final
 
 from sidecar.errors import BadRequestError, UnsupportedError, UpstreamProtocolError
 from sidecar.proxy.memo import Memo
 from sidecar.proxy.target import PLAIN_PATH
 
-_TCHAR = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+TCHAR: Final[bytes] = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 # RFC 9110, 5.5, and stricter than its robustness clause: no control character but HTAB.
-_VALUE = rb"[\t\x20-\x7e\x80-\xff]"
-_FIELD = re.compile(rb"(" + _TCHAR + rb"++):(" + _VALUE + rb"*+)")
+VALUE: Final[bytes] = rb"[\t\x20-\x7e\x80-\xff]"
+_FIELD = re.compile(rb"(" + TCHAR + rb"++):(" + VALUE + rb"*+)")
 
+QUERY: Final[bytes] = rb"[!\"$-~]"
 # Nearly every target is a plain path; one pattern says so in passing.
-_TARGET = rb"(?:(?=/)(" + PLAIN_PATH + rb")(\?[!\"$-~]*+)?+|[!-~]++)"
-_REQUEST_LINE = re.compile(rb"(" + _TCHAR + rb"++) (" + _TARGET + rb") HTTP/1\.([01])")
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + _VALUE + rb"*+))?")
+_TARGET = rb"(?:(?=/)(" + PLAIN_PATH + rb")(\?" + QUERY + rb"*+)?+|[!-~]++)"
+_REQUEST_LINE = re.compile(rb"(" + TCHAR + rb"++) (" + _TARGET + rb") HTTP/1\.([01])")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (" + VALUE + rb"*+))?")
 _SP, _HTAB = b" \t"  # numbers: `in` looks for them at once
 _BARE_LINE_ENDING = re.compile(rb"(?<!\r)\n|\r[^\n]")
 
@@ -71,11 +73,11 @@ class FieldReader:
     date).
     """
 
-    __slots__ = ("_error", "_lines", "_rules")
+    __slots__ = ("_error", "_lines", "rules")
 
     def __init__(self, rule: Callable[[bytes], FieldRule], error: Error) -> None:
         """Ask `rule` about each name, in the sender's spelling; raise `error` for a line that is no field."""
-        self._rules = Memo(rule)
+        self.rules = Memo(rule)
         self._lines = Memo(self._line)
         self._error = error
 
@@ -109,7 +111,7 @@ class FieldReader:
         if match is None:
             raise self._error(_why_field(line))
         name, value = match.groups()
-        passes, key, by_value, longest = self._rules[name]
+        passes, key, by_value, longest = self.rules[name]
         if not key:
             return None if passes else (False, b"")
         value = value.strip(b" \t")
@@ -131,7 +133,7 @@ def early_fault(partial: bytes | bytearray, start: int = 0) -> str | None:
     """
     if _BARE_LINE_ENDING.search(partial, max(0, start - 1)):
         return "A line of the request's head ends with a bare CR or LF."
-    if partial and not re.match(_TCHAR, partial[:1]):
+    if partial and not re.match(TCHAR, partial[:1]):
         return "The request does not begin with a method (was TLS spoken to a plain HTTP port?)."
     return None
 

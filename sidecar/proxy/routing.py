@@ -1,8 +1,7 @@
 """Which route a request takes, and what its upstream and its client get: a configuration, compiled.
 
-The same peers send the same bytes again and again, and what they mean is a pure function of the bytes and the table. So
-whole heads are memoised, and also their halves; the guard's refusals are among the results. The memories are bounded in
-entries and in the size of an entry.
+The fields that mean something are few and the same from head to head: what they say together is remembered. So is the
+last head of each length, for peers that send the same bytes again and again.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 
 from sidecar.config.settings import Route
 from sidecar.errors import BadRequestError, BodyTooLargeError, ForbiddenByPolicyError, NoRouteError, Problem
-from sidecar.proxy import h1, semantics
+from sidecar.proxy import h1, scan, semantics
 from sidecar.proxy.authorizer import Authorizer
 from sidecar.proxy.guard import Guard
 from sidecar.proxy.memo import Memo
@@ -22,9 +21,9 @@ from sidecar.proxy.semantics import Method, RequestFields, ResponseFields
 from sidecar.proxy.target import host_name, localize, match_prefix, parse
 from sidecar.telemetry.http import RouteStats
 
-# For whole heads; their lines have memories of their own.
-_HEADS = 128
-_HEAD_BYTES = 4096
+# The last head of each length, by its remainder: who sends the same bytes again gets the same answer for a comparison.
+_RECENT = 64
+_RECENT_BYTES = 4096
 
 Refusal = tuple[str, Problem]
 """The metric's reason (empty where it counts in no metric), and the error."""
@@ -34,6 +33,8 @@ Refusal = tuple[str, Problem]
 class Response:
     """A response's head, and all that follows from it and its route alone."""
 
+    received: bytes
+    """As the upstream sent it."""
     status: int
     head: bytes
     """The client's head: the status line and field lines, without the framing of a body that has no length."""
@@ -63,26 +64,32 @@ class CompiledRoute:
         host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
         spellings = {upstream.origin, f"{upstream.scheme}://{host}:{upstream.port}"}
         self._origins = frozenset(origin.lower().encode() for origin in spellings)
-        self._reader = semantics.response_reader()
+        self._scan = scan.response_scanner(semantics.response_reference()).scan
         self._fields = Memo(self._read)
-        self.responses = Memo(self.response, entries=_HEADS, size=_HEAD_BYTES)
+        self._recent: list[Response | None] = [None] * _RECENT
 
     def too_large(self) -> BodyTooLargeError:
         """Return the error for a body over the route's limit."""
         return BodyTooLargeError(f"The body is over {self.settings.max_body} bytes (routes.{self.name}.max_body).")
 
     def response(self, head: bytes) -> Response:
-        """Resolve a response's head, its empty line included; `responses` remembers the results.
+        """Resolve a response's head, its empty line included.
 
         Raises:
             UpstreamProtocolError: it is no head, or leaves the response's end in doubt.
         """
-        line_end = head.find(b"\r\n") + 2
-        kept, read = self._reader.read(head[line_end:-2])
-        fields, made = self._fields[head[:line_end] + read]
+        place = len(head) % _RECENT
+        recent = self._recent[place]
+        if recent is not None and recent.received == head:
+            return recent
+        line, passed, read = self._scan(head)
+        fields, made = self._fields[line + read]
         if fields.hop_by_hop:
-            kept = h1.without(kept, fields.hop_by_hop)
-        return Response(fields.status, fields.line + kept + made, fields)
+            passed = h1.without(passed, fields.hop_by_hop)
+        response = Response(head, fields.status, fields.line + passed + made, fields)
+        if len(head) <= _RECENT_BYTES:
+            self._recent[place] = response
+        return response
 
     def _read(self, lines: bytes) -> tuple[ResponseFields, bytes]:
         """Return what the status line and the fields that are read mean, and the field lines made of them."""
@@ -120,6 +127,8 @@ class ResolvedLine:
 class Request:
     """A request's head, and all that follows from it and the table alone."""
 
+    received: bytes
+    """As the client sent it."""
     line: ResolvedLine
     fields: RequestFields
     head: bytes
@@ -135,33 +144,33 @@ class RoutingTable:
         self.routes = tuple(routes)
         self.guard = guard
         self._prefixes = sorted(((r.prefix, r) for r in self.routes), key=lambda pair: len(pair[0]), reverse=True)
-        self._reader = semantics.request_reader(guard.watched)
-        self._lines = Memo(self.line)
+        self._scan = scan.request_scanner(semantics.request_reference(guard.watched)).scan
         self._fields = Memo(self._judge)
-        self._blocks = Memo(self._block, entries=_HEADS)
-        self.requests = Memo(self.request, entries=_HEADS, size=_HEAD_BYTES)
+        self._recent: list[Request | None] = [None] * _RECENT
 
     def request(self, head: bytes) -> Request:
-        """Resolve a request's head, its empty line included; `requests` remembers the results.
+        """Resolve a request's head, its empty line included.
 
         Raises:
             BadRequestError, UnsupportedError: it is no head, or none that is served.
         """
-        line_end = head.find(b"\r\n")
-        line = self._lines[head[:line_end]]
-        block = head[line_end + 2 : -2]
-        kept, fields, refusal = self._blocks[block] if line.minor else self._block(block, minor=0)
+        place = len(head) % _RECENT
+        recent = self._recent[place]
+        if recent is not None and recent.received == head:
+            return recent
+        method, target, path, query, minor, passed, read = self._scan(head)
+        line = self._line(method, target, path, query, minor)
+        fields, refusal = self._fields[read] if minor else self._judge(read, minor)
+        if fields.hop_by_hop:
+            passed = h1.without(passed, fields.hop_by_hop)
         if line.problem is not None or line.authority is not None or fields.length:
             refusal = self._refusal(line, fields, refusal)
-        return Request(line, fields, line.start + kept + fields.made, refusal)
+        request = Request(head, line, fields, line.start + passed + fields.made, refusal)
+        if len(head) <= _RECENT_BYTES:
+            self._recent[place] = request
+        return request
 
-    def line(self, line: bytes) -> ResolvedLine:
-        """Resolve a request line.
-
-        Raises:
-            BadRequestError, UnsupportedError: it is no request line, or none that is served.
-        """
-        method, target, minor, path, query = h1.request_line(line)
+    def _line(self, method: bytes, target: bytes, path: bytes | None, query: bytes, minor: int) -> ResolvedLine:
         authority: bytes | None = None
         if path is None:
             path, query, authority = parse(target)
@@ -180,12 +189,6 @@ class RoutingTable:
             if route.allow is not None and not public and not route.allow.matches(method, rest):
                 problem = ForbiddenByPolicyError(f"Route {route.name} does not allow this method and path (`allow`).")
         return ResolvedLine(semantics.methods[method], minor, path, authority, route, start, public, problem)
-
-    def _block(self, block: bytes, minor: int = 1) -> tuple[bytes, RequestFields, Refusal | None]:
-        """Return the field lines to forward, what all of them mean, and the guard's refusal."""
-        kept, read = self._reader.read(block)
-        fields, refusal = self._fields[read] if minor else self._judge(read, minor)
-        return h1.without(kept, fields.hop_by_hop) if fields.hop_by_hop else kept, fields, refusal
 
     def _judge(self, read: bytes, minor: int = 1) -> tuple[RequestFields, Refusal | None]:
         """Return what the fields that are read mean, and the guard's refusal."""

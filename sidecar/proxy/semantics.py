@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sidecar.errors import BadRequestError, UpstreamProtocolError
-from sidecar.proxy import h1
+from sidecar.proxy import h1, scan
 from sidecar.proxy.memo import Memo
 from sidecar.proxy.pool import MAX_IDLE_SECONDS
 from sidecar.proxy.target import host_name
@@ -94,8 +94,8 @@ def is_returned(name: bytes) -> bool:
     return name not in _NOT_RETURNED
 
 
-def request_reader(watched: Iterable[bytes] = ()) -> h1.FieldReader:
-    """Return a reader of requests' fields; `watched` (lower case) are more names whose values are read."""
+def request_reference(watched: Iterable[bytes] = ()) -> scan.RequestReference:
+    """Return what takes requests' heads apart; `watched` (lower case) are more names whose values are read."""
     read = _READ_OF_REQUESTS.union(watched)
 
     def rule(spelled: bytes) -> h1.FieldRule:
@@ -105,17 +105,18 @@ def request_reader(watched: Iterable[bytes] = ()) -> h1.FieldReader:
             return True, name + b":", name in read, _LONGEST_ID
         return is_forwarded(name), name + b":" if name in read else b"", True, 0
 
-    return h1.FieldReader(rule, BadRequestError)
+    names = _NOT_FORWARDED | read | {_REQUEST_ID}
+    return scan.RequestReference(h1.FieldReader(rule, BadRequestError), names, _NOT_FROM_CLIENTS_PREFIXES)
 
 
-def response_reader() -> h1.FieldReader:
-    """Return a reader of responses' fields."""
+def response_reference() -> scan.ResponseReference:
+    """Return what takes responses' heads apart."""
 
     def rule(spelled: bytes) -> h1.FieldRule:
         name = spelled.lower()
         return is_returned(name), name + b":" if name in _READ_OF_RESPONSES else b"", True, 0
 
-    return h1.FieldReader(rule, UpstreamProtocolError)
+    return scan.ResponseReference(h1.FieldReader(rule, UpstreamProtocolError), _NOT_RETURNED | _READ_OF_RESPONSES)
 
 
 def request_id(lines: bytes) -> str:
@@ -191,7 +192,7 @@ class ResponseFields:
 
 
 def request_fields(read: bytes, minor: int = 1) -> RequestFields:
-    """Return what the lines that `request_reader` found mean together, in HTTP/1.`minor`.
+    """Return what the lines that `request_reference` found mean together, in HTTP/1.`minor`.
 
     Raises:
         BadRequestError: they leave the request's end or its host in doubt.
@@ -229,7 +230,7 @@ def request_fields(read: bytes, minor: int = 1) -> RequestFields:
 
 
 def response_fields(lines: bytes) -> ResponseFields:
-    """Return what the status line and the lines that `response_reader` found mean together.
+    """Return what the status line and the lines that `response_reference` found mean together.
 
     Raises:
         UpstreamProtocolError: they leave the response's end in doubt.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sidecar.errors import BadRequestError
 
@@ -22,7 +22,9 @@ _OVERLONG = re.compile(rb"[\xc0\xc1\xf5-\xff]|\xe0[\x80-\x9f]|\xf0[\x80-\x8f]")
 _PARAMETERS = re.compile(rb";[^/]*")
 _DOT_SEGMENT = re.compile(rb"(?:^|/)\.\.?(?:/|$)")
 # With RFC 3986's characters alone, no escape, and no segment that begins with a dot, there is one reading.
-PLAIN_PATH = rb"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9_~!$&'()*+,=:@.-]*+)*+/?+"
+SEGMENT_START: Final[bytes] = rb"[A-Za-z0-9_~!$&'()*+,=:@-]"
+SEGMENT: Final[bytes] = rb"[A-Za-z0-9_~!$&'()*+,=:@.-]"
+PLAIN_PATH = rb"(?:/" + SEGMENT_START + SEGMENT + rb"*+)*+/?+"
 _PLAIN = re.compile(PLAIN_PATH)
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9]{0,5}))?")
 

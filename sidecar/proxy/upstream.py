@@ -211,7 +211,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._buffer = data
             return
         end += 4
-        answer = self._route.responses[data[:end]]
+        answer = self._route.response(data[:end])
         self._answering = True
         if answer.status < _OK:
             self._read_informational(answer, data[end:])

@@ -10,6 +10,7 @@ from sidecar.errors import Problem
 from sidecar.proxy.guard import Guard
 from sidecar.proxy.routing import CompiledRoute, RoutingTable
 from tests.cli.support import camunda_sidecar, configuration
+from tests.proxy.heads import resolved
 
 FORWARDED = [
     ("GET", "/operate/v1/x?a=1&b", "operate", "https://bru-2.operate.camunda.io/abc/v1/x?a=1&b", "operate.camunda.io"),
@@ -72,14 +73,14 @@ def test_a_url_of_another_host_is_refused(settings):
 def outcome_of(table: RoutingTable, method: str, path: str) -> str:
     """What the data plane does with a request: a status, or the request line's target and origin."""
     try:
-        resolved = table.line(f"{method} {path} HTTP/1.1".encode())
-        if resolved.problem is not None:
-            raise resolved.problem
+        line = resolved(table, f"{method} {path} HTTP/1.1".encode())
+        if line.problem is not None:
+            raise line.problem
     except Problem as problem:
         return f"refused: {problem.status} {problem.code}"
-    assert resolved.route is not None
-    origin = resolved.route.settings.upstream.origin
-    return f"{method} {origin}{resolved.start.split(b' ')[1].decode()} {'public' if resolved.public else ''}"
+    assert line.route is not None
+    origin = line.route.settings.upstream.origin
+    return f"{method} {origin}{line.start.split(b' ')[1].decode()} {'public' if line.public else ''}"
 
 
 @pytest.mark.parametrize(("method", "path"), [row[:2] for row in (*FORWARDED, *REFUSED)])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from sidecar.proxy import h1, semantics
+from sidecar.proxy.routing import ResolvedLine, RoutingTable
 
-REQUESTS = semantics.request_reader(watched=[b"x-watched"])
-RESPONSES = semantics.response_reader()
+REQUESTS = semantics.request_reference(watched=[b"x-watched"]).fields
+RESPONSES = semantics.response_reference().fields
 
 
 def request_fields(block: bytes, minor: int = 1) -> tuple[bytes, semantics.RequestFields]:
@@ -20,3 +21,8 @@ def response_fields(block: bytes) -> tuple[bytes, semantics.ResponseFields]:
     kept, read = RESPONSES.read(block)
     fields = semantics.response_fields(b"HTTP/1.1 200 OK\r\n" + read)
     return h1.without(kept, fields.hop_by_hop) if fields.hop_by_hop else kept, fields
+
+
+def resolved(table: RoutingTable, line: bytes) -> ResolvedLine:
+    """A request line, as a whole head resolves it."""
+    return table.request(line + b"\r\nHost: localhost\r\n\r\n").line

@@ -14,6 +14,7 @@ from sidecar.proxy.pool import MAX_IDLE_SECONDS, Connection, Pool
 from sidecar.proxy.routing import CompiledRoute, RoutingTable
 from sidecar.proxy.semantics import CHUNKED, EMPTY, LENGTH, UNTIL_CLOSE
 from sidecar.telemetry.http import RouteStats
+from tests.proxy.heads import resolved
 from tests.proxy.support import FakeAuthorizer, route
 
 HOST = b"Host: localhost:8600\r\n"
@@ -66,7 +67,7 @@ ROOT = route("rest", "http://rest.example", prefix="/")
 )
 def test_upstream_start(line: bytes, start: bytes) -> None:
     """The prefix is replaced by the upstream's base; the path is otherwise the client's, the Host the upstream's."""
-    assert table(OPERATE, CONSOLE, OPTIMIZE, ROOT).line(line).start == start
+    assert resolved(table(OPERATE, CONSOLE, OPTIMIZE, ROOT), line).start == start
 
 
 @pytest.mark.parametrize(
@@ -85,13 +86,13 @@ def test_upstream_start(line: bytes, start: bytes) -> None:
 )
 def test_methods(method: bytes, label: str, safe: bool, idempotent: bool) -> None:
     """RFC 9110, 9.2; a metric's label takes no value that a client invents."""
-    line = table(OPERATE).line(method + b" /operate HTTP/1.1")
+    line = resolved(table(OPERATE), method + b" /operate HTTP/1.1")
     assert (line.method.label, line.method.safe, line.method.idempotent) == (label, safe, idempotent)
 
 
 def test_path_for_logs_has_no_query() -> None:
     """A query may hold anything, and is left out of every log line."""
-    assert table(OPERATE).line(b"GET /operate/a?token=s3cr3t HTTP/1.1").path == b"/operate/a"
+    assert resolved(table(OPERATE), b"GET /operate/a?token=s3cr3t HTTP/1.1").path == b"/operate/a"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_path_for_logs_has_no_query() -> None:
 def test_unsafe_lines_raise(line: bytes, error: type[Exception]) -> None:
     """What is not one safe request line has no route, and no policy is asked about it."""
     with pytest.raises(error):
-        table(OPERATE, CONSOLE, ROOT).line(line)
+        resolved(table(OPERATE, CONSOLE, ROOT), line)
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
@@ -139,10 +140,10 @@ def test_refusal_by_line(line: bytes, code: str | None) -> None:
 def test_public_requests_are_marked() -> None:
     """Only what `public` names goes without a credential."""
     routes = table(OPTIMIZE)
-    assert routes.line(b"GET /optimize/api/readyz HTTP/1.1").public
-    assert routes.line(b"HEAD /optimize/api/readyz HTTP/1.1").public
-    assert not routes.line(b"GET /optimize/api/public/x HTTP/1.1").public
-    assert not routes.line(b"POST /optimize/api/readyz HTTP/1.1").public
+    assert resolved(routes, b"GET /optimize/api/readyz HTTP/1.1").public
+    assert resolved(routes, b"HEAD /optimize/api/readyz HTTP/1.1").public
+    assert not resolved(routes, b"GET /optimize/api/public/x HTTP/1.1").public
+    assert not resolved(routes, b"POST /optimize/api/readyz HTTP/1.1").public
 
 
 STRICT = Guard([], RequiredHeader("X-Sidecar"))
@@ -187,7 +188,7 @@ def test_tables_do_not_share_memory() -> None:
     before = table(OPERATE)
     after = table(route("operate", "http://new.example", allow=()), guard=Guard(["sidecar.internal"]))
     for _ in range(3):
-        first, second = (one.requests[head(line, block)] for one in (before, after))
+        first, second = (one.request(head(line, block)) for one in (before, after))
         assert first.head.startswith(b"GET /base/a ")
         assert (first.refusal and first.refusal[0]) == "host"
         assert second.head.endswith(b"Host: new.example\r\n")
@@ -200,20 +201,20 @@ def test_routes_do_not_share_memory() -> None:
     drops = compiled(OPERATE)
     passes = compiled(route("other", "https://other.example/base", cookies="pass"))
     for _ in range(3):
-        assert drops.responses[answer].head == OK + b"Location: /operate/a\r\n"
-        assert passes.responses[answer].head == answer.removesuffix(b"\r\n")
+        assert drops.response(answer).head == OK + b"Location: /operate/a\r\n"
+        assert passes.response(answer).head == answer.removesuffix(b"\r\n")
 
 
 def test_memory_gives_the_same_answer() -> None:
     """A remembered head is the one that was parsed, and one that is too long to be remembered is parsed alike."""
     routes = table(OPERATE)
     known = head(b"GET /operate/a HTTP/1.1")
-    assert routes.requests[known].head == routes.requests[known].head
-    assert routes.requests[known] is routes.requests[known]
-    assert routes.requests[known].head == routes.request(known).head
+    assert routes.request(known).head == routes.request(known).head
+    assert routes.request(known) is routes.request(known)
+    assert routes.request(known).head == routes.request(known).head
     long = head(b"GET /operate/" + b"a" * 5000 + b" HTTP/1.1")
-    assert routes.requests[long] is not routes.requests[long]
-    assert routes.requests[long].head == routes.request(long).head
+    assert routes.request(long) is not routes.request(long)
+    assert routes.request(long).head == routes.request(long).head
 
 
 def test_refusals_are_found_again() -> None:
@@ -221,9 +222,9 @@ def test_refusals_are_found_again() -> None:
     routes = table(OPERATE)
     for _ in range(3):
         with pytest.raises(BadRequestError):
-            routes.requests[head(b"GET /operate/.. HTTP/1.1")]
+            routes.request(head(b"GET /operate/.. HTTP/1.1"))
         with pytest.raises(BadRequestError):
-            routes.requests[head(b"GET /operate/a HTTP/1.1", b"")]
+            routes.request(head(b"GET /operate/a HTTP/1.1", b""))
 
 
 @pytest.mark.parametrize(
