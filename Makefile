@@ -12,6 +12,8 @@ setup: .venv/.ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	# `native`: the scanner of heads is compiled; `pure`: there was no C compiler, and requests cost half as much again.
+	$(BIN)/camunda-sidecar --version
 	touch $@
 
 demo: setup

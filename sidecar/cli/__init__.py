@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sidecar import __version__
+from sidecar import __version__, build
 from sidecar.errors import ConfigurationError, SidecarError
 
 COMMANDS = {
@@ -105,7 +105,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="camunda-sidecar", message="%(prog)s %(version)s")
+@click.version_option(f"{__version__} ({build.kind()})", prog_name="camunda-sidecar", message="%(prog)s %(version)s")
 def main() -> None:
     """Plain HTTP in, authorized traffic to Camunda 8 out.
 

@@ -11,7 +11,7 @@ from prometheus_client.metrics import disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from sidecar import __version__, background
+from sidecar import __version__, background, build
 from sidecar.clock import Clock
 from sidecar.telemetry.http import HttpStats
 from sidecar.telemetry.http_collector import HttpCollector
@@ -97,7 +97,6 @@ class Metrics:
         self.registry.register(HttpCollector(http))
         self.registry.register(FaultCollector())
         ProcessCollector(registry=self.registry)
-        info = Gauge(
-            "camunda_sidecar_build_info", "Always 1.", labelnames=("version", "python"), registry=self.registry
-        )
-        info.labels(version=__version__, python=platform.python_version()).set(1)
+        facts = {"version": __version__, "python": platform.python_version(), "build": build.kind()}
+        info = Gauge("camunda_sidecar_build_info", "Always 1.", labelnames=facts, registry=self.registry)
+        info.labels(**facts).set(1)

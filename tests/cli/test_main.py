@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from sidecar import __version__
+from sidecar import __version__, build
 from sidecar.cli import COMMANDS, LazyGroup, main
 from sidecar.errors import ConfigurationError, GrantFailedError, Mistake
 from tests.cli.support import camunda_sidecar, configuration
@@ -52,8 +52,8 @@ def test_every_command_explains_itself(name):
 
 
 def test_the_version():
-    """`--version` is one line."""
-    assert camunda_sidecar("--version").output == f"camunda-sidecar {__version__}\n"
+    """`--version` is one line, and says which build of the data plane it is."""
+    assert camunda_sidecar("--version").output == f"camunda-sidecar {__version__} ({build.kind()})\n"
 
 
 @pytest.mark.parametrize("arguments", [["runn"], ["--zzz"], ["check", "--zzz"], ["explain", "GET"]])
@@ -149,5 +149,5 @@ def test_a_terminal_that_is_not_utf_8():
 def test_python_m_sidecar():
     """`python -m sidecar` is the same program."""
     done = subprocess.run([sys.executable, "-m", "sidecar", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == f"camunda-sidecar {__version__}\n"
+    assert done.stdout == f"camunda-sidecar {__version__} ({build.kind()})\n"
     assert isinstance(main, LazyGroup)

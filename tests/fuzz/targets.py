@@ -8,11 +8,12 @@ from contextlib import suppress
 from urllib.parse import unquote_to_bytes
 
 from sidecar.errors import BadRequestError, UnsupportedError, UpstreamProtocolError
-from sidecar.proxy import h1
+from sidecar.proxy import h1, scan, semantics
 from sidecar.proxy.chunked import ChunkedDecoder, ChunkedError
 from sidecar.proxy.target import localize, parse
 from tests.fuzz.wire import Upstream, Wire, cut, messages
 from tests.proxy.heads import request_fields, response_fields
+from tests.proxy.scanning import compare
 from tests.proxy.strict import Message, NotStrictError, Reader, parse_lines
 
 GONE = re.compile(
@@ -56,6 +57,13 @@ def response_head(data: bytes) -> None:
     assert not re.search(rb"[\r\n]", reason)
     names = {name.lower() for name, _ in parse_lines(kept[:-2])}
     assert not names & {b"set-cookie", b"sidecar-error", b"connection", b"content-length", b"transfer-encoding"}
+
+
+def scanners(data: bytes) -> None:
+    """The native scanners read what their references read."""
+    if data.endswith(b"\r\n\r\n"):
+        for native, reference in _SCANNERS:
+            compare(native, reference, data)
 
 
 def target(data: bytes) -> None:
@@ -168,10 +176,12 @@ def _as_fuzzed(connection: Upstream, _: Message) -> None:
     connection.finish()
 
 
+_REQUESTS, _RESPONSES = semantics.request_reference([b"x-watched"]), semantics.response_reference()
+_SCANNERS = ((scan.request_scanner(_REQUESTS), _REQUESTS), (scan.response_scanner(_RESPONSES), _RESPONSES))
 _DOWNSTREAM = Wire(_ok)
 _UPSTREAM = Wire(_as_fuzzed)
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
-    for function in (request_head, response_head, target, location, chunks, downstream, upstream)
+    for function in (request_head, response_head, scanners, target, location, chunks, downstream, upstream)
 }
