@@ -1,12 +1,10 @@
-# Two stages: the second has the interpreter and the installed package, and neither pip nor sources.
-#
-# With the data plane compiled, for which the first stage needs a C compiler:
-#   docker build --build-arg BUILD_IMAGE=python:3.13 --build-arg CAMUNDA_SIDECAR_COMPILED=1 .
+# Two stages: the first has a C compiler and compiles the data plane; the second has the interpreter and the installed
+# package, and neither pip nor sources.
 ARG PYTHON=3.13
-ARG BUILD_IMAGE=python:${PYTHON}-slim
+ARG BUILD_IMAGE=python:${PYTHON}
 
 FROM ${BUILD_IMAGE} AS build
-ARG CAMUNDA_SIDECAR_COMPILED=
+ARG CAMUNDA_SIDECAR_COMPILED=1
 WORKDIR /src
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY sidecar ./sidecar

@@ -15,11 +15,12 @@ PACKAGE = ROOT / "sidecar"
 
 # A room may import from itself, from the foundation, and from these. `service` composes, `cli` starts it, `workers` as
 # several processes; these, and the stand-in for whoever shows the product, are imported by nobody else.
-FOUNDATION = {"errors", "clock", "secret", "background", "dial", "descriptors"}
+FOUNDATION = {"errors", "clock", "secret", "background", "build", "dial", "descriptors"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
     "background": {"clock"},
+    "build": set(),
     "dial": {"clock", "background"},
     "descriptors": set(),
     "listener": {"config"},

@@ -72,6 +72,7 @@ def image():
             shutil.copy(ROOT / file, root / "src")
         (root / "opt").mkdir()
         (root / "home").mkdir()
+        arguments = dict(pair.split("=", 1) for pair in of("ARG") if "=" in pair)
         for step in map(json.loads, of("RUN")):
             placed = [re.sub(r"^(?=/(opt|home)/)", name, part) for part in step]
             if placed[0] == "python":
@@ -80,7 +81,9 @@ def image():
                     placed[0] = f"{name}/opt/camunda-sidecar/bin/python"
             if placed[0] == "install" and os.geteuid() != 0:
                 placed = [*placed[:4], placed[-1]]  # only root can give a directory away
-            result = subprocess.run(placed, cwd=root / "src", check=False, capture_output=True, text=True)
+            result = subprocess.run(
+                placed, cwd=root / "src", check=False, capture_output=True, text=True, env=os.environ | arguments
+            )
             assert result.returncode == 0, f"{placed}\n{result.stdout}\n{result.stderr}"
         shutil.rmtree(root / "src")
         yield root
@@ -146,7 +149,7 @@ def test_it_serves_as_its_user_on_a_read_only_root(image, user, group):
         cwd="/",
         **chosen,
     )
-    assert told.stdout == f"camunda-sidecar {__version__}\n"
+    assert told.stdout == f"camunda-sidecar {__version__} (compiled)\n"
     before = {path for path in image.rglob("*") if "home" not in path.parts}
     serving = subprocess.Popen(
         [*command, "run", "--config", str(configuration)],

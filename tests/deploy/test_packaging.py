@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from sidecar import build
 from tests.deploy.support import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FOLDERS = ("bench", "deploy", "docs", "sidecar", "tests")
 FILES = ("CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile", "README.md", "THREAT_MODEL.md", "config.example.yaml")
-MADE = re.compile(r"(^|/)(__pycache__|node_modules|results|\.work)(/|$)|\.(pyc|so)$")
+MADE = re.compile(r"(^|/)(__pycache__|node_modules|results|\.work)(/|$)|\.(pyc|so)$|/_scan\.c$")
 
 
 def normal(requirement: str) -> str:
@@ -84,11 +85,13 @@ def test_the_source_distribution_has_everything(built):
 
 
 def test_the_wheel_has_the_package_alone(built):
-    """Data files included, tests and build machinery not."""
+    """Data files and the native scanner included, tests and build machinery not."""
     [archive] = built.glob("*.whl")
     with zipfile.ZipFile(archive) as wheel:
         there = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert there == files("sidecar")
+    assert {name for name in there if not MADE.search(name)} == files("sidecar")
+    native = {name for name in there if MADE.search(name)}
+    assert [name.partition(".")[0] for name in native] == ["sidecar/proxy/_scan"] * (build.kind() != "pure")
 
 
 def test_an_index_shows_the_readme_with_its_pictures_and_the_projects_links(built):

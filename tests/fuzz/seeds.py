@@ -30,6 +30,8 @@ def _of_the_corpora(target: str) -> Iterator[bytes]:
             yield from (how + raw for raw in answered for how in (b"\0", b"\1", b"\x90"))
         case "request_head":
             yield from (raw.partition(b"\r\n\r\n")[0] + b"\r\n" for raw in asked)
+        case "scanners":
+            yield from (raw.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" for raw in (*asked, *answered))
         case "response_head":
             yield from (raw.partition(b"\r\n\r\n")[0] + b"\r\n" for raw in answered)
         case "target":
