@@ -7,6 +7,7 @@ import contextlib
 import secrets
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -74,7 +75,7 @@ class ProxyServer:
         self._max_connections = 10_000
         self._is_full = False
         self._connections: set[Downstream] = set()
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[Any] = []  # an asyncio.Server has a tuple of sockets, uvloop's has a list
         self._sweeper: asyncio.TimerHandle | None = None
         self._stopped_waiting = False
         self._request_id_line = b"X-Request-ID: " + secrets.token_hex(8).encode() + b"-%x\r\n"
