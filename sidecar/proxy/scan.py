@@ -6,6 +6,7 @@ usual heads alone, and leaves every other to the reference: see `_scan.pyx`.
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 from sidecar.proxy import h1, target
@@ -52,7 +53,7 @@ class ResponseScanner(Protocol):
 class Reference:
     """What both references have: the reader of field lines, and the names that its rules have a word on."""
 
-    def __init__(self, fields: h1.FieldReader, names: frozenset[bytes], prefixes: tuple[bytes, ...] = ()) -> None:
+    def __init__(self, fields: h1.FieldReader, names: AbstractSet[bytes], prefixes: tuple[bytes, ...] = ()) -> None:
         """`names`, and names that begin with one of `prefixes`, are in lower case; others pass and are not read.
 
         A name that is spelled with other characters for the hyphens in it counts as that name.
