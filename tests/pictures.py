@@ -12,10 +12,10 @@ from pathlib import Path
 from sidecar.proxy.exchange import DONE, TRANSITIONS
 from sidecar.tokens.events import Rejected, Saved
 from sidecar.tokens.lifecycle import WANTED, decide
-from sidecar.tokens.shared import PutToken
-from sidecar.tokens.slot import Freshness, Slot, freshness
+from sidecar.tokens.token_record import PutToken
+from sidecar.tokens.token_state import Freshness, TokenState, freshness
 from tests.test_architecture import FOUNDATION, MODULES, imported, room_of
-from tests.tokens import slots
+from tests.tokens import states
 
 PAGE = Path(__file__).parents[1] / "docs/architecture.md"
 PLANES = {"data plane": ("proxy", "grpc"), "control plane": ("tokens", "credentials", "admin", "telemetry")}
@@ -71,14 +71,14 @@ def request_stages() -> str:
 
 def token_states() -> str:
     """A token's states: what time, a new token and an upstream's refusal make of each, and what a client gets in it."""
-    moments = {Freshness.FRESH: slots.FRESH, Freshness.STALE: slots.STALE, Freshness.EXPIRED: slots.LAST}
-    lines = ["stateDiagram-v2", f"  [*] --> {freshness(Slot(), slots.FRESH).name}"]
+    moments = {Freshness.FRESH: states.FRESH, Freshness.STALE: states.STALE, Freshness.EXPIRED: states.LAST}
+    lines = ["stateDiagram-v2", f"  [*] --> {freshness(TokenState(), states.FRESH).name}"]
     for state, now in moments.items():
-        slot = slots.holding()
-        assert freshness(slot, now) is state
-        later = [freshness(slot, moment) for moment in sorted(moments.values()) if moment > now][:1]
-        fetched, _ = decide(slot, Saved(PutToken(slots.token("v2", born=now))), now, 0.0)
-        refused, _ = decide(slot, Rejected("v1"), now, 0.0)
+        token = states.holding()
+        assert freshness(token, now) is state
+        later = [freshness(token, moment) for moment in sorted(moments.values()) if moment > now][:1]
+        fetched, _ = decide(token, Saved(PutToken(states.token("v2", born=now))), now, 0.0)
+        refused, _ = decide(token, Rejected("v1"), now, 0.0)
         changes = [("time passes", one) for one in later]
         changes += [("a new token comes", freshness(fetched, now)), ("an upstream refuses it", freshness(refused, now))]
         lines += labelled(state.name, [(what, after.name) for what, after in changes if after is not state])

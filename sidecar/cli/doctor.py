@@ -60,25 +60,24 @@ def command(config: Path | None, routes: tuple[str, ...], as_json: bool) -> None
 
 
 async def _examine(settings: Settings, routes: list[Route], clock: Clock, *, show: bool) -> list[Finding]:
-    from sidecar.credentials.asking import Asker  # noqa: PLC0415 (aiohttp is slow to import)
-    from sidecar.credentials.build import build  # noqa: PLC0415
+    from sidecar.credentials.build import build  # noqa: PLC0415 (aiohttp is slow to import)
     from sidecar.credentials.doctor import Doctor  # noqa: PLC0415
-    from sidecar.tokens.observer import NoObserver  # noqa: PLC0415
+    from sidecar.tokens.manager import TokenManager  # noqa: PLC0415
+    from sidecar.tokens.observer import TokenObserver  # noqa: PLC0415
     from sidecar.tokens.stores import build_store  # noqa: PLC0415
 
-    store = build_store(settings.token_store, clock, NoObserver())
-    asker = Asker(store, clock, settings.token_requests)
+    store = build_store(settings.token_store, clock, TokenObserver())
+    tokens = TokenManager(store, clock, settings.token_requests, shared_only=True)
     findings: list[Finding] = []
-    await store.open()
+    await tokens.start()
     try:
-        async for finding in Doctor(build(settings, clock), asker.ask, clock).run(routes):
+        async for finding in Doctor(build(settings, clock), tokens.fetch_now, clock).run(routes):
             if show:
                 for line in _lines(finding, findings[-1].subject if findings else None):
                     click.echo(line)
             findings.append(finding)
     finally:
-        asker.close()
-        await store.close()
+        await tokens.close()
     return findings
 
 

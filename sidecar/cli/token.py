@@ -58,12 +58,12 @@ async def _token(settings: Settings, route: Route, clock: Clock) -> str:
     """
     from sidecar.credentials.build import build  # noqa: PLC0415 (aiohttp is slow to import)
     from sidecar.tokens.manager import TokenManager  # noqa: PLC0415
-    from sidecar.tokens.observer import NoObserver  # noqa: PLC0415
+    from sidecar.tokens.observer import TokenObserver  # noqa: PLC0415
     from sidecar.tokens.stores import build_store  # noqa: PLC0415
 
     credentials = build(settings, clock)
-    store = build_store(settings.token_store, clock, NoObserver())
-    manager = TokenManager(store, clock, settings.token_requests, settings.refresh)
+    store = build_store(settings.token_store, clock, TokenObserver())
+    manager = TokenManager(store, clock, settings.token_requests, settings.refresh, shared_only=True)
     await manager.start()
     try:
         source = credentials.sources.get(route.name)

@@ -82,44 +82,30 @@ class TokenMetrics(TokenObserver):
     """Labels come from the configuration and from fixed sets only."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"{_P}{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"{_P}{name}", text, registry=registry)
+
+        def histogram(name: str, text: str) -> Histogram:
+            return Histogram(f"{_P}{name}", text, buckets=WAIT_BUCKETS, registry=registry)
+
         self._state = StateCollector()
         registry.register(self._state)
-        self._requests = Counter(
-            f"{_P}token_requests_total",
-            "Attempts to obtain a token, by how each ended.",
-            ("issuer", "audience", "outcome"),
-            registry=registry,
-        )
-        self._request_duration = Histogram(
-            f"{_P}token_request_duration_seconds",
-            "One attempt to obtain a token, from its slot in the budget to its end.",
-            buckets=WAIT_BUCKETS,
-            registry=registry,
-        )
-        self._waiters = Gauge(f"{_P}token_waiters", "Requests that wait for a token now.", registry=registry)
-        self._wait = Histogram(
-            f"{_P}token_wait_seconds",
-            "How long requests waited for a token that was not at hand.",
-            buckets=WAIT_BUCKETS,
-            registry=registry,
-        )
-        self._invalidations = Counter(
-            f"{_P}token_invalidations_total",
-            "Tokens given up before their end.",
-            ("audience", "reason"),
-            registry=registry,
-        )
-        self._budget_wait = Histogram(
-            f"{_P}budget_wait_seconds",
-            "How long token requests waited for their slot in the issuer's budget.",
-            buckets=WAIT_BUCKETS,
-            registry=registry,
-        )
+        outcomes = ("issuer", "audience", "outcome")
+        self._requests = counter("token_requests_total", "Attempts to obtain a token, by how each ended.", *outcomes)
+        duration = "One attempt to obtain a token, from its slot in the budget to its end."
+        self._request_duration = histogram("token_request_duration_seconds", duration)
+        self._waiters = gauge("token_waiters", "Requests that wait for a token now.")
+        self._wait = histogram("token_wait_seconds", "How long requests waited for a token that was not at hand.")
+        given_up = "Tokens given up before their end."
+        self._invalidations = counter("token_invalidations_total", given_up, "audience", "reason")
+        waited = "How long token requests waited for their slot in the issuer's budget."
+        self._budget_wait = histogram("budget_wait_seconds", waited)
         self.store_is_up = True
-        self._store_up = Gauge(f"{_P}store_up", "1 while tokens are shared through the store.", registry=registry)
-        self._store_errors = Counter(
-            f"{_P}store_errors_total", "Operations of the token store that failed.", ("operation",), registry=registry
-        )
+        self._store_up = gauge("store_up", "1 while tokens are shared through the store.")
+        self._store_errors = counter("store_errors_total", "Operations of the token store that failed.", "operation")
         for operation in get_args(StoreOperation):
             self._store_errors.labels(operation)
 

@@ -10,6 +10,7 @@ thresholds switches that off.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cache
 from typing import Final
 
 MMAP_THRESHOLD: Final = 1 << 20
@@ -19,8 +20,9 @@ TRIM_THRESHOLD: Final = 2 * MMAP_THRESHOLD
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
+@cache
 def keep_little() -> None:
-    """For the whole process, from now on; nothing where the C library has no such rule (musl, macOS)."""
+    """Switch that off for the whole process, where the C library has such a rule (not musl, not macOS)."""
     with suppress(ImportError, OSError, AttributeError):  # it is thrift, and nothing must fail for it
         import ctypes  # noqa: PLC0415 (costs who never derives a key)
 

@@ -3,121 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from sidecar.clock import Clock
 from sidecar.errors import SecretUnavailableError, TokenUnavailableError
-from sidecar.tokens.entry import Entry, Held
-from sidecar.tokens.grant import GrantSource
+from sidecar.tokens.cached_token import CachedToken
+from sidecar.tokens.grant import GrantSource, TokenAttachment
+from sidecar.tokens.identity import Labels
 
 SECRET_RETRY_AFTER = 5.0
 """Seconds within which a repaired secret file is noticed."""
 
 
-class Attachment(Protocol):
-    """A credential to send: `proxy.authorizer.Attachment`, which this package does not import."""
-
-    @property
-    def header(self) -> bytes:
-        """Complete header lines."""
-        ...
-
-    @property
-    def unsafe_header(self) -> bytes:
-        """More of them."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """What a route's credential, audience and issuer are called in logs, metrics and `/status`."""
-
-    issuer: str
-    credential: str
-    audience: str
-
-
-class Hits:
-    """How many tokens of one audience were handed out from memory."""
-
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
-
-
 class TokenAuthorizer:
-    """Routes with the same token identity share an entry. When the secret changes, another entry takes its place."""
+    """Routes with the same token identity share a cached token. When the secret changes, another takes its place."""
 
-    __slots__ = ("_bind", "_hits", "_now", "entry", "names", "retired", "secret_error", "source")
+    __slots__ = ("_bind", "_now", "hits", "labels", "retired", "secret_error", "source", "token")
 
     def __init__(
-        self, source: GrantSource, names: Names, bind: Callable[[TokenAuthorizer], None], hits: Hits, clock: Clock
+        self, source: GrantSource, labels: Labels, bind: Callable[[TokenAuthorizer], None], clock: Clock
     ) -> None:
-        """`bind` sets `entry` to that of the source's identity as it is now; it raises `SecretUnavailableError`."""
+        """`bind` sets `token` to that of the source's identity as it is now; it raises `SecretUnavailableError`."""
         self.source = source
-        self.names = names
-        self._bind = bind
-        self._hits = hits
-        self._now = clock.boottime
-        self.entry: Entry | None = None
-        """The entry in use; None while the secret could not be read yet."""
+        self.labels = labels
+        self.token: CachedToken | None = None
+        """The token in use; None while the secret could not be read yet."""
         self.secret_error = ""
         """Why the secret could not be read at the last attempt."""
         self.retired = False
-        """Its route is not configured any more: the last requests on it keep to the entry that they have."""
+        """Its route is not configured any more: the last requests on it keep to the token that they have."""
+        self.hits = 0
+        """How many times the token was handed out from memory."""
+        self._bind = bind
+        self._now = clock.boottime
 
-    def current(self) -> Held | None:
+    def current(self) -> TokenAttachment | None:
         """The token in memory, if it may be handed out now without a decision or after one."""
-        entry = self.entry
-        if entry is not None and self._now() < entry.serve_until:
-            self._hits.count += 1
-            return entry.attachment
+        token = self.token
+        if token is not None and self._now() < token.serve_until:
+            self.hits += 1
+            return token.attachment
         return self._touch()
 
-    def renewed(self, attachment: Attachment) -> Held | None:  # noqa: ARG002 (the Protocol's; ours is always newest)
+    def renewed(self, attachment: object) -> TokenAttachment | None:  # noqa: ARG002 (the Protocol's; ours is newest)
         """The newest token in memory; it is not counted as handed out again."""
-        return self.entry.touch() if self.entry is not None else None
+        return self.token.touch() if self.token is not None else None
 
-    async def obtain(self) -> Held:
+    async def obtain(self) -> TokenAttachment:
         """Wait for a token, at most `token_requests.max_wait`.
 
         Raises:
             TokenUnavailableError, CredentialRejectedError: there is none to be had.
         """
         self.rebind()
-        if self.entry is None or self.secret_error:
+        if self.token is None or self.secret_error:
             # The error's text names a file of this host, which is the log's and `status`'s business.
             raise TokenUnavailableError(
                 "The credential's secret cannot be read: see the sidecar's log.", retry_after=SECRET_RETRY_AFTER
             )
-        return await self.entry.obtain()
+        return await self.token.obtain()
 
     def refuses(self, status: int, *, safe: bool) -> bool:
         """Whether an upstream's `status` says that the token was refused."""
         return self.source.refuses(status, safe=safe)
 
-    async def replace(self, refused: Attachment) -> Held | None:
+    async def replace(self, refused: object) -> TokenAttachment | None:
         """The token after the one that an upstream refused, or None: the refusal stands."""
-        if self.entry is None or not isinstance(refused, Held):
+        if self.token is None or not isinstance(refused, TokenAttachment):
             return None
-        return await self.entry.replace(refused.version)
+        return await self.token.replace(refused.version)
 
-    def invalidate(self, refused: Attachment) -> None:
+    def invalidate(self, refused: object) -> None:
         """Drop the token that an upstream refused, without waiting for the next."""
-        if self.entry is not None and isinstance(refused, Held):
-            self.entry.invalidate(refused.version)
+        if self.token is not None and isinstance(refused, TokenAttachment):
+            self.token.invalidate(refused.version)
 
-    def replayed(self, attachment: Attachment, *, accepted: bool) -> None:  # noqa: ARG002 (the Protocol's)
+    def replayed(self, attachment: object, *, accepted: bool) -> None:  # noqa: ARG002 (the Protocol's)
         """Tell how the upstream answered the request that was sent again."""
-        if self.entry is not None:
-            self.entry.replayed(accepted=accepted)
+        if self.token is not None:
+            self.token.replayed(accepted=accepted)
 
-    def received_cookies(self, attachment: Attachment, set_cookie: Sequence[bytes]) -> None:
+    def received_cookies(self, attachment: object, set_cookie: Sequence[bytes]) -> None:
         """Take over a session that the upstream changes by `Set-Cookie`."""
-        if self.entry is not None and isinstance(attachment, Held):
-            self.entry.received_cookies(attachment.version, set_cookie)
+        if self.token is not None and isinstance(attachment, TokenAttachment):
+            self.token.received_cookies(attachment.version, set_cookie)
 
     def rebind(self) -> None:
         """Follow the source's secret, as far as it can be read."""
@@ -130,10 +98,10 @@ class TokenAuthorizer:
         else:
             self.secret_error = ""
 
-    def _touch(self) -> Held | None:
-        if self.entry is None:
+    def _touch(self) -> TokenAttachment | None:
+        if self.token is None:
             self.rebind()
-        held = self.entry.touch() if self.entry is not None else None
-        if held is not None:
-            self._hits.count += 1
-        return held
+        attachment = self.token.touch() if self.token is not None else None
+        if attachment is not None:
+            self.hits += 1
+        return attachment

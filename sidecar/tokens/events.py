@@ -1,100 +1,92 @@
-"""What can happen to a token identity, and what the shell can be told to do about it. Plain values."""
+"""What can happen to a token identity. Plain values."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
 
-from sidecar.tokens.shared import Change, PutFailing, PutQuarantine, PutToken, Shared, Token
+import msgspec
 
-# --- events ------------------------------------------------------------------------------------------------------
+from sidecar.tokens.token_record import PutFailing, PutQuarantine, PutToken, Token, TokenRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """A client needs a token."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What the store holds; `may_fetch`: with the identity's lock won, or its patience over."""
+class Loaded(msgspec.Struct, frozen=True):
+    """The store was read. `may_fetch`: the identity's lock is held, or was tried for long enough."""
 
-    shared: Shared
+    record: TokenRecord
     may_fetch: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(msgspec.Struct, frozen=True):
     """The issuer gave a token."""
 
     token: Token
 
 
 class Failure(Enum):
-    """How a fetch failed."""
+    """How a token request failed."""
 
     TRANSIENT = auto()
     THROTTLED = auto()
     REFUSED = auto()
     NO_SLOT = auto()
     COOLING = auto()
-    """No slot, because of a cool-down."""
+    """There was no slot, because of a cool-down."""
+    NOT_SHARED = auto()
+    """The store cannot be written to, and this process must not ask beside those that share it."""
 
 
-@dataclass(frozen=True, slots=True)
-class FetchFailed:
-    """The issuer gave none, or was not asked."""
+class FetchFailed(msgspec.Struct, frozen=True):
+    """The issuer gave no token, or was not asked."""
 
     failure: Failure
     retry_after: float = 0.0
     """Seconds before asking again can help, where known."""
     oauth_error: str = ""
     detail: str = ""
+    """What happened, for people."""
 
 
 Outcome = PutToken | PutQuarantine | PutFailing
 """What an attempt changes for every process on the store."""
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """An attempt's outcome is on the store, or the store was waited for long enough: it may be heard of."""
+class Saved(msgspec.Struct, frozen=True):
+    """An attempt's outcome is on the store, or the store was waited for long enough: clients may be told."""
 
     outcome: Outcome
     retry_after: float = 0.0
     """As in `FetchFailed`."""
 
 
-@dataclass(frozen=True, slots=True)
-class PatienceOver:
-    """A client has waited for as long as it may; the flight goes on."""
+class PatienceOver(msgspec.Struct, frozen=True):
+    """A client has waited for as long as it may; the fetch goes on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """An upstream refused this version; `replay`: its request can be sent again with another."""
+class Rejected(msgspec.Struct, frozen=True):
+    """An upstream refused this version. `replay`: its request can be sent again with another."""
 
     version: str
     replay: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """An upstream's answer to that replay."""
+class Replayed(msgspec.Struct, frozen=True):
+    """An upstream answered the request that was sent again."""
 
     accepted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Rotated:
+class SessionRotated(msgspec.Struct, frozen=True):
     """An upstream changed the session that `version` stands for."""
 
     version: str
     token: Token
 
 
-@dataclass(frozen=True, slots=True)
-class SecretChanged:
+class SecretChanged(msgspec.Struct, frozen=True):
     """This identity's secret has taken the place of another one, whose token may still be good."""
 
     previous: Token
@@ -102,14 +94,12 @@ class SecretChanged:
     """Clients use it: the first token of the new secret is obtained at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class QuarantineEnded:
-    """SIGHUP, or `doctor` succeeded."""
+class QuarantineEnded(msgspec.Struct, frozen=True):
+    """A reload was ordered, or `doctor` succeeded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Woke:
-    """The moment that `Wake` named has come."""
+class Woke(msgspec.Struct, frozen=True):
+    """The moment of `refresh_at` has come."""
 
 
 Event = (
@@ -121,85 +111,8 @@ Event = (
     | PatienceOver
     | Rejected
     | Replayed
-    | Rotated
+    | SessionRotated
     | SecretChanged
     | QuarantineEnded
     | Woke
 )
-
-
-# --- commands ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Serve:
-    """Hand the token to whoever asked, and to all that wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Whoever asked joins those that wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """Whoever asked, and all that wait, get an error."""
-
-    failure: Failure
-    retry_after: float
-    oauth_error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PassOn:
-    """The upstream's refusal stands: no token would help."""
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Begin a flight: look into the store, and go on as `Loaded` says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lock:
-    """Try to win the identity's lock, look again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """The issuer has failed again and again: keep what was won, look again at this moment."""
-
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """Ask the issuer; in the background only if a slot is free now."""
-
-    attempts: int
-    background: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SaveFirst:
-    """Put this on the store and go on as `Saved` says: what other processes rely on is there before a client knows."""
-
-    outcome: Outcome
-    retry_after: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Save:
-    """Put this change on the store; nobody waits for it."""
-
-    change: Change
-
-
-@dataclass(frozen=True, slots=True)
-class Wake:
-    """Send `Woke` at this moment; a later command replaces an earlier one."""
-
-    at: float
-
-
-Command = Serve | Wait | Refuse | PassOn | Look | Lock | Hold | Fetch | SaveFirst | Save | Wake

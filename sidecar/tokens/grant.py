@@ -20,9 +20,18 @@ class Grant:
     header: bytes = field(repr=False)
     """`Authorization: Bearer …` or `Cookie: …`, attached to every request."""
     lifetime: float
-    """Seconds, counted from `sent_at` of the attempt that brought it; DESIGN 5.4's rules are applied already."""
+    """Seconds, counted from `sent_at` of the attempt that brought it; `token_response` has applied its rules."""
     unsafe_header: bytes = field(default=b"", repr=False)
     """More lines for unsafe methods only (RFC 9110, 9.2.1): a session's CSRF token."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAttachment:
+    """One version of a credential, ready to send: a `proxy.authorizer.Attachment`."""
+
+    header: bytes = field(repr=False)
+    unsafe_header: bytes = field(repr=False)
+    version: str
 
 
 class AttemptGate(Protocol):

@@ -1,16 +1,19 @@
-"""The whole cache key: everything that reaches the issuer, and a fingerprint of the secret (DESIGN 5.4)."""
+"""The whole cache key: everything that reaches the issuer, and the secret."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 from urllib.parse import urlsplit
 
 from sidecar.secret import Secret
 from sidecar.tokens.grant import GrantSource
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+PRINCIPAL: Final = frozenset({"client_id", "username"})
+"""The parameters that say who asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,37 @@ class Identity:
         """
         return cls(source.issuer, tuple(source.parameters), source.secret())
 
+    def differs_by_secret_alone(self, other: Identity) -> bool:
+        """Whether the other one is the same but for its secret."""
+        return self != other and replace(self, secret=other.secret) == other
+
+    @property
+    def salt(self) -> bytes:
+        """The salt of the secret's keys: it follows from issuer and principal, so that all audiences share one key."""
+        return _hashed(
+            ("salt", self.issuer, *_parts(name for name in self.parameters if name[0] in PRINCIPAL))
+        ).digest()
+
     def digest(self, fingerprint: bytes) -> str:
-        """Its name on a store: `fingerprint` is the secret's, derived so that it is no oracle (see `sealing`)."""
-        fields = (self.issuer, *(part for parameter in sorted(self.parameters) for part in parameter))
-        return hashlib.sha256(canonical((*(field.encode() for field in fields), fingerprint))).hexdigest()
+        """Its name on a store. `fingerprint` is the secret's, derived so that it is as costly to guess as the key."""
+        return _hashed(("name", self.issuer, *_parts(self.parameters), fingerprint.hex())).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What a route's issuer, credential and audience are called in logs, metrics and `/status`."""
+
+    issuer: str
+    credential: str
+    audience: str
+    """Empty where the route has none."""
+
+    def context(self) -> dict[str, str]:
+        """Key and value of each, for a log line."""
+        return {"credential": self.credential, "audience": self.audience, "issuer": self.issuer}
+
+    def __str__(self) -> str:
+        return f"credential {self.credential}" + (f" (audience {self.audience})" if self.audience else "")
 
 
 def canonical(fields: Iterable[bytes]) -> bytes:
@@ -53,3 +83,11 @@ def origin(url: str) -> str:
 def label(url: str) -> str:
     """An issuer's URL for logs and metrics: without user, query and fragment."""
     return origin(url) + urlsplit(url).path
+
+
+def _parts(parameters: Iterable[tuple[str, str]]) -> Iterable[str]:
+    return (part for parameter in sorted(parameters) for part in parameter)
+
+
+def _hashed(fields: Iterable[str]) -> hashlib._Hash:
+    return hashlib.sha256(canonical(field.encode() for field in fields))

@@ -1,86 +1,100 @@
-"""The token core's door: one manager a process, one entry an identity, one budget an issuer."""
+"""The token core's interface: one manager a process, one cached token an identity, one budget an issuer."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from typing import Final
 
 import structlog
 
+from sidecar import background
 from sidecar.clock import Clock
 from sidecar.config.settings import Refresh, TokenRequests
-from sidecar.errors import TokenUnavailableError
-from sidecar.tokens.authorizer import Hits, Names, TokenAuthorizer
-from sidecar.tokens.entry import Entry, Surroundings
-from sidecar.tokens.gate import IssuerBudget
-from sidecar.tokens.grant import GrantSource
-from sidecar.tokens.identity import Identity, label, origin
-from sidecar.tokens.ledger import Ledger
-from sidecar.tokens.observer import NoObserver, TokenObserver
-from sidecar.tokens.sealing import KeyRing
-from sidecar.tokens.slot import Rules
+from sidecar.errors import GrantThrottledError, TokenUnavailableError
+from sidecar.tokens.authorizer import TokenAuthorizer
+from sidecar.tokens.cached_token import CachedToken
+from sidecar.tokens.context import Context
+from sidecar.tokens.encryption import KeyRing
+from sidecar.tokens.fetch import bounded
+from sidecar.tokens.grant import Grant, GrantSource
+from sidecar.tokens.identity import Identity, Labels, label, origin
+from sidecar.tokens.issuer_budget import AttemptSlots, IssuerBudget
+from sidecar.tokens.observer import TokenObserver
+from sidecar.tokens.repository import TokenRepository
 from sidecar.tokens.snapshot import Snapshot, describe
-from sidecar.tokens.stores.base import Move, Store
-from sidecar.tokens.stores.degrading import DegradingStore
+from sidecar.tokens.stores.base import SharedStore
+from sidecar.tokens.token_record import PutToken, Token, new_version
 
 log = structlog.get_logger(__name__)
+
+FETCH_NOW_ATTEMPTS: Final = 2
+FETCH_NOW_PATIENCE: Final = 60.0
+"""Seconds for slots: a person waits for `doctor`, and may stop it."""
 
 
 class TokenManager:
     """Keeps one token per identity for everything on a store, within what each issuer allows.
 
-    An authorizer is in use from `authorizer` until `retire`; an entry and a budget for as long as an authorizer in use
-    needs them.
+    An authorizer is in use from `authorizer` until `retire`; a cached token and an issuer's budget for as long as an
+    authorizer in use needs them.
     """
 
     def __init__(
         self,
-        store: Store,
+        store: SharedStore,
         clock: Clock,
         requests: TokenRequests | None = None,
         refresh: Refresh | None = None,
         observer: TokenObserver | None = None,
         *,
         rng: random.Random | None = None,
+        shared_only: bool = False,
     ) -> None:
-        """`rng` is for jitter alone; tests seed it."""
-        self._store = store
-        if isinstance(store, DegradingStore):
-            store.reseal = self._reseal
-        self._clock = clock
-        self._observer = observer or NoObserver()
-        self._rng = rng or random.Random()  # noqa: S311 (jitter)
-        self._around = Surroundings(clock, self._observer, self._rng, requests or TokenRequests())
-        self._rules = _rules(refresh or Refresh(), self._around.requests)
+        """`rng` is for jitter alone; tests seed it.
+
+        `shared_only`: while the store cannot be written to, its tokens are used and no issuer is asked. That is for
+        commands beside a running sidecar, whose rate limit they must not exceed.
+        """
+        self._context = Context(
+            store,
+            clock,
+            observer or TokenObserver(),
+            rng or random.Random(),  # noqa: S311 (jitter)
+            requests or TokenRequests(),
+            refresh or Refresh(),
+            shared_only,
+        )
         self._keyring = KeyRing()
         self._authorizers: list[TokenAuthorizer] = []
-        self._entries: dict[Identity, Entry] = {}
-        self._retired: list[Entry] = []
-        """Entries that no authorizer in use needs, while somebody still waits for their answer."""
+        self._tokens: dict[Identity, CachedToken] = {}
+        self._retired: list[CachedToken] = []
+        """Tokens that no authorizer in use needs, while something is still to be done for them."""
+        self._retired_hits: Counter[str] = Counter()
         self._budgets: dict[str, IssuerBudget] = {}
-        self._hits: dict[str, Hits] = {}
         self._started = False
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Open the store. A store that cannot be used is reported, and is no reason not to start."""
-        await self._store.open()
+        await self._context.store.open()
         self._started = True
 
     async def close(self) -> None:
         """End every flight, save what is to be saved, let the store go."""
+        for task in self._tasks:
+            task.cancel()
         gone = TokenUnavailableError("The sidecar is shutting down.", retry_after=1.0)
-        await asyncio.gather(*(entry.close(gone) for entry in (*self._entries.values(), *self._retired)))
-        self._keyring.close()
-        await self._store.close()
+        await asyncio.gather(*(token.close(gone) for token in (*self._tokens.values(), *self._retired)))
+        await self._context.store.close()
 
     def authorizer(self, source: GrantSource, *, credential: str, audience: str | None) -> TokenAuthorizer:
         """The authorizer of one route. Both names are for people: the identity is what the source says it is."""
-        names = Names(label(source.issuer), credential, audience or "")
-        self._observer.registered(issuer=names.issuer, credential=credential, audience=names.audience)
-        hits = self._hits.setdefault(names.audience, Hits())
-        authorizer = TokenAuthorizer(source, names, self._bind, hits, self._clock)
+        labels = Labels(label(source.issuer), credential, audience or "")
+        self._context.observer.registered(**labels.context())
+        authorizer = TokenAuthorizer(source, labels, self._bind, self._context.clock)
         self._authorizers.append(authorizer)
         authorizer.rebind()
         return authorizer
@@ -88,24 +102,23 @@ class TokenManager:
     def retire(self, authorizers: Iterable[TokenAuthorizer]) -> None:
         """These are not used by any new request from now on; what only they needed is given up."""
         gone = set(authorizers)
+        self._authorizers = [authorizer for authorizer in self._authorizers if authorizer not in gone]
+        labels = {authorizer.labels for authorizer in self._authorizers}
+        audiences = {each.audience for each in labels}
         for authorizer in gone:
             authorizer.retired = True
-        self._authorizers = [authorizer for authorizer in self._authorizers if authorizer not in gone]
-        names = {authorizer.names for authorizer in self._authorizers}
-        for retired in {authorizer.names for authorizer in gone} - names:
-            self._observer.retired(issuer=retired.issuer, credential=retired.credential, audience=retired.audience)
-        audiences = {each.audience for each in names}
-        self._hits = {audience: hits for audience, hits in self._hits.items() if audience in audiences}
+            self._retired_hits[authorizer.labels.audience] += authorizer.hits
+        for retired in {authorizer.labels for authorizer in gone} - labels:
+            self._context.observer.retired(**retired.context())
+            if retired.audience not in audiences:
+                del self._retired_hits[retired.audience]
         self._give_up_unused()
 
     def reconfigure(self, requests: TokenRequests, refresh: Refresh) -> None:
         """New settings, from now on."""
-        self._around.requests = requests
-        self._rules = _rules(refresh, requests)
-        for budget in self._budgets.values():
-            budget.interval = self._interval(budget.origin)
-        for entry in self._entries.values():
-            entry.follow(self._rules)
+        self._context.requests, self._context.refresh = requests, refresh
+        for token in self._tokens.values():
+            token.reconfigure()
 
     def secrets_changed(self) -> None:
         """Some secret may be another one: the routes of its credential get the token of a new identity."""
@@ -114,104 +127,108 @@ class TokenManager:
 
     async def end_quarantines(self) -> None:
         """Ask again for what was refused, when it is next wanted; on the whole store."""
-        await asyncio.gather(*(entry.end_quarantine() for entry in self._entries.values()))
+        await asyncio.gather(*(token.end_quarantine() for token in self._tokens.values()))
+
+    async def fetch_now(self, source: GrantSource) -> Grant:
+        """Ask the issuer as `doctor` does: whatever is cached or refused, in a slot of the shared rate limit.
+
+        The grant is saved for every process on the store, and so ends a quarantine.
+
+        Raises:
+            GrantError, TokenUnavailableError: why there is no grant.
+            SecretUnavailableError: the credential's secret cannot be read.
+        """
+        context, budget = self._context, self._budget(source.issuer)
+        repository = TokenRepository(self._context.store, self._keyring, Identity.of(source))
+        deadline = context.clock.boottime() + FETCH_NOW_PATIENCE
+        labels = Labels(label(source.issuer), "", "")
+        slots = AttemptSlots(budget, context, labels, deadline=lambda: deadline)
+        try:
+            grant = bounded(await source.fetch(slots, attempts=FETCH_NOW_ATTEMPTS))
+        except GrantThrottledError as error:
+            await budget.throttled(error.retry_after)
+            raise
+        slots.ended("success")
+        repository.unsaved.append(PutToken(Token(new_version(), grant, slots.sent_at)))
+        await repository.save()
+        return grant
 
     def memory_lookups(self) -> Mapping[str, int]:
         """By audience, how many tokens were handed out from memory since the start."""
-        return {audience: hits.count for audience, hits in self._hits.items()}
+        counts = Counter(self._retired_hits)
+        for authorizer in self._authorizers:
+            counts[authorizer.labels.audience] += authorizer.hits
+        return counts
 
     def snapshot(self) -> Snapshot:
-        """Identities, budgets and quarantines, for people and for gauges; never a token."""
-        return describe(self._authorizers, self._budgets.values(), self._clock)
+        """Tokens and issuers that are in use, for people and for gauges; never a token's value."""
+        return describe(self._authorizers, self._budgets.values(), self._context.clock)
 
     # --- identities ----------------------------------------------------------------------------------------------
 
     def _bind(self, authorizer: TokenAuthorizer) -> None:
-        """Give the authorizer the entry of its identity as it is now.
+        """Give the authorizer the token of its identity as it is now.
 
-        Another entry of the same names that differs by its secret alone hands over to it, with all authorizers that
-        have these names: a secret file was changed, or a reload brought another secret.
+        Another token with the same labels that differs by its secret alone hands over to it, with all authorizers that
+        have these labels: a secret file was changed, or a reload brought another secret.
 
         Raises:
             SecretUnavailableError: the secret cannot be read.
         """
         identity = Identity.of(authorizer.source)
-        if authorizer.entry is not None and authorizer.entry.identity == identity:
+        if authorizer.token is not None and authorizer.token.identity == identity:
             return
-        entry = self._entry(identity, authorizer)
-        namesakes = [other for other in self._authorizers if other.names == authorizer.names]
-        before = next((other.entry for other in namesakes if _only_secret_differs(other.entry, identity)), None)
+        token = self._token(identity, authorizer)
+        namesakes = [other for other in self._authorizers if other.labels == authorizer.labels]
+        held = (other.token for other in namesakes if other.token is not None)
+        before = next((each for each in held if each.identity.differs_by_secret_alone(identity)), None)
         for other in namesakes:
-            if other is authorizer or (before is not None and other.entry is before):
-                other.entry = entry
+            if other is authorizer or (before is not None and other.token is before):
+                other.token = token
         if before is not None:
-            self._hand_over(before, entry)
+            self._hand_over(before, token)
 
-    def _hand_over(self, before: Entry, entry: Entry) -> None:
-        log.info("a credential's secret changed: the next token is obtained with the new one", **before.names)
-        self._observer.invalidated(audience=before.audience, reason="secret_changed")
-        entry.take_over(before)
-        others = [authorizer for authorizer in self._authorizers if authorizer.entry is before]
+    def _hand_over(self, before: CachedToken, token: CachedToken) -> None:
+        log.info(
+            "a credential's secret changed: the next token is obtained with the new one", **before.labels.context()
+        )
+        self._context.observer.invalidated(audience=before.labels.audience, reason="secret_changed")
+        others = [authorizer for authorizer in self._authorizers if authorizer.token is before]
         if others:  # of another credential, whose secret is still the same
             before.source = others[0].source
-        else:
-            entry.take_waiters(before)
-            self._give_up_unused()
+        token.take_over(before, clients=not others)
+        self._give_up_unused()
 
-    def _entry(self, identity: Identity, authorizer: TokenAuthorizer) -> Entry:
-        source, names = authorizer.source, authorizer.names
-        entry = self._entries.get(identity)
-        if entry is None:
-            entry = self._entries[identity] = Entry(
-                self._around,
-                source,
+    def _token(self, identity: Identity, authorizer: TokenAuthorizer) -> CachedToken:
+        token = self._tokens.get(identity)
+        if token is None:
+            token = self._tokens[identity] = CachedToken(
+                self._context,
+                authorizer.source,
                 identity,
-                Ledger(self._store, self._keyring, identity),
-                self._budget(source.issuer),
-                issuer=names.issuer,
-                credential=names.credential,
-                audience=names.audience,
-                rules=self._rules,
+                authorizer.labels,
+                repository=TokenRepository(self._context.store, self._keyring, identity),
+                budget=self._budget(authorizer.source.issuer),
             )
             if self._started:
-                entry.warm()
-        entry.source = source  # after a reload, the newest: the old one's files are not watched any more
-        return entry
+                background.spawn("tokens", token.warm(), self._tasks)
+        token.source = authorizer.source  # after a reload, the newest: the old one's files are not watched any more
+        return token
 
     def _give_up_unused(self) -> None:
-        used = {authorizer.entry for authorizer in self._authorizers}
-        for identity, entry in list(self._entries.items()):
-            if entry not in used:
-                del self._entries[identity]
+        used = {authorizer.token for authorizer in self._authorizers}
+        for identity, token in list(self._tokens.items()):
+            if token not in used:
+                del self._tokens[identity]
                 self._keyring.forget(identity.secret)
-                entry.retire()
-                self._retired.append(entry)
-        self._retired = [entry for entry in self._retired if entry.busy]
-        origins = {entry.budget.origin for entry in self._entries.values()}
+                token.retire()
+                self._retired.append(token)
+        self._retired = [token for token in self._retired if token.busy]
+        origins = {token.budget.origin for token in self._tokens.values()}
         self._budgets = {place: budget for place, budget in self._budgets.items() if place in origins}
 
     def _budget(self, issuer: str) -> IssuerBudget:
         place = origin(issuer)
         if place not in self._budgets:
-            self._budgets[place] = IssuerBudget(
-                self._store, self._clock, self._rng, origin=place, interval=self._interval(place)
-            )
+            self._budgets[place] = IssuerBudget(self._context, place)
         return self._budgets[place]
-
-    def _interval(self, place: str) -> float:
-        requests = self._around.requests
-        special = {origin(url): seconds for url, seconds in requests.issuers.items()}
-        return special.get(place, requests.min_interval)
-
-    async def _reseal(self, before: bytes, after: bytes) -> dict[str, Move]:
-        return dict([await entry.ledger.move(before, after) for entry in list(self._entries.values())])
-
-
-def _only_secret_differs(entry: Entry | None, identity: Identity) -> bool:
-    if entry is None or entry.identity == identity:
-        return False
-    return replace(entry.identity, secret=identity.secret) == identity
-
-
-def _rules(refresh: Refresh, requests: TokenRequests) -> Rules:
-    return Rules(refresh.after, refresh.leeway, requests.max_wait)

@@ -55,6 +55,3 @@ class TokenObserver:
 
     def store_failed(self, *, operation: StoreOperation) -> None:
         """One operation on the store failed."""
-
-
-NoObserver = TokenObserver

@@ -10,8 +10,8 @@ import msgspec
 
 from sidecar.clock import Clock
 from sidecar.tokens.authorizer import TokenAuthorizer
-from sidecar.tokens.gate import IssuerBudget
-from sidecar.tokens.slot import Slot, freshness, quarantined, usable
+from sidecar.tokens.issuer_budget import IssuerBudget
+from sidecar.tokens.token_state import TokenState, freshness, quarantined, usable
 from sidecar.tokens.token_status import IssuerStatus, TokenStatus
 
 
@@ -27,36 +27,36 @@ def describe(authorizers: Iterable[TokenAuthorizer], budgets: Iterable[IssuerBud
     """One row for each credential and audience, in the order in which they came, and one for each issuer origin."""
     now = clock.boottime()
     offset = clock.wall() - now
-    by_names = {authorizer.names: authorizer for authorizer in authorizers}
+    by_labels = {authorizer.labels: authorizer for authorizer in authorizers}
     return Snapshot(
-        tuple(_token(authorizer, now, offset) for authorizer in by_names.values()),
+        tuple(_token(authorizer, now, offset) for authorizer in by_labels.values()),
         tuple(_issuer(budget, now, offset) for budget in budgets),
     )
 
 
 def _token(authorizer: TokenAuthorizer, now: float, offset: float) -> TokenStatus:
-    entry, names = authorizer.entry, authorizer.names
+    token, labels = authorizer.token, authorizer.labels
     status = TokenStatus(
-        credential=names.credential,
-        audience=names.audience or None,
-        issuer=names.issuer,
+        credential=labels.credential,
+        audience=labels.audience or None,
+        issuer=labels.issuer,
         state="none",
         detail=authorizer.secret_error,
     )
-    if entry is None:
+    if token is None:
         return status
-    slot = entry.slot
-    refusal = slot.shared.quarantine
-    detail = refusal.detail if refusal is not None else entry.last_failure
-    active = quarantined(slot, now)
+    state = token.state
+    refusal = state.record.quarantine
+    detail = refusal.detail if refusal is not None else token.last_failure
+    active = quarantined(state, now)
     new_secret: Literal["", "pending", "refused"] = ""
-    if slot.previous is not None and usable(slot, now):
+    if state.previous is not None and usable(state, now):
         new_secret = "pending" if refusal is None else "refused"
     return msgspec.structs.replace(
         status,
-        state=_state(slot, now),
-        expires_at=slot.token.end + offset if slot.token else None,
-        refreshes_at=slot.moments.stale_at + offset if slot.moments and not new_secret else None,
+        state=_state(state, now),
+        expires_at=state.token.end + offset if state.token else None,
+        refreshes_at=state.moments.stale_at + offset if state.moments and not new_secret else None,
         refused=refusal is not None,
         quarantined_until=active.until + offset if active is not None else None,
         new_secret=new_secret,
@@ -65,12 +65,12 @@ def _token(authorizer: TokenAuthorizer, now: float, offset: float) -> TokenStatu
     )
 
 
-def _state(slot: Slot, now: float) -> str:
-    if usable(slot, now):
-        return freshness(slot, now).name.lower()
-    if slot.shared.quarantine is not None:
+def _state(state: TokenState, now: float) -> str:
+    if usable(state, now):
+        return freshness(state, now).name.lower()
+    if state.record.quarantine is not None:
         return "quarantined"
-    return "none" if slot.token is None else "expired"
+    return "none" if state.token is None else "expired"
 
 
 def _issuer(budget: IssuerBudget, now: float, offset: float) -> IssuerStatus:

@@ -30,13 +30,12 @@ from sidecar.config.settings import (
     TokenRequests,
     Upstream,
 )
-from sidecar.credentials.asking import Asker
 from sidecar.credentials.build import build
 from sidecar.credentials.doctor import Doctor, Finding
 from sidecar.errors import CredentialRejectedError
 from sidecar.secret import Secret, SecretSource
 from sidecar.tokens.manager import TokenManager
-from sidecar.tokens.observer import NoObserver
+from sidecar.tokens.observer import TokenObserver
 from sidecar.tokens.stores import build_store
 from tests.credentials import camunda_logins as camunda
 from tests.credentials.forward_proxy import forward_proxy
@@ -95,20 +94,19 @@ class World:
 
     async def doctor(self) -> list[Finding]:
         clock = SystemClock()
-        store = build_store(self.settings.token_store, clock, NoObserver())
-        await store.open()
-        asker = Asker(store, clock, self.settings.token_requests)
+        store = build_store(self.settings.token_store, clock, TokenObserver())
+        tokens = TokenManager(store, clock, self.settings.token_requests, shared_only=True)
+        await tokens.start()
         try:
-            doctor = Doctor(build(self.settings, clock), asker.ask, clock)
+            doctor = Doctor(build(self.settings, clock), tokens.fetch_now, clock)
             return [finding async for finding in doctor.run(self.settings.routes)]
         finally:
-            asker.close()
-            await store.close()
+            await tokens.close()
 
     async def token(self, name: str = "operate") -> bytes:
         """What a running sidecar would attach."""
         clock = SystemClock()
-        store = build_store(self.settings.token_store, clock, NoObserver())
+        store = build_store(self.settings.token_store, clock, TokenObserver())
         manager = TokenManager(store, clock, self.settings.token_requests)
         await manager.start()
         try:

@@ -1,4 +1,4 @@
-"""This design in virtual time: one sidecar process's entries, as `tokens/entry.py`, `fetching.py` and `gate.py` are.
+"""This design in virtual time: one sidecar process's tokens, as `cached_token.py` and `issuer_budget.py` keep them.
 
 The decisions are the product's own code; only what waits is written again, with sleeps in virtual time.
 """
@@ -7,37 +7,28 @@ from __future__ import annotations
 
 from collections import deque
 
-from sidecar.tokens import budget as budgets
-from sidecar.tokens.budget import Budget, Refused, Reserved
+from sidecar.tokens import rate_limit
+from sidecar.tokens.commands import Delay, Fetch, Lock, Look, Refuse, Save, SaveFirst, Serve, Step, Wait
 from sidecar.tokens.events import (
     Event,
     Failure,
-    Fetch,
     Fetched,
     FetchFailed,
-    Hold,
     Loaded,
-    Lock,
-    Look,
     PatienceOver,
-    Refuse,
     Rejected,
     Replayed,
-    Save,
     Saved,
-    SaveFirst,
-    Serve,
-    Wait,
-    Wake,
     Wanted,
     Woke,
 )
-from sidecar.tokens.fetching import FIRST_LOCK, POLL_FIRST, POLL_MOST, SECOND_LOCK
-from sidecar.tokens.gate import LATE_SHARE, REPEAT_AFTER
 from sidecar.tokens.grant import Grant
+from sidecar.tokens.issuer_budget import LATE_SHARE, REPEAT_AFTER
 from sidecar.tokens.lifecycle import decide
-from sidecar.tokens.shared import NEVER, Change, Token
-from sidecar.tokens.slot import Flight, Slot, quiet_until, usable
+from sidecar.tokens.rate_limit import RateLimit, Refused, Reserved
+from sidecar.tokens.repository import FIRST_LOCK, POLL_FIRST, POLL_MOST, SECOND_LOCK
+from sidecar.tokens.token_record import NEVER, Change, Token
+from sidecar.tokens.token_state import FetchState, TokenState, refresh_at, serves_until, usable
 from tests.simulation.engine import Process, Work
 from tests.simulation.host import Counters, Host
 from tests.simulation.issuer import LIFETIME, TIMEOUT
@@ -49,7 +40,7 @@ HEADER = b"Authorization: Bearer x\r\n"
 
 
 class NoSlotError(Exception):
-    """See `gate.NoSlotError`."""
+    """As `issuer_budget.NoSlotError`."""
 
     def __init__(self, refused: Refused) -> None:
         super().__init__()
@@ -57,7 +48,7 @@ class NoSlotError(Exception):
 
 
 class SupersededError(Exception):
-    """See `gate.SupersededError`."""
+    """As `issuer_budget.SupersededError`."""
 
 
 class SidecarProcess(Process):
@@ -67,14 +58,14 @@ class SidecarProcess(Process):
         super().__init__(host.engine)
         self.host = host
         self.counters = counters
-        self.budget = Budget()
+        self.budget = RateLimit()
         self._identities = identities
         self.entries: list[Entry] = []
         self.start()
 
     def start(self) -> None:
         """Nothing is known but what is on the store."""
-        self.budget = Budget()
+        self.budget = self.host.update_budget(RateLimit(), lambda limit, _now: limit)
         self.entries = [Entry(self, identity) for identity in range(self._identities)]
 
     def kill(self) -> None:
@@ -91,15 +82,16 @@ class Entry:
         self.process = process
         self.host = process.host
         self.identity = identity
-        self.slot = Slot()
+        self.state = TokenState()
         self.serve_until = NEVER
         self.deadline = NEVER
         self.waiting: deque[float] = deque()
         """When each client that waits began to."""
         self._changes: list[Change] = []
-        self._flying = False
-        self._again = False
-        self._wake = 0
+        self._due: Step | None = None
+        self._fetching = False
+        self._lock: tuple[int, int] | None = None
+        self._refresh_at: float | None = None
 
     # --- clients -----------------------------------------------------------------------------------------------------
 
@@ -129,10 +121,10 @@ class Entry:
     def reject(self, *, bad_path: bool) -> None:
         """An upstream refuses the token; and again, if it always does."""
         self.dispatch(Loaded(self._load()))
-        if self.slot.token is None:
+        if self.state.token is None:
             return
         self.deadline = self.host.now() + MAX_WAIT
-        if Wait() in self.dispatch(Rejected(self.slot.token.version)):
+        if Wait() in self.dispatch(Rejected(self.state.token.version)):
             self.waiting.append(self.host.now())
             self._be_impatient_at(self.deadline)
         if not bad_path:
@@ -160,15 +152,17 @@ class Entry:
         # A quarantine, a cool-down and a back-off outlast what caused them; an answer was lost just now.
         storm = any(window.begin <= now < window.end + RECOVERY for window in excused)
         lost = now < issuer.last_lost + MAX_WAIT + TIMEOUT
-        if not (storm or lost or stopped):
+        # Where the wall clock was set back as well, a quarantine may begin again with the boot.
+        restarted = now < self.host.restarted_at + RECOVERY
+        if not (storm or lost or stopped or restarted):
             counters.failed_in_good_weather += 1
 
     def _check_served(self) -> None:
-        token, counters = self.slot.token, self.process.counters
+        token, counters = self.state.token, self.process.counters
         assert token is not None
         if self.host.now() >= token.end:
             counters.expired_served += 1
-        if token.version in self.slot.shared.refused:
+        if token.version in self.state.record.refused_versions:
             counters.refused_served += 1
 
     def _be_impatient_at(self, moment: float) -> None:
@@ -178,7 +172,7 @@ class Entry:
         now = self.host.now()
         if not self.waiting:
             return
-        if usable(self.slot, now) and self.waiting[0] + MAX_WAIT <= now:
+        if usable(self.state, now) and self.waiting[0] + MAX_WAIT <= now:
             self.dispatch(PatienceOver())
             return
         while self.waiting and self.waiting[0] + MAX_WAIT <= now:
@@ -186,13 +180,14 @@ class Entry:
         if self.waiting:
             self._be_impatient_at(self.waiting[0] + MAX_WAIT)
 
-    # --- `entry.Entry` -----------------------------------------------------------------------------------------------
+    # --- `cached_token.CachedToken` ----------------------------------------------------------------------------------
 
     def dispatch(self, event: Event) -> tuple[object, ...]:
-        """See there."""
+        """Let the lifecycle decide, and carry it out."""
         now = self.host.now()
-        self.slot, commands = decide(self.slot, event, now, self.host.rng.uniform(-1, 1))
-        self.serve_until = quiet_until(self.slot, now)
+        self.state, commands = decide(self.state, event, now, self.host.rng.uniform(-1, 1))
+        self.serve_until = serves_until(self.state, now)
+        self._refresh_later(refresh_at(self.state, now))
         for command in commands:
             match command:
                 case Serve():
@@ -200,26 +195,29 @@ class Entry:
                 case Refuse():
                     while self.waiting:
                         self._failed(stopped=self._end_wait())
-                case Look():
-                    if self._flying:
-                        self._again = True
-                    else:
-                        self._flying = True
-                        self.process.run(self._fly())
                 case Save(change):
                     self._changes.append(change)
                     self.process.call_at(self.host.engine.now + 0.002, self._flush)
-                case Wake(at):
-                    self._wake += 1
-                    self._wake_at(at, self._wake)
+                case Look():
+                    self._due = command
+                    if not self._fetching:
+                        self._fetching = True
+                        self.process.run(self._carry_out_steps())
                 case _:
-                    pass
+                    pass  # the answer to one client, or the next step of the fetch that is under way
         return commands
 
-    def _wake_at(self, at: float, number: int) -> None:
-        self.process.call_at(
-            max(self.host.engine.now, self.host.true(at)), lambda: self.dispatch(Woke()) if number == self._wake else ()
-        )
+    def _refresh_later(self, at: float | None) -> None:
+        if at == self._refresh_at:
+            return
+        self._refresh_at = at
+        if at is not None:
+            self.process.call_at(max(self.host.engine.now, self.host.true(at)), lambda: self._woke(at))
+
+    def _woke(self, at: float) -> None:
+        if at == self._refresh_at:
+            self._refresh_at = None
+            self.dispatch(Woke())
 
     def _flush(self) -> None:
         changes, self._changes = self._changes, []
@@ -230,95 +228,87 @@ class Entry:
         self._flush()
         return self.host.load(self.identity)
 
-    # --- `fetching.Flight` -------------------------------------------------------------------------------------------
-
-    def _fly(self) -> Work:
-        while True:
-            self._again = False
-            yield from self._flight()
-            if not self._again:
-                self._flying = False
-                return
-
-    def _look(self, *, may_fetch: bool = False) -> tuple[object, ...]:
-        return self.dispatch(Loaded(self._load(), may_fetch))
-
-    def _flight(self) -> Work:
-        host, began, pause, key = self.host, self.host.now(), POLL_FIRST, None
+    def _carry_out_steps(self) -> Work:
         yield 0.001
-        commands = self._look()
-        while Lock() in commands:
-            waited = host.now() - began
-            rank = 0 if waited < FIRST_LOCK * MAX_WAIT else 1 if waited < SECOND_LOCK * MAX_WAIT else None
-            if rank is not None and (self.identity, rank) not in host.locks:
-                key = self.identity, rank
-                host.locks[key] = self
-            if key is None and rank is not None:
-                yield pause * host.rng.uniform(0.5, 1.5)
-                pause = min(POLL_MOST, 1.5 * pause)
-            commands = self._look(may_fetch=key is not None or rank is None)
-        while hold := next((command for command in commands if isinstance(command, Hold)), None):
-            yield self.host.true(hold.until) - self.host.engine.now
-            commands = self._look(may_fetch=True)
-        for command in commands:
-            if isinstance(command, Fetch):
-                yield from self._fetch(command)
-        yield 0.002
-        self._flush()
-        if key is not None and host.locks.get(key) is self:
-            del host.locks[key]
+        while (step := self._due) is not None:
+            self._due = None
+            event = yield from self._step(step)
+            for command in self.dispatch(event) if event is not None else ():
+                if isinstance(command, Lock | Delay | Fetch | SaveFirst):
+                    self._due = command
+            if self._due is None:
+                yield 0.002
+                self._flush()
+                if self._lock is not None and self.host.locks.get(self._lock) is self:
+                    del self.host.locks[self._lock]
+                self._lock = None
+        self._fetching = False
+
+    def _step(self, step: Step) -> Work:
+        host = self.host
+        match step:
+            case Look():
+                self._began, self._pause = host.now(), POLL_FIRST
+                return Loaded(self._load())
+            case Lock():
+                waited = host.now() - self._began
+                rank = 0 if waited < FIRST_LOCK * MAX_WAIT else 1 if waited < SECOND_LOCK * MAX_WAIT else None
+                if rank is not None and self._lock is None and (self.identity, rank) not in host.locks:
+                    self._lock = self.identity, rank
+                    host.locks[self._lock] = self
+                may_fetch = self._lock is not None or rank is None
+                if not may_fetch:
+                    yield self._pause * host.rng.uniform(0.5, 1.5)
+                    self._pause = min(POLL_MOST, 1.5 * self._pause)
+                return Loaded(self._load(), may_fetch)
+            case Delay(until):
+                yield host.true(until) - host.engine.now
+                return Loaded(self._load(), may_fetch=True)
+            case Fetch():
+                return (yield from self._fetch(step))
+            case SaveFirst(outcome, retry_after):
+                yield 0.002
+                self._flush()
+                host.save(self.identity, outcome)
+                return Saved(outcome, retry_after)
 
     def _fetch(self, command: Fetch) -> Work:
         host = self.host
-        failure = FetchFailed(Failure.TRANSIENT)
         least = host.now() + MAX_WAIT if command.background else NEVER
         for attempt in range(command.attempts):
             try:
                 yield from self._slot(attempt, least, background=command.background)
             except SupersededError:
-                return
+                return None
             except NoSlotError as error:
                 cooling = Failure.COOLING if error.refused.cooling else Failure.NO_SLOT
                 cooling = Failure.TRANSIENT if attempt else cooling
-                yield from self._conclude(FetchFailed(cooling, error.refused.retry_after))
-                return
+                return FetchFailed(cooling, error.refused.retry_after)
             yield host.rng.uniform(0.01, 0.2)  # name, connection, TLS
             sent = host.now()
-            self._update_budget(lambda budget, _now, sent=sent: budgets.sent(budget, sent, host.interval))
+            self._update_budget(lambda budget, _now, sent=sent: rate_limit.sent(budget, sent, host.interval))
             answer = host.issuer.ask(self.identity, host.engine.now)
             yield answer.seconds
             match answer.kind:
                 case "token":
                     version = f"{host.rng.getrandbits(64):x}"
                     if self.process.budget.throttled:
-                        self._update_budget(lambda budget, _now: budgets.granted(budget))
-                    yield from self._conclude(Fetched(Token(version, Grant(HEADER, LIFETIME), sent)))
-                    return
+                        self._update_budget(lambda budget, _now: rate_limit.granted(budget))
+                    return Fetched(Token(version, Grant(HEADER, LIFETIME), sent))
                 case "refused":
-                    yield from self._conclude(FetchFailed(Failure.REFUSED, oauth_error="access_denied"))
-                    return
+                    return FetchFailed(Failure.REFUSED, oauth_error="access_denied")
                 case "throttled":
                     jitter = host.rng.uniform(-1, 1)
                     self._update_budget(
-                        lambda budget, now, answer=answer, jitter=jitter: budgets.throttled(
+                        lambda budget, now, answer=answer, jitter=jitter: rate_limit.throttled(
                             budget, now, answer.retry_after, jitter
                         )
                     )
                     pause = self.process.budget.cooldown_until - host.now()
-                    yield from self._conclude(FetchFailed(Failure.THROTTLED, pause))
-                    return
-        yield from self._conclude(failure)
+                    return FetchFailed(Failure.THROTTLED, pause)
+        return FetchFailed(Failure.TRANSIENT)
 
-    def _conclude(self, event: Event) -> Work:
-        """As `entry.Entry.conclude`: the store knows it before the clients do."""
-        commands = self.dispatch(event)
-        while first := next((command for command in commands if isinstance(command, SaveFirst)), None):
-            yield 0.002
-            self._flush()
-            self.host.save(self.identity, first.outcome)
-            commands = self.dispatch(Saved(first.outcome, first.retry_after))
-
-    # --- `gate.Gate` -------------------------------------------------------------------------------------------------
+    # --- `issuer_budget.AttemptSlots` --------------------------------------------------------------------------------
 
     def _slot(self, attempt: int, least: float, *, background: bool) -> Work:
         host = self.host
@@ -327,9 +317,9 @@ class Entry:
             slot = self._reserve(max(least, self.deadline), not_before, background=background and attempt == 0)
             if slot.at > host.now():
                 yield slot.at - host.now()
-                self._look()
-                if self.slot.flight is Flight.NONE:
-                    self._update_budget(lambda budget, _now, slot=slot: budgets.release(budget, slot, host.interval))
+                self.dispatch(Loaded(self._load()))
+                if self.state.fetch is FetchState.NONE:
+                    self._update_budget(lambda budget, _now, slot=slot: rate_limit.release(budget, slot, host.interval))
                     raise SupersededError
                 self._update_budget(lambda budget, _now: budget)
                 if self.process.budget.cooldown_until > slot.at:
@@ -341,9 +331,9 @@ class Entry:
     def _reserve(self, deadline: float, not_before: float, *, background: bool) -> Reserved:
         answers: list[Reserved | Refused] = []
 
-        def change(budget: Budget, now: float) -> Budget:
+        def change(budget: RateLimit, now: float) -> RateLimit:
             patience = deadline - now
-            budget, answer = budgets.reserve(
+            budget, answer = rate_limit.reserve(
                 budget, now, self.host.interval, patience=patience, background=background, not_before=not_before
             )
             answers.append(answer)

@@ -6,10 +6,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sidecar.tokens import budget as budgets
-from sidecar.tokens.budget import Budget
-from sidecar.tokens.shared import Backoff, Change, Shared, apply
-from sidecar.tokens.stores.age import Stamp, moments
+from sidecar.tokens import rate_limit
+from sidecar.tokens.rate_limit import RateLimit
+from sidecar.tokens.stores.timestamps import Stamp, moments
+from sidecar.tokens.token_record import Change, TokenRecord, apply
 from tests.simulation.engine import Engine
 from tests.simulation.issuer import Issuer
 
@@ -45,10 +45,12 @@ class Host:
         self.rng = rng
         self.interval = interval
         self.wall_offset = 0.0
+        self.restarted_at = float("-inf")
+        """When the machine was last started again, by the engine."""
         self._booted = -1000.0
         self._boot = 0
-        self._records: dict[int, tuple[Shared, Stamp]] = {}
-        self._budget: tuple[Budget, Stamp] | None = None
+        self._records: dict[int, tuple[TokenRecord, Stamp]] = {}
+        self._budget: tuple[RateLimit, Stamp] | None = None
         self.locks: dict[tuple[int, int], object] = {}
         self.slots: list[float] = []
 
@@ -64,6 +66,7 @@ class Host:
 
     def reboot(self) -> None:
         """The boot clock begins again."""
+        self.restarted_at = self.engine.now
         self._boot += 1
         self._booted = self.engine.now - 5.0
         self.locks.clear()
@@ -73,38 +76,27 @@ class Host:
 
     # --- the store ---------------------------------------------------------------------------------------------------
 
-    def load(self, identity: int) -> Shared:
+    def load(self, identity: int) -> TokenRecord:
         """As any process reads it."""
         if identity not in self._records:
-            return Shared()
+            return TokenRecord()
         shared, written = self._records[identity]
         if written.boot_id == str(self._boot):
             return shared
-        return _shifted(shared, moments(written, self._stamp())[1] - written.boottime)
+        return shared.shifted(moments(written, self._stamp())[1] - written.boottime)
 
     def save(self, identity: int, change: Change) -> None:
         """As any process changes it."""
         self._records[identity] = apply(self.load(identity), change), self._stamp()
 
-    def update_budget(self, known: Budget, change: Callable[[Budget, float], Budget]) -> Budget:
+    def update_budget(self, known: RateLimit, change: Callable[[RateLimit, float], RateLimit]) -> RateLimit:
         """As `gate.IssuerBudget` does it."""
-        found = Budget()
+        found = RateLimit()
         if self._budget is not None:
             found, written = self._budget
             if written.boot_id != str(self._boot):
                 by = moments(written, self._stamp())[0] - written.boottime
                 found = replace(found, free_at=found.free_at + by, cooldown_until=found.cooldown_until + by)
-        result = change(budgets.merged(known, found), self.now())
+        result = change(rate_limit.merged(known, found), self.now())
         self._budget = result, self._stamp()
         return result
-
-
-def _shifted(shared: Shared, by: float) -> Shared:
-    token, quarantine = shared.token, shared.quarantine
-    return replace(
-        shared,
-        token=replace(token, born=token.born + by) if token else None,
-        forced=Backoff(shared.forced.count, shared.forced.until + by),
-        failing=Backoff(shared.failing.count, shared.failing.until + by),
-        quarantine=replace(quarantine, until=quarantine.until + by) if quarantine else None,
-    )

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from blockbuster import blockbuster_ctx
 
-from sidecar.secret import Secret
-from sidecar.tokens import sealing
-from sidecar.tokens.sealing import KeyRing, Keys
+from sidecar.tokens import encryption
+from sidecar.tokens.encryption import KeyRing, Keys
+from sidecar.tokens.identity import Identity
 from tests.tokens import support
 
 
@@ -32,9 +32,9 @@ async def close_managers() -> AsyncIterator[None]:
 def quick_keys(monkeypatch) -> None:
     """Scrypt at its cheapest, and at once: a thread's answer would come at no moment of a manual clock."""
 
-    async def keys(_ring: KeyRing, secret: Secret, salt: bytes) -> Keys:
-        return sealing.derive(secret, salt)
+    async def keys(_ring: KeyRing, identity: Identity) -> Keys:
+        return encryption.derive(identity.secret, identity.salt)
 
-    monkeypatch.setattr(sealing, "SCRYPT_COST", 2)
-    monkeypatch.setattr(sealing, "SCRYPT_LANES", 1)
+    monkeypatch.setattr(encryption, "SCRYPT_COST", 2)
+    monkeypatch.setattr(encryption, "SCRYPT_LANES", 1)
     monkeypatch.setattr(KeyRing, "keys", keys)

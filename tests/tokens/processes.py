@@ -30,11 +30,11 @@ from sidecar.config import settings
 from sidecar.config.settings import TokenRequests
 from sidecar.errors import GrantInterruptedError, GrantRefusedError, GrantThrottledError, Problem
 from sidecar.secret import Secret
-from sidecar.tokens import ledger, sealing
+from sidecar.tokens import encryption, repository
 from sidecar.tokens.grant import AttemptGate, Grant
 from sidecar.tokens.manager import TokenManager
-from sidecar.tokens.observer import NoObserver
-from sidecar.tokens.stores import build_store, records
+from sidecar.tokens.observer import TokenObserver
+from sidecar.tokens.stores import build_store, versioned_files
 
 ROOT = Path(__file__).parents[2]
 STEPS = ("locked", "reserved", "sent", "answered", "half-written", "saved", "served")
@@ -114,27 +114,29 @@ def here(plan: Plan, step: str) -> None:
 
 def hook(plan: Plan) -> None:
     """Make the steps inside of the product known, its disk slow, and its keys cheap."""
-    sealing.SCRYPT_COST, sealing.SCRYPT_LANES = 2, 1
-    acquire, change, link = ledger.Ledger.acquire, ledger.Ledger.change, os.link
+    encryption.SCRYPT_COST, encryption.SCRYPT_LANES = 2, 1
+    tokens = repository.TokenRepository
+    acquire, save, link = tokens.acquire, tokens.save, os.link
 
     async def acquire_and_tell(self, rank):
-        lease = await acquire(self, rank)
-        if lease is not None:
+        release = await acquire(self, rank)
+        if release is not None:
             here(plan, "locked")
-        return lease
+        return release
 
-    async def change_and_tell(self, changes):
-        result = await change(self, changes)
-        here(plan, "saved")
-        return result
+    async def save_and_tell(self):
+        unsaved = bool(self.unsaved)
+        await save(self)
+        if unsaved:
+            here(plan, "saved")
 
     def tell_and_link(source, destination, **named):
         if destination.startswith("token-"):
             here(plan, "half-written")
         return link(source, destination, **named)
 
-    ledger.Ledger.acquire, ledger.Ledger.change = acquire_and_tell, change_and_tell
-    records.os = Slow(plan.slow_disk, tell_and_link)
+    tokens.acquire, tokens.save = acquire_and_tell, save_and_tell
+    versioned_files.os = Slow(plan.slow_disk, tell_and_link)
 
 
 class Slow:
@@ -160,7 +162,7 @@ async def obtain_all(plan: Plan) -> list[dict[str, object]]:
     """Each identity's token, and how long it took."""
     clock = SystemClock()
     requests = TokenRequests(min_interval=plan.min_interval, max_wait=plan.max_wait)
-    store = build_store(settings.FileStore(Path(plan.directory)), clock, NoObserver())
+    store = build_store(settings.FileStore(Path(plan.directory)), clock, TokenObserver())
     manager = TokenManager(store, clock, requests)
     await manager.start()
 

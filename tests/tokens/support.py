@@ -15,8 +15,7 @@ from sidecar.config.settings import Refresh, TokenRequests
 from sidecar.errors import GrantError, GrantInterruptedError, GrantThrottledError, Problem, SecretUnavailableError
 from sidecar.secret import Secret
 from sidecar.tokens.authorizer import TokenAuthorizer
-from sidecar.tokens.entry import Held
-from sidecar.tokens.grant import AttemptGate, Grant
+from sidecar.tokens.grant import AttemptGate, Grant, TokenAttachment
 from sidecar.tokens.manager import TokenManager
 from sidecar.tokens.stores.base import Store
 from sidecar.tokens.stores.memory import MemoryStore
@@ -155,6 +154,18 @@ class FakeIssuer:
         return self.answers.pop(0) if self.answers else self.otherwise(len(self.requests))
 
 
+class ErasableStore(MemoryStore):
+    """It can lose all that it holds."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.time = clock
+
+    def erase(self) -> None:
+        """Nothing is there any more."""
+        MemoryStore.__init__(self, self.time)
+
+
 def grant(name: str, lifetime: float = 3600.0) -> Grant:
     """A bearer token that is its name."""
     return Grant(f"Authorization: Bearer {name}\r\n".encode(), lifetime)
@@ -194,7 +205,7 @@ class Rig:
     manager: TokenManager
     authorizer: TokenAuthorizer
 
-    def asking(self) -> asyncio.Future[Held]:
+    def asking(self) -> asyncio.Future[TokenAttachment]:
         """A client that waits; its error may be ignored."""
         return ignored(self.authorizer.obtain())
 
@@ -215,9 +226,9 @@ class Rig:
 
     def status(self) -> TokenStatus:
         """What `/status` says of this route's token."""
-        names = self.authorizer.names
+        labels = self.authorizer.labels
         rows = {(row.credential, row.audience or ""): row for row in self.manager.snapshot().tokens}
-        return rows[names.credential, names.audience]
+        return rows[labels.credential, labels.audience]
 
     def now_attached(self) -> bytes | None:
         """What the hot path gives."""
@@ -234,13 +245,14 @@ async def rig(
     refresh: Refresh | None = None,
     credential: str = "cluster",
     audience: str | None = "operate.camunda.io",
+    shared_only: bool = False,
 ) -> Rig:
     """A started process; `beside` another, it is one more on the same host with the same issuer."""
     clock = beside.clock if beside else issuer.clock if issuer else ManualClock()
     store = store or (beside.store if beside else MemoryStore(clock))
     issuer = issuer or (beside.issuer if beside else FakeIssuer(clock))
     events = Events()
-    manager = TokenManager(store, clock, requests, refresh, events, rng=Even())
+    manager = TokenManager(store, clock, requests, refresh, events, rng=Even(), shared_only=shared_only)
     await manager.start()
     authorizer = manager.authorizer(issuer, credential=credential, audience=audience)
     running.append(manager)

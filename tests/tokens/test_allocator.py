@@ -15,19 +15,19 @@ import asyncio
 import os
 from pathlib import Path
 from sidecar.secret import Secret
-from sidecar.tokens.sealing import KeyRing
+from sidecar.tokens.encryption import KeyRing
+from sidecar.tokens.identity import Identity
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 async def main():
     ring = KeyRing()
-    await ring.keys(Secret("first"), b"salt")
+    await ring.keys(Identity("issuer", (), Secret("first")))
     before = resident()
-    await ring.keys(Secret("second"), b"salt")
+    await ring.keys(Identity("issuer", (), Secret("second")))
     peak = [bytes(1000) for _ in range(20_000)]
     del peak
-    ring.close()
     print(resident() - before)
 
 asyncio.run(main())

@@ -52,7 +52,7 @@ import asyncio, pathlib, tempfile, uvloop
 from sidecar.clock import SystemClock
 from sidecar.config import settings
 from sidecar.tokens.manager import TokenManager
-from sidecar.tokens.observer import NoObserver
+from sidecar.tokens.observer import TokenObserver
 from sidecar.tokens.stores import build_store
 from tests.tokens.support import FakeIssuer
 
@@ -60,7 +60,7 @@ async def main():
     clock = SystemClock()
     with tempfile.TemporaryDirectory() as name:
         for _ in range(2):
-            store = build_store(settings.FileStore(pathlib.Path(name) / "store"), clock, NoObserver())
+            store = build_store(settings.FileStore(pathlib.Path(name) / "store"), clock, TokenObserver())
             manager = TokenManager(store, clock)
             await manager.start()
             issuer = FakeIssuer(clock)

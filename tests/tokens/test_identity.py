@@ -20,7 +20,7 @@ def digest(issuer=BASE[0], parameters=BASE[1], secret=BASE[2], fingerprint=BASE[
 
 
 def test_whatever_reaches_the_issuer_tells_identities_apart() -> None:
-    """DESIGN 5.4: keys that left something out have crossed tenants and products."""
+    """Keys that left something out have crossed tenants and products."""
     variants = [
         digest(),
         digest(issuer="https://login.example/token2"),

@@ -120,8 +120,8 @@ class HostMachine(RuleBasedStateMachine):
     def a_refused_version_is_in_no_process_that_knows_it(self) -> None:
         for process in self.processes:
             for entry in process.entries:
-                shared = entry.slot.shared
-                assert shared.token is None or shared.token.version not in shared.refused
+                record = entry.state.record
+                assert record.token is None or record.token.version not in record.refused_versions
 
     @rule()
     def after_the_last_fault_service_returns(self) -> None:

@@ -31,7 +31,7 @@ REFUSAL = GrantRefusedError("The issuer answered 401 invalid_client. Check the s
 
 
 async def test_a_thousand_cold_clients_make_one_request() -> None:
-    """DESIGN 5.1; and it is known of each where its token came from."""
+    """And it is known of each where its token came from."""
     one = await rig()
     assert one.authorizer.current() is None
     answers = [one.asking() for _ in range(1000)]
@@ -84,7 +84,7 @@ async def test_identities_wait_for_each_other_only_in_the_budget() -> None:
 
 
 async def test_a_client_that_goes_away_takes_nothing_along() -> None:
-    """DESIGN 5.11: its own request is cancelled, the fetch and the others are not."""
+    """Its own request is cancelled, the fetch and the others are not."""
     one = await rig()
     one.issuer.held = asyncio.Event()
     leaving, staying = (one.asking() for _ in range(2))
@@ -200,7 +200,7 @@ async def test_an_issuer_that_is_unavailable_for_longer_is_not_waited_for() -> N
 
 
 async def test_a_refused_credential_is_not_asked_for_again() -> None:
-    """DESIGN 5.7. The client sees the issuer's code and the credential's name; the log says what to do."""
+    """The client sees the issuer's code and the credential's name; the log says what to do."""
     one = await rig()
     one.issuer.otherwise = lambda _: REFUSAL
     with capture_logs() as logs:
@@ -320,7 +320,7 @@ async def test_an_unreadable_secret_is_a_503_and_no_request() -> None:
 
 
 async def test_429_stops_every_identity_and_process_on_the_store() -> None:
-    """DESIGN 5.6: what the issuer asks for, by all; the cache goes on serving."""
+    """What the issuer asks for, by all; the cache goes on serving."""
     one = await rig()
     served = one.manager.authorizer(
         FakeIssuer(one.clock, parameters=(("audience", "cached"),)), credential="cluster", audience="cached"
@@ -366,7 +366,7 @@ async def test_without_retry_after_cool_downs_grow() -> None:
 
 
 async def test_a_slot_beyond_max_wait_is_refused_at_once_and_reserves_nothing() -> None:
-    """DESIGN 5.5; the ninth cold identity in a row is told when to come back, and then is served."""
+    """The ninth cold identity in a row is told when to come back, and then is served."""
     one = await rig()
     sources = [FakeIssuer(one.clock, parameters=(("audience", str(number)),)) for number in range(12)]
     clients = [ignored(one.manager.authorizer(source, credential="c", audience="a").obtain()) for source in sources]
@@ -432,7 +432,7 @@ async def test_a_reload_changes_the_rules() -> None:
 
 
 async def test_a_used_token_is_refreshed_before_anybody_waits() -> None:
-    """DESIGN 5.2: at 80 % of its life, in the background, whether or not a request comes just then."""
+    """At 80 % of its life, in the background, whether or not a request comes just then."""
     one = await rig()
     await one.ask()
     await one.clock.advance(2879)
@@ -468,7 +468,7 @@ async def test_a_stale_token_serves_while_it_is_refreshed() -> None:
 
 
 async def test_a_failed_refresh_goes_on_serving_the_old_token() -> None:
-    """DESIGN 5.3: until two seconds before its end; then clients get the error."""
+    """Until two seconds before its end; then clients get the error."""
     one = await rig()
     await one.ask()
     one.issuer.otherwise = lambda _: FAULT
@@ -662,9 +662,9 @@ async def test_no_token_and_no_secret_is_said_anywhere() -> None:
         held = one.authorizer.current()
         replacing = ignored(one.authorizer.replace(held))
         await one.clock.advance(3)
-    entry = one.authorizer.entry
+    token = one.authorizer.token
     said = repr(
-        (logs, one.manager.snapshot(), held, entry.slot, entry.attachment, replacing.result(), entry.source.secret())
+        (logs, one.manager.snapshot(), held, token.state, token.attachment, replacing.result(), token.source.secret())
     )
     assert "TOKENVALUE" not in said
     assert "SECRETVALUE" not in said
@@ -672,7 +672,7 @@ async def test_no_token_and_no_secret_is_said_anywhere() -> None:
 
 
 async def test_a_snapshot_tells_all_a_person_needs() -> None:
-    """States, moments, refusals, budgets."""
+    """States, moments, refusals, rate_limit."""
     one = await rig()
     (before,) = one.manager.snapshot().tokens
     assert (before.state, before.expires_at) == ("none", None)
@@ -702,7 +702,7 @@ async def test_a_snapshot_tells_all_a_person_needs() -> None:
 async def test_every_series_is_known_from_the_start() -> None:
     """A metrics sink can begin them at 0."""
     one = await rig()
-    assert one.events.of("registered") == [(ISSUER, "cluster", "operate.camunda.io")]
+    assert one.events.of("registered") == [("cluster", "operate.camunda.io", ISSUER)]
 
 
 async def test_what_no_route_uses_any_more_is_forgotten() -> None:
@@ -715,7 +715,7 @@ async def test_what_no_route_uses_any_more_is_forgotten() -> None:
     snapshot = one.manager.snapshot()
     assert [token.audience for token in snapshot.tokens] == ["new"]
     assert [issuer.issuer for issuer in snapshot.issuers] == ["https://other.example"]
-    assert one.events.of("retired") == [(ISSUER, "cluster", "operate.camunda.io")]
+    assert one.events.of("retired") == [("cluster", "operate.camunda.io", ISSUER)]
     assert one.manager.memory_lookups() == {"new": 0}
     await one.clock.advance(4 * 3600)
     assert (len(one.issuer.requests), new.current()) == (1, None)

@@ -1,4 +1,4 @@
-"""An upstream refuses a token (DESIGN 5.8), changes a session, or is given one that was replaced already."""
+"""An upstream refuses a token, changes a session, or is given one that was replaced already."""
 
 from __future__ import annotations
 

@@ -8,10 +8,10 @@ import pytest
 
 from sidecar.config.settings import TokenRequests
 from sidecar.errors import GrantInterruptedError, GrantRefusedError, GrantThrottledError, TokenUnavailableError
-from sidecar.tokens.entry import SAVE_PATIENCE
-from sidecar.tokens.shared import Shared
+from sidecar.tokens.cached_token import SAVE_PATIENCE
 from sidecar.tokens.stores.base import Record, Update
 from sidecar.tokens.stores.memory import MemoryStore
+from sidecar.tokens.token_record import TokenRecord
 from tests.tokens.support import FakeIssuer, ManualClock, bearer, rig, settle
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
@@ -21,14 +21,14 @@ FAULT = GrantInterruptedError("The issuer answered 503.")
 
 
 class SlowToSave(MemoryStore):
-    """Records are written when `go` says so; until then whoever writes one waits."""
+    """VersionedFiles are written when `go` says so; until then whoever writes one waits."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
         self.go = asyncio.Event()
         self.go.set()
         self.slow = "token-"
-        """Records whose names begin so."""
+        """VersionedFiles whose names begin so."""
         self.written: list[str] = []
 
     async def update(self, key: str, change: Update, *, written: float | None = None) -> Record | None:
@@ -65,9 +65,9 @@ async def test_nobody_hears_of_an_outcome_before_it_is_saved(answer) -> None:
     assert all(client.done() for client in (*waiting, late))
     again = await rig(beside=one)
     await settle()
-    before, after = one.authorizer.entry.slot.shared, again.authorizer.entry.slot.shared
+    before, after = one.authorizer.token.state.record, again.authorizer.token.state.record
     assert after == before
-    assert after != Shared()
+    assert after != TokenRecord()
 
 
 async def test_a_cool_down_is_saved_before_anybody_hears_of_it() -> None:

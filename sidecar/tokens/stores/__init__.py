@@ -7,13 +7,13 @@ from typing import assert_never
 from sidecar.clock import Clock
 from sidecar.config import settings
 from sidecar.tokens.observer import TokenObserver
-from sidecar.tokens.stores.base import Store
+from sidecar.tokens.stores.base import SharedStore
 from sidecar.tokens.stores.degrading import DegradingStore
 from sidecar.tokens.stores.file import FileStore
 from sidecar.tokens.stores.memory import MemoryStore
 
 
-def build_store(configured: settings.TokenStore, clock: Clock, observer: TokenObserver) -> Store:
+def build_store(configured: settings.TokenStore, clock: Clock, observer: TokenObserver) -> SharedStore:
     """The configured store; one that fails is replaced by this process's memory until it works again."""
     match configured:
         case settings.MemoryStore():

@@ -1,29 +1,43 @@
-"""What a store is: small records that change atomically, and thrifty locks.
+"""What a store is: small records that change atomically, and locks that save work.
 
-No moment is written that another machine, or this one after its clock was stepped, would read differently: a record
-holds seconds relative to its writing, and the store knows how long ago that was.
+A record holds no moment, as another machine, or this one after its clock was set, would read it differently. It holds
+seconds relative to its writing, and the store knows how long ago that was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 
 class StoreError(Exception):
     """The store cannot be used now; the text says why, and what to do."""
 
+    def __init__(self, text: str, *, readable: bool = False) -> None:
+        """`readable`: what is there can be read all the same."""
+        super().__init__(text)
+        self.readable = readable
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFault:
+    """Why this process keeps tokens and budgets to itself instead of sharing them through the configured store."""
+
+    reason: str
+    readable: bool
+    """What the store holds can be read; it cannot be changed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What was written, and when: moments of this machine's boot clock, in which this process computes."""
+    """What was written, and when. Moments are seconds of this machine's boot clock."""
 
     data: bytes = field(repr=False)
     written: float
     """The moment of writing; the latest possible, where no clock is known to have run on."""
     earliest: float
-    """The earliest possible; usually the same."""
+    """The earliest possible moment of writing; usually the same."""
     damaged: bool = False
     """There was a record, but it cannot be trusted; `data` is empty."""
 
@@ -36,71 +50,54 @@ class Record:
 Update = Callable[[Record | None, float], bytes | None]
 """From the record as it is, and now, to its new content, or None to leave it.
 
-Pure: it may run several times, in a thread. `now` is the boot clock's, and it is the moment that counts as the new
-record's writing, however long that takes.
+It is pure: it may run several times, in a thread. `now` is the boot clock's, and it is the moment that counts as the
+new record's writing, however long that takes.
 """
 
 
-SALTED: Final = "token-"
-"""So begin the keys of records that are sealed, under names that follow from the store's salt."""
-
-Move = tuple[str, Callable[[Record], bytes | None]]
-"""A sealed record's key on a store with another salt, and its content there; None where it cannot be opened."""
-Reseal = Callable[[bytes, bytes], Awaitable[Mapping[str, Move]]]
-"""By the keys on a store with the first salt, what becomes of their records on one with the second."""
-
-
-class Lease(Protocol):
-    """A lock that is held."""
-
-    async def release(self) -> None:
-        """Give it back; harmless where it was lost."""
-        ...
+Release = Callable[[], Awaitable[None]]
+"""Gives a lock back. It is called once; where the lock was lost, it does nothing."""
 
 
 class Store(Protocol):
-    """Records by key. Keys are of letters, digits and hyphens."""
+    """Records by key. Keys are of letters, digits and hyphens.
 
-    @property
-    def salt(self) -> bytes:
-        """The store's own random bytes, the same for all that share it; known once it is open."""
+    Each method but `close` raises `StoreError` where the store cannot be used.
+    """
+
+    async def open(self) -> None:
+        """Make it usable, for reading at least. It may be called again after a failure."""
         ...
 
-    async def open(self, salt: bytes | None = None) -> None:
-        """Make it usable; may be called again after a failure. `salt` is for a store that has none yet.
-
-        Raises:
-            StoreError: it is not usable.
-        """
+    async def check(self) -> None:
+        """Find out, at little cost, whether records can be read and changed now."""
         ...
 
     async def load(self, key: str) -> Record | None:
-        """The newest record.
-
-        Raises:
-            StoreError: see there.
-        """
+        """The newest record."""
         ...
 
     async def update(self, key: str, change: Update, *, written: float | None = None) -> Record | None:
-        """Change a record atomically; what it is afterwards.
+        """Change a record atomically; the record after that.
 
-        It is applied at least once: after a long stop in the middle it may be applied twice. `written` is a moment of
-        the boot clock, where it is an earlier one that shall count as the record's writing.
-
-        Raises:
-            StoreError: see there.
+        The change is applied at least once: after a long stop in the middle it may be applied twice. `written` is a
+        moment of the boot clock, where an earlier one shall count as the record's writing.
         """
         ...
 
-    async def acquire(self, key: str) -> Lease | None:
-        """Try once to win a lock, without waiting. It is thrift, not safety: it may be lost.
-
-        Raises:
-            StoreError: see there.
-        """
+    async def acquire(self, key: str) -> Release | None:
+        """Try once to win a lock, without waiting. A lock that is lost costs work and breaks nothing."""
         ...
 
     async def close(self) -> None:
         """Let go of what is held."""
+        ...
+
+
+class SharedStore(Store, Protocol):
+    """A store as the token core uses it: it never raises, but says what keeps it from sharing."""
+
+    @property
+    def fault(self) -> StoreFault | None:
+        """None while everything is shared through the configured store."""
         ...

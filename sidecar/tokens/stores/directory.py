@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import grp
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -14,7 +16,9 @@ from sidecar.tokens.stores.base import StoreError
 
 log = structlog.get_logger(__name__)
 
-SALT = "salt"
+TEMPORARY: Final = "tmp-"
+_RECORD: Final = re.compile(r"(token|budget)-[0-9a-f]+\.[0-9]+")
+_OURS: Final = re.compile(rf"{_RECORD.pattern}|(token|budget)-[0-9a-f]+(-\d)?\.(lock|bad)|{TEMPORARY}[0-9a-f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ def _inspect(path: Path, descriptor: int, allowed: Access) -> None:
     objection = allowed.objection(status)
     if not objection and (allowed.group is None or status.st_gid == allowed.group):
         return
-    if status.st_uid == allowed.user and set(os.listdir(descriptor)) <= {SALT} | _ours(descriptor):
+    if status.st_uid == allowed.user and all(_OURS.fullmatch(name) for name in os.listdir(descriptor)):
         if allowed.group is not None:
             os.fchown(descriptor, -1, allowed.group)
         os.fchmod(descriptor, allowed.directory_mode)
@@ -111,7 +115,6 @@ def _inspect(path: Path, descriptor: int, allowed: Access) -> None:
     )
 
 
-def _ours(descriptor: int) -> set[str]:
-    """What is in a store's directory, known by the salt; in any other directory nothing is."""
-    names = set(os.listdir(descriptor))
-    return names if SALT in names else set()
+def is_record(name: str) -> bool:
+    """Whether a file of this name is a version of a token's or a budget's record."""
+    return _RECORD.fullmatch(name) is not None

@@ -1,26 +1,27 @@
-"""A store in a directory, shared by every process that uses it: `records` in threads of its own.
-
-Not in the loop's default executor: a disk that hangs would take the look-up of host names with it.
-"""
+"""A store in a directory, shared by every process that uses it: `versioned_files`, in threads."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from sidecar.background import in_thread
 from sidecar.clock import Clock
-from sidecar.tokens.stores.base import Lease, Record, StoreError, Update
-from sidecar.tokens.stores.records import Records
+from sidecar.tokens.stores.base import Record, Release, StoreError, Update
+from sidecar.tokens.stores.versioned_files import VersionedFiles
 
 T = TypeVar("T")
 
 THREADS = 2
-CLOSING = 2.0
-"""Seconds in which the threads end, or are left behind."""
+"""At most so many at once: a disk that hangs holds up no more."""
+READABLE = frozenset(
+    {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EOPNOTSUPP, errno.EPERM, errno.EROFS}
+)
+"""Errors of writing where the directory may well be read."""
 
 
 class FileStore:
@@ -30,86 +31,87 @@ class FileStore:
         self._directory = directory
         self._group = group
         self._clock = clock
-        self._records: Records | None = None
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="token-store")
+        self._files: VersionedFiles | None = None
+        self._threads = asyncio.Semaphore(THREADS)
 
-    @property
-    def salt(self) -> bytes:
-        """See `Store`."""
-        return self._opened().salt
+    async def open(self) -> None:
+        """Open the directory, and make it where it is missing."""
+        await self._threads.acquire()
+        opening = self._begin(lambda: VersionedFiles(self._directory, self._group, self._clock))
+        files = await self._result(opening, VersionedFiles.close)
+        await self.close()
+        self._files = files
 
-    async def open(self, salt: bytes | None = None) -> None:
-        """See `Store`."""
-        before, self._records = (
-            self._records,
-            await self._run(lambda: Records(self._directory, self._group, self._clock, salt)),
-        )
-        if before is not None:
-            before.close()
+    async def check(self) -> None:
+        """Look whether the directory is there, and can be written to."""
+        await self._run(VersionedFiles.check)
 
     async def load(self, key: str) -> Record | None:
-        """See `Store`."""
-        records = self._opened()
-        return await self._run(lambda: records.load(key))
+        """The newest record."""
+        return await self._run(lambda files: files.load(key))
 
     async def update(self, key: str, change: Update, *, written: float | None = None) -> Record | None:
-        """See `Store`."""
-        records = self._opened()
-        return await self._run(lambda: records.update(key, change, written))
+        """Change a record."""
+        return await self._run(lambda files: files.update(key, change, written))
 
-    async def acquire(self, key: str) -> Lease | None:
-        """See `Store`."""
-        records = self._opened()
-        winning = self._pool.submit(records.lock, key)
-        try:
-            descriptor = await self._result(winning)
-        except asyncio.CancelledError:
-            winning.add_done_callback(_drop)
-            raise
-        return None if descriptor is None else _FileLease(descriptor)
+    async def acquire(self, key: str) -> Release | None:
+        """Try once to win a lock, which the kernel gives back if this process dies."""
+        descriptor = await self._run(lambda files: files.lock(key), _close_lock)
+        if descriptor is None:
+            return None
+
+        async def release() -> None:
+            os.close(descriptor)  # nobody writes to the file, so that this does not block
+
+        return release
 
     async def close(self) -> None:
-        """See `Store`."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        ended = asyncio.get_running_loop().run_in_executor(None, self._pool.shutdown)
-        try:
-            await asyncio.wait_for(ended, CLOSING)
-        except TimeoutError:
-            return  # a thread hangs in the disk, with the directory in use
-        if self._records is not None:
-            self._records.close()
-            self._records = None
+        """Let the directory go, when the last thread that works in it has ended."""
+        files, self._files = self._files, None
+        if files is not None and not files.users:
+            files.close()
 
-    def _opened(self) -> Records:
-        if self._records is None:
+    async def _run(self, work: Callable[[VersionedFiles], T], discard: Callable[[T], None] | None = None) -> T:
+        await self._threads.acquire()
+        files = self._files
+        if files is None:
+            self._threads.release()
             raise StoreError(f"The token store's directory {self._directory} is not open.")
-        return self._records
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await self._result(self._pool.submit(work))
+        def ended(_work: object) -> None:
+            files.users -= 1
+            if not files.users and files is not self._files:
+                files.close()
 
-    async def _result(self, work: Future[T]) -> T:
+        files.users += 1
+        running = self._begin(lambda: work(files))
+        running.add_done_callback(ended)
+        return await self._result(running, discard)
+
+    def _begin(self, work: Callable[[], T]) -> asyncio.Task[T]:
+        running = asyncio.get_running_loop().create_task(in_thread(work))
+        running.add_done_callback(lambda _: self._threads.release())
+        return running
+
+    async def _result(self, work: asyncio.Task[T], discard: Callable[[T], None] | None = None) -> T:
+        """The work's result; `discard` gets it where nobody waits for it any more."""
         try:
-            return await asyncio.shield(asyncio.wrap_future(work))
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            if discard is not None:
+                work.add_done_callback(lambda done: None if _failed(done) else discard(done.result()))
+            raise
         except OSError as error:
             raise StoreError(
-                f"The token store's directory {self._directory} cannot be used: {error.strerror or error}."
+                f"The token store's directory {self._directory} cannot be used: {error.strerror or error}.",
+                readable=error.errno in READABLE,
             ) from None
 
 
-class _FileLease:
-    """Closing a file that nobody writes to does not block."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    async def release(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
-
-def _drop(won: Future[int | None]) -> None:
-    """A lock that was won for nobody."""
-    if not won.cancelled() and won.exception() is None and (descriptor := won.result()) is not None:
+def _close_lock(descriptor: int | None) -> None:
+    if descriptor is not None:
         os.close(descriptor)
+
+
+def _failed(work: asyncio.Future[T]) -> bool:
+    return work.cancelled() or work.exception() is not None

@@ -2,73 +2,64 @@
 
 from __future__ import annotations
 
-import secrets
-
 from sidecar.clock import Clock
-from sidecar.tokens.sealing import SALT_BYTES
-from sidecar.tokens.stores.base import Lease, Record, Update
+from sidecar.tokens.stores.base import Record, Release, StoreFault, Update
 
 
 class MemoryStore:
     """Shared by everything in this process, gone with it."""
 
+    fault: StoreFault | None = None
+    """It is what was configured, and it works."""
+
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._records: dict[str, tuple[bytes, float]] = {}
         self._locked: set[str] = set()
-        self.salt = secrets.token_bytes(SALT_BYTES)
 
-    async def open(self, salt: bytes | None = None) -> None:
-        """Nothing to do."""
+    async def open(self) -> None:
+        """Do nothing."""
+
+    async def check(self) -> None:
+        """Do nothing."""
 
     async def load(self, key: str) -> Record | None:
-        """See `Store`."""
+        """The newest record."""
         return self.peek(key)
 
     async def update(self, key: str, change: Update, *, written: float | None = None) -> Record | None:
-        """See `Store`."""
+        """Change a record."""
         now = self._clock.boottime()
         data = change(self.peek(key), now)
         if data is not None:
             self.put(key, data, now if written is None else written)
         return self.peek(key)
 
-    async def acquire(self, key: str) -> Lease | None:
-        """See `Store`."""
+    async def acquire(self, key: str) -> Release | None:
+        """Try once to win a lock."""
         if key in self._locked:
             return None
         self._locked.add(key)
-        return _MemoryLease(self._locked, key)
+
+        async def release() -> None:
+            self._locked.discard(key)
+
+        return release
 
     async def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def peek(self, key: str) -> Record | None:
-        """`load`, at once."""
+        """`load` without an await."""
         if key not in self._records:
             return None
         data, written = self._records[key]
         return Record(data, written, written)
 
     def put(self, key: str, data: bytes, written: float) -> None:
-        """Takes over a record."""
+        """Replace a record by one that was written at this moment of the boot clock."""
         self._records[key] = data, written
 
-    def take(self, key: str) -> Record | None:
-        """`peek`, and forget it."""
-        record = self.peek(key)
-        self._records.pop(key, None)
-        return record
-
-    def names(self) -> list[str]:
+    def keys(self) -> list[str]:
         """The keys of all records."""
         return list(self._records)
-
-
-class _MemoryLease:
-    def __init__(self, locked: set[str], key: str) -> None:
-        self._locked = locked
-        self._key = key
-
-    async def release(self) -> None:
-        self._locked.discard(self._key)

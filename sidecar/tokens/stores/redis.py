@@ -1,38 +1,43 @@
 """A store in Redis or Valkey, shared by many hosts.
 
-Time is the server's: each record carries the server's time of its writing, and each answer the server's time of now,
-so that hosts whose clocks differ agree. A change is a compare-and-set on the record's version, which so is the
-fencing token as well: a holder that was stopped until its lease ended finds another version there and starts again.
+Time is the server's: each record has the server's time of its writing, and each answer the server's time of now, so
+that hosts whose clocks differ agree. A change is a compare-and-set on the record's version, which is thereby the
+fencing token as well: a holder that was stopped until its lock ended finds another version there and starts again.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from sidecar.background import in_thread
 from sidecar.clock import Clock
 from sidecar.errors import SecretUnavailableError
 from sidecar.secret import SecretSource
-from sidecar.tokens.sealing import SALT_BYTES
-from sidecar.tokens.stores.base import Lease, Record, StoreError, Update
+from sidecar.tokens.stores.base import Record, Release, StoreError, Update
 
 PREFIX: Final = "camunda-sidecar:"
 KEPT_SECONDS: Final = 2 * 24 * 3600
-"""No token, quarantine or back-off means anything after this."""
+"""A record means nothing any more after this."""
 LEASE_SECONDS: Final = 15.0
-"""Of a lock whose holder says no more: longer than a fetch usually takes, and no longer than patience anyway."""
+"""Seconds after which a lock ends by itself: longer than a token request usually takes."""
 TIMEOUT: Final = 2.0
 TRIES: Final = 1000
 
-# Answers version, data, microseconds of writing, microseconds now. A record from the future (the server's clock was
-# set back) is taken to be from now, once and for all.
+# Answers version, data, microseconds of writing, microseconds now. What is no record of this format is removed. A
+# record from the future (the server's clock was set back) is taken to be from now, once and for all.
 LOAD: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'none' and (kind ~= 'hash' or not tonumber(redis.call('HGET', KEYS[1], 'version') or '')
+    or not tonumber(redis.call('HGET', KEYS[1], 'written') or '') or redis.call('HEXISTS', KEYS[1], 'data') == 0) then
+  redis.call('DEL', KEYS[1])
+end
 local record = redis.call('HMGET', KEYS[1], 'version', 'data', 'written')
 if record[3] and tonumber(record[3]) > now then
   redis.call('HSET', KEYS[1], 'written', string.format('%.0f', now))
@@ -50,7 +55,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[4])
 return 1
 """
 
-# Gives a lease back if it is still its owner's.
+# Gives a lock back if it is still its owner's.
 RELEASE: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
@@ -65,48 +70,35 @@ class RedisStore:
         self._url = url
         self._clock = clock
         self._redis: Redis | None = None
-        self._salt = b""
 
-    @property
-    def salt(self) -> bytes:
-        """See `Store`."""
-        return self._salt
-
-    async def open(self, salt: bytes | None = None) -> None:
-        """See `Store`."""
+    async def open(self) -> None:
+        """Connect, with the address as it is now."""
         await self.close()
         try:
-            await self._connect(salt or secrets.token_bytes(SALT_BYTES))
+            url = await in_thread(self._url.read)
+            self._redis = Redis.from_url(
+                url.reveal(),
+                socket_timeout=TIMEOUT,
+                socket_connect_timeout=TIMEOUT,
+                health_check_interval=30,
+                driver_info=None,  # the default looks its version up on the disk, in the loop
+            )
         except SecretUnavailableError as error:
             raise StoreError(error.detail) from None
-        except (RedisError, OSError, ValueError) as error:
-            await self.close()
+        except ValueError as error:
             raise _unusable(error) from None
-        if len(self._salt) != SALT_BYTES:
-            await self.close()
-            raise StoreError(f"The key {PREFIX}salt in Redis is not the sidecar's. Remove it, or use another database.")
 
-    async def _connect(self, salt: bytes) -> None:
-        url = await in_thread(self._url.read)
-        self._redis = Redis.from_url(
-            url.reveal(),
-            socket_timeout=TIMEOUT,
-            socket_connect_timeout=TIMEOUT,
-            health_check_interval=30,
-            driver_info=None,  # the default looks its version up on the disk, in the loop
-        )
-        key = f"{PREFIX}salt"
-        await self._redis.set(key, salt, nx=True)
-        found = await self._redis.get(key)
-        self._salt = found if isinstance(found, bytes) else b""
+    async def check(self) -> None:
+        """Write a key that ends at once: a replica, or a server that is full, answers and takes nothing."""
+        await self._ask(lambda redis: redis.set(f"{PREFIX}check", b"", px=1))
 
     async def load(self, key: str) -> Record | None:
-        """See `Store`."""
+        """The newest record."""
         _, record, _ = await self._load(key)
         return record
 
     async def update(self, key: str, change: Update, *, written: float | None = None) -> Record | None:
-        """See `Store`."""
+        """Change a record."""
         for _ in range(TRIES):
             version, record, server = await self._load(key)
             now = self._clock.boottime()
@@ -119,30 +111,23 @@ class RedisStore:
                 return Record(data, counts, counts)
         raise StoreError(f"The record {key} in Redis cannot be changed: others are always faster.")
 
-    async def acquire(self, key: str) -> Lease | None:
-        """See `Store`."""
-        owner = secrets.token_hex(16)
-        name = f"{PREFIX}{key}:lock"
-        try:
-            won = await self._opened().set(name, owner, nx=True, px=round(LEASE_SECONDS * 1000))
-        except (RedisError, OSError) as error:
-            raise _unusable(error) from None
-        return _RedisLease(self, f"{key}:lock", owner) if won else None
+    async def acquire(self, key: str) -> Release | None:
+        """Try once to win a lock, which ends by itself."""
+        owner, milliseconds = secrets.token_hex(16), round(LEASE_SECONDS * 1000)
+        won = await self._ask(lambda redis: redis.set(f"{PREFIX}{key}:lock", owner, nx=True, px=milliseconds))
+        if not won:
+            return None
 
-    async def release(self, key: str, owner: str) -> None:
-        """Give a lease back."""
-        await self._script(RELEASE, key, owner)
+        async def release() -> None:
+            await self._script(RELEASE, f"{key}:lock", owner)
+
+        return release
 
     async def close(self) -> None:
-        """See `Store`."""
+        """Let the connections go."""
         redis, self._redis = self._redis, None
         if redis is not None:
             await redis.aclose()
-
-    def _opened(self) -> Redis:
-        if self._redis is None:
-            raise StoreError("Redis is not connected.")
-        return self._redis
 
     async def _load(self, key: str) -> tuple[int, Record | None, float]:
         """Version, record, and what to add to the boot clock to get the server's time."""
@@ -155,22 +140,18 @@ class RedisStore:
         return int(version), Record(bytes(data), moment, moment), server
 
     async def _script(self, script: str, key: str, *arguments: bytes | float | str) -> Any:
+        return await self._ask(lambda redis: redis.eval(script, 1, f"{PREFIX}{key}", *arguments))
+
+    async def _ask(self, command: Callable[[Redis], Any]) -> Any:
+        if self._redis is None:
+            raise StoreError("Redis is not connected.")
         try:
-            return await self._opened().eval(script, 1, f"{PREFIX}{key}", *arguments)
+            return await command(self._redis)
         except (RedisError, OSError, RuntimeError) as error:
             raise _unusable(error) from None
 
 
-class _RedisLease:
-    def __init__(self, store: RedisStore, key: str, owner: str) -> None:
-        self._store = store
-        self._key = key
-        self._owner = owner
-
-    async def release(self) -> None:
-        await self._store.release(self._key, self._owner)
-
-
 def _unusable(error: Exception) -> StoreError:
     # Some of the client's errors quote the address, whose password must not be shown.
-    return StoreError(f"Redis cannot be used ({type(error).__name__}). Check token_store.url and the server.")
+    text = f"Redis cannot be used ({type(error).__name__}). Check token_store.url and the server."
+    return StoreError(text, readable=isinstance(error, ResponseError))

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from sidecar.clock import SystemClock
-from sidecar.tokens.stores import records
-from sidecar.tokens.stores.records import Records
+from sidecar.tokens.stores import versioned_files
+from sidecar.tokens.stores.versioned_files import VersionedFiles
 
 CALLS = ("open", "fstat", "read", "write", "fchmod", "close", "link", "unlink", "stat", "listdir")
 
@@ -45,10 +45,10 @@ class Steps:
 
 def main(directory: str, action: str, step: str) -> None:
     """Change the record once."""
-    store = Records(Path(directory), None, SystemClock())
+    store = VersionedFiles(Path(directory), None, SystemClock())
     steps = Steps(action, int(step))
     wrapped = {name: steps.wrap(getattr(os, name)) for name in CALLS}
-    records.os = SimpleNamespace(**{**vars(os), **wrapped})
+    versioned_files.os = SimpleNamespace(**{**vars(os), **wrapped})
     store.update("counter", increment)
     sys.stdout.write(str(steps.taken))
 

@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 
 from sidecar.clock import SystemClock
-from sidecar.tokens.observer import NoObserver
+from sidecar.tokens.observer import TokenObserver
 from sidecar.tokens.stores import degrading
 from sidecar.tokens.stores.base import Store
 from sidecar.tokens.stores.degrading import DegradingStore
@@ -41,7 +41,7 @@ async def another(request, tmp_path) -> AsyncIterator[Another]:
                 store = FileStore(tmp_path / "store", None, CLOCK)
             case _:
                 store = redis_store(port, CLOCK, database)
-        store = DegradingStore(store, CLOCK, NoObserver()) if kind.startswith("unfailing") else store
+        store = DegradingStore(store, CLOCK, TokenObserver()) if kind.startswith("unfailing") else store
         await store.open()
         opened.append(store)
         return store
@@ -71,13 +71,6 @@ async def test_what_is_written_is_read_by_all(another) -> None:
         assert (record.data, record.damaged, record.certain) == (b"data", False, True)
         assert before - 0.01 <= record.written <= after + 0.01
     assert await other.load("another-key") is None
-
-
-async def test_all_that_share_a_store_have_its_salt(another) -> None:
-    """Sixteen random bytes."""
-    stores = await asyncio.gather(*(another() for _ in range(5)))
-    assert len({store.salt for store in stores}) == 1
-    assert len(stores[0].salt) == 16
 
 
 async def test_a_change_sees_what_is_there(another) -> None:
@@ -122,27 +115,26 @@ async def test_a_record_may_count_as_written_earlier(another) -> None:
 async def test_a_lock_is_held_by_one(another) -> None:
     """Until it is given back; others are not kept waiting to hear so; locks of other names are others."""
     one, other = await another(), await another()
-    lease = await one.acquire("key")
-    assert lease is not None
+    release = await one.acquire("key")
+    assert release is not None
     assert await one.acquire("key") is None
     assert await other.acquire("key") is None
     second = await other.acquire("another-key")
     assert second is not None
-    await lease.release()
+    await release()
     third = await other.acquire("key")
     assert third is not None
-    await second.release()
-    await third.release()
-    await third.release()
+    await second()
+    await third()
 
 
 async def test_a_lock_does_not_keep_records_from_changing(another) -> None:
     """It is thrift; whoever is stopped while holding it stops nobody else's writing."""
     one, other = await another(), await another()
-    lease = await one.acquire("key")
+    release = await one.acquire("key")
     await other.update("key", put(b"data"))
     assert (await one.load("key")).data == b"data"
-    await lease.release()
+    await release()
 
 
 async def test_large_and_binary_content(another) -> None:
@@ -157,6 +149,14 @@ async def test_closed_and_opened_again(another) -> None:
     """It is the same store."""
     one = await another()
     await one.update("key", put(b"data"))
-    salt = one.salt
     again = await another()
-    assert ((await again.load("key")).data, again.salt) == (b"data", salt)
+    assert (await again.load("key")).data == b"data"
+
+
+async def test_a_store_that_works_says_so(another) -> None:
+    """A check changes nothing."""
+    one = await another()
+    await one.update("key", put(b"data"))
+    await one.check()
+    assert (await one.load("key")).data == b"data"
+    assert getattr(one, "fault", None) is None

@@ -5,55 +5,62 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import threading
+import shutil
 
 import pytest
 from structlog.testing import capture_logs
 
+from sidecar.clock import SystemClock
 from sidecar.config import settings
-from sidecar.errors import GrantInterruptedError, GrantRefusedError, GrantThrottledError
-from sidecar.secret import Secret
-from sidecar.tokens.observer import NoObserver
+from sidecar.errors import GrantInterruptedError, GrantRefusedError, GrantThrottledError, TokenUnavailableError
+from sidecar.tokens.issuer_budget import NotSharedError
+from sidecar.tokens.observer import TokenObserver
 from sidecar.tokens.stores import build_store, degrading, file
-from sidecar.tokens.stores.base import Lease, Move, Record, Store, StoreError, Update
-from sidecar.tokens.stores.degrading import DegradingStore
+from sidecar.tokens.stores.base import Record, Release, Store, StoreError, StoreFault, Update
+from sidecar.tokens.stores.degrading import CHECK_EVERY, DegradingStore
 from sidecar.tokens.stores.file import FileStore
 from sidecar.tokens.stores.memory import MemoryStore
-from tests.tokens.support import Events, FakeIssuer, ManualClock, bearer, ignored, rig, settle
+from tests.tokens.support import ErasableStore, Events, FakeIssuer, ManualClock, bearer, ignored, rig, settle
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
 
 
-class Fragile(MemoryStore):
+class Fragile(ErasableStore):
     """A store that can be broken, in one way or the other, and repaired."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
         self.broken = False
         self.hangs = False
-        self.opened = 0
+        self.read_only = False
+        self.asked: list[str] = []
 
-    async def open(self, salt: bytes | None = None) -> None:
-        await self._fail()
-        self.opened += 1
+    async def open(self) -> None:
+        await self._fail("open")
+
+    async def check(self) -> None:
+        await self._fail("check", writes=True)
 
     async def load(self, key: str) -> Record | None:
-        await self._fail()
+        await self._fail("load")
         return await super().load(key)
 
     async def update(self, key: str, change: Update, *, written: float | None = None) -> Record | None:
-        await self._fail()
+        await self._fail("update", writes=True)
         return await super().update(key, change, written=written)
 
-    async def acquire(self, key: str) -> Lease | None:
-        await self._fail()
+    async def acquire(self, key: str) -> Release | None:
+        await self._fail("acquire", writes=True)
         return await super().acquire(key)
 
-    async def _fail(self) -> None:
+    async def _fail(self, operation: str, *, writes: bool = False) -> None:
+        self.asked.append(operation)
         if self.hangs:
             await asyncio.Event().wait()
         if self.broken:
             raise StoreError("No space left on device.")
+        if self.read_only and writes:
+            raise StoreError("Read-only file system.", readable=True)
 
 
 async def on_fragile(clock: ManualClock | None = None):
@@ -90,7 +97,7 @@ async def test_it_recovers_by_itself_and_brings_what_it_has() -> None:
         await one.store.load("anything")
     assert "the token store is in use again" in [line["event"] for line in logs]
     assert events.of("store_up") == [(True,), (False,), (True,)]
-    again = await rig(store=DegradingStore(beneath, one.clock, NoObserver()), issuer=one.issuer)
+    again = await rig(store=DegradingStore(beneath, one.clock, TokenObserver()), issuer=one.issuer)
     assert await again.ask(0.1) == bearer("token-2")
     assert len(one.issuer.requests) == 2
 
@@ -99,7 +106,7 @@ async def written_while_away() -> tuple[ManualClock, Fragile, DegradingStore]:
     """A store that broke after it was opened, and `token-x`, which was written to memory meanwhile."""
     clock = ManualClock()
     beneath = Fragile(clock)
-    store = DegradingStore(beneath, clock, NoObserver())
+    store = DegradingStore(beneath, clock, TokenObserver())
     await store.open()
     beneath.broken = True
     await store.update("token-x", lambda _record, _now: b"mine")
@@ -160,7 +167,6 @@ async def test_a_store_that_was_never_there_is_no_reason_not_to_serve() -> None:
     beneath.broken = False
     await one.clock.advance(30)
     assert events.of("store_up") == [(False,), (True,)]
-    assert one.store.salt == beneath.salt
     again = await rig(store=DegradingStore(beneath, clock, events), issuer=one.issuer)
     assert await again.ask(0.1) == one.now_attached() == bearer("token-1")
     await one.clock.advance(2900)
@@ -173,7 +179,7 @@ async def test_all_that_memory_holds_is_brought(later) -> None:
     clock = ManualClock()
     beneath = Fragile(clock)
     beneath.broken = not later
-    one = await rig(store=DegradingStore(beneath, clock, NoObserver()), issuer=FakeIssuer(clock))
+    one = await rig(store=DegradingStore(beneath, clock, TokenObserver()), issuer=FakeIssuer(clock))
     beneath.broken = True
     refused = FakeIssuer(
         clock,
@@ -185,17 +191,17 @@ async def test_all_that_memory_holds_is_brought(later) -> None:
     )
     failing = FakeIssuer(clock, issuer="https://third.example/token", otherwise=lambda _: GrantInterruptedError("503"))
     sources = [one.issuer, refused, throttled, failing]
-    asking = [ignored(one.manager.authorizer(source, credential="c", audience="a").obtain()) for source in sources]
+    authorizers = [one.manager.authorizer(source, credential="c", audience="a") for source in sources]
+    asking = [ignored(authorizer.obtain()) for authorizer in authorizers]
     await clock.advance(5)
     assert all(each.done() for each in asking)
-    mine = [entry.slot.shared for entry in one.manager._entries.values()]
+    mine = [authorizer.token.state.record for authorizer in authorizers]
     beneath.broken = False
     await clock.advance(4)
-    again = await rig(store=DegradingStore(beneath, clock, NoObserver()), issuer=one.issuer)
+    again = await rig(store=DegradingStore(beneath, clock, TokenObserver()), issuer=one.issuer)
     others = [again.manager.authorizer(source, credential="c", audience="a") for source in sources]
     await settle()
-    theirs = [entry.slot.shared for entry in again.manager._entries.values()]
-    assert theirs == mine
+    assert [other.token.state.record for other in others] == mine
     answers = [ignored(other.obtain()) for other in others[:3]]
     await clock.advance(0.1)
     assert (answers[0].result().header, answers[1].exception().code) == (bearer("token-1"), "credential_rejected")
@@ -209,47 +215,31 @@ async def test_what_the_store_has_lost_is_brought_too() -> None:
     await one.ask()
     beneath.broken = True
     assert await one.store.load("anything") is None
-    for key in beneath.names():
-        beneath.take(key)
+    beneath.erase()
     beneath.broken = False
     await one.clock.advance(3)
-    again = await rig(store=DegradingStore(beneath, one.clock, NoObserver()), issuer=one.issuer)
+    again = await rig(store=DegradingStore(beneath, one.clock, TokenObserver()), issuer=one.issuer)
     assert await again.ask(0.1) == bearer("token-1")
     assert len(one.issuer.requests) == 1
 
 
 async def test_a_directory_that_could_not_be_opened_at_the_start(tmp_path) -> None:
-    """Something else stood in its place; then it is there, with others' salt: they find the token."""
-    clock = ManualClock()
+    """Something else stood in its place; then the others' directory is there: they find the token."""
+    clock = ManualClock(wall=SystemClock().wall())
     others = FileStore(tmp_path / "mounted later", None, clock)
     await others.open()
     await others.close()
     (tmp_path / "store").write_bytes(b"")
-    stores = [DegradingStore(FileStore(tmp_path / "store", None, clock), clock, NoObserver()) for _ in range(2)]
+    stores = [DegradingStore(FileStore(tmp_path / "store", None, clock), clock, TokenObserver()) for _ in range(2)]
     one = await rig(store=stores[0], issuer=FakeIssuer(clock))
     assert await one.ask(0.1) == bearer("token-1")
-    assert not stores[0].up
+    assert stores[0].fault is not None
     (tmp_path / "store").unlink()
     (tmp_path / "mounted later").rename(tmp_path / "store")
     await stores[0].open()
     again = await rig(store=stores[1], issuer=one.issuer)
     assert (await again.authorizer.obtain()).header == bearer("token-1")
     assert len(one.issuer.requests) == 1
-
-
-async def test_a_record_of_a_secret_that_is_not_in_force_any_more_is_not_brought() -> None:
-    """Nobody could open it there."""
-    clock = ManualClock()
-    beneath = Fragile(clock)
-    beneath.broken = True
-    one = await rig(store=DegradingStore(beneath, clock, NoObserver()), issuer=FakeIssuer(clock))
-    await one.ask(0.1)
-    one.issuer.password = Secret("another")
-    one.manager.secrets_changed()
-    beneath.broken = False
-    await clock.advance(30)
-    assert one.store.up
-    assert sorted(key.partition("-")[0] for key in beneath.names()) == ["budget", "token"]  # the new secret's
 
 
 async def test_nobody_waits_for_a_store_that_is_tried_again() -> None:
@@ -259,8 +249,7 @@ async def test_nobody_waits_for_a_store_that_is_tried_again() -> None:
     await one.ask()
     beneath.hangs = True
     await one.clock.advance(10)
-    assert one.store._trying is not None
-    assert not one.store._trying.done()
+    assert beneath.asked[-1] in {"open", "check"}
     other = one.manager.authorizer(FakeIssuer(one.clock, parameters=(("a", "b"),)), credential="c", audience="a")
     asking = ignored(other.obtain())
     await settle()
@@ -268,39 +257,25 @@ async def test_nobody_waits_for_a_store_that_is_tried_again() -> None:
     beneath.hangs = False
 
 
-async def test_a_recovery_that_fails_at_something_else_is_tried_again() -> None:
-    """Whatever it was; it does not end in silence."""
+async def test_a_store_that_raises_what_it_must_not_is_one_that_fails() -> None:
+    """Whatever it was: it is counted, said, and tried again; no request fails for it."""
+
+    class Faulty(Fragile):
+        async def _fail(self, operation: str, *, writes: bool = False) -> None:
+            if self.broken:
+                raise MemoryError
+
     clock = ManualClock()
-    beneath, events = Fragile(clock), Events()
+    beneath, events = Faulty(clock), Events()
     beneath.broken = True
     store = DegradingStore(beneath, clock, events)
     await store.open()
-
-    async def no_memory(_before: bytes, _after: bytes) -> dict[str, Move]:
-        store.reseal = None
-        raise MemoryError
-
-    store.reseal = no_memory
+    assert (await store.update("key", lambda _record, _now: b"data")).data == b"data"
+    assert store.fault == StoreFault("Unexpectedly: MemoryError.", readable=False)
     beneath.broken = False
     await clock.advance(2)
-    assert (store.up, store.reseal) == (False, None)
-    await clock.advance(4)
-    assert store.up
-    await store.close()
-
-
-async def test_who_comes_first_when_it_is_time_has_it_tried_again() -> None:
-    """A machine that was suspended has timers that are late; asking for anything is as good."""
-    clock = ManualClock()
-    beneath = Fragile(clock)
-    beneath.broken = True
-    store = DegradingStore(beneath, clock, NoObserver())
-    await store.open()
-    beneath.broken = False
-    clock.suspend(3600)
-    assert await store.load("key") is None
-    await settle()
-    assert store.up
+    assert store.fault is None
+    assert beneath.peek("key").data == b"data"
     await store.close()
 
 
@@ -325,6 +300,7 @@ async def test_a_store_that_stays_away_is_tried_less_and_less() -> None:
     beneath.broken = True
     store = DegradingStore(beneath, clock, events)
     with capture_logs() as logs:
+        await store.open()
         for _ in range(300):
             await store.load("key")
             await clock.advance(1)
@@ -337,19 +313,20 @@ async def test_a_lock_of_a_store_that_went_away_is_let_go() -> None:
     """Giving it back is not worth an error."""
 
     class Unreleasable(Fragile):
-        async def acquire(self, key: str) -> Lease | None:
-            return self
+        async def acquire(self, key: str) -> Release | None:
+            return self.release
 
         async def release(self) -> None:
             raise StoreError("gone")
 
     clock = ManualClock()
-    store = DegradingStore(Unreleasable(clock), clock, NoObserver())
+    store = DegradingStore(Unreleasable(clock), clock, TokenObserver())
     await store.open()
-    lease = await store.acquire("key")
+    release = await store.acquire("key")
     with capture_logs() as logs:
-        await lease.release()
+        await release()
     assert len(logs) == 1
+    await store.close()
 
 
 async def test_a_directory_that_is_taken_away_and_given_back(tmp_path) -> None:
@@ -380,12 +357,12 @@ async def test_an_error_of_the_system_names_the_directory_and_the_reason(tmp_pat
     def full(*_positional, **_named):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("sidecar.tokens.stores.records.os.write", full)
+    monkeypatch.setattr("sidecar.tokens.stores.versioned_files.os.write", full)
     with pytest.raises(StoreError, match=rf"{tmp_path}/store cannot be used: No space left on device"):
         await store.update("key", lambda _record, _now: b"data")
     monkeypatch.undo()
     # Nothing half-written stays: version 0 is an empty file, and no record.
-    left = {path.name: path.stat().st_size for path in (tmp_path / "store").iterdir() if path.name != "salt"}
+    left = {path.name: path.stat().st_size for path in (tmp_path / "store").iterdir()}
     assert left == {"key.0": 0}
     await store.close()
 
@@ -407,11 +384,10 @@ async def test_a_lock_that_is_won_for_nobody_is_given_back(tmp_path) -> None:
         await asyncio.sleep(0)
         winning.cancel()
         await asyncio.gather(winning, return_exceptions=True)
-        all_here = threading.Barrier(file.THREADS)  # each thread has come past what it did, its callback included
-        await asyncio.gather(*(asyncio.wrap_future(one._pool.submit(all_here.wait)) for _ in range(file.THREADS)))
-        lease = await other.acquire("key")
-        assert lease is not None
-        await lease.release()
+        await asyncio.gather(*(one.check() for _ in range(file.THREADS)))  # they come after, in its place
+        release = await other.acquire("key")
+        assert release is not None
+        await release()
     await one.close()
     await other.close()
 
@@ -422,9 +398,125 @@ async def test_a_lock_that_is_won_for_nobody_is_given_back(tmp_path) -> None:
 )
 async def test_the_configured_store_is_built(tmp_path, configured, kind) -> None:
     """A directory cannot fail once it is built; memory never could."""
-    store: Store = build_store(configured or settings.FileStore(tmp_path / "s"), ManualClock(), NoObserver())
+    store: Store = build_store(configured or settings.FileStore(tmp_path / "s"), ManualClock(), TokenObserver())
     assert isinstance(store, kind)
     await store.open()
     await store.update("key", lambda _record, _now: b"data")
     assert (await store.load("key")).data == b"data"
     await store.close()
+
+
+# --- looked after while nobody asks ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["broken", "hangs", "read_only"])
+async def test_a_store_that_fails_while_nobody_uses_it_is_noticed_within_seconds(how, monkeypatch) -> None:
+    """Tokens are fresh for an hour, and no operation is due: `store_up` must not say 1 until then."""
+    monkeypatch.setattr(degrading, "PATIENCE", 0.01)
+    one, beneath, events = await on_fragile()
+    await one.ask()
+    await one.clock.advance(60)
+    setattr(beneath, how, True)
+    await one.clock.advance(CHECK_EVERY)
+    async with asyncio.timeout(5):
+        while events.of("store_up")[-1] == (True,):  # noqa: ASYNC110 (its patience is the system clock's)
+            await asyncio.sleep(0.001)
+    setattr(beneath, how, False)
+    await one.clock.advance(2)
+    assert events.of("store_up") == [(True,), (False,), (True,)]
+
+
+async def test_looking_after_a_store_costs_one_look_in_five_seconds_and_asks_no_issuer() -> None:
+    """A minute without a request."""
+    one, beneath, _ = await on_fragile()
+    await one.ask()
+    beneath.asked.clear()
+    await one.clock.advance(60)
+    assert beneath.asked == ["check"] * 12
+    assert len(one.issuer.requests) == 1
+
+
+async def test_a_directory_that_vanishes_while_nobody_uses_it_is_made_anew(tmp_path) -> None:
+    """With all that this process knows, within seconds; the next process finds the token there."""
+    clock = ManualClock()
+    events = Events()
+    one = await rig(
+        store=DegradingStore(FileStore(tmp_path / "store", None, clock), clock, events), issuer=FakeIssuer(clock)
+    )
+    assert (await one.authorizer.obtain()).header == bearer("token-1")
+    shutil.rmtree(tmp_path / "store")
+    await one.store.check()
+    assert events.of("store_up") == [(True,), (False,)]
+    await one.store.check()
+    assert events.of("store_up")[-1] == (True,)
+    assert any(path.name.startswith("token-") for path in (tmp_path / "store").iterdir())
+
+
+# --- readable and not writable -----------------------------------------------------------------------------------
+
+
+async def test_a_store_that_cannot_be_written_to_is_read() -> None:
+    """What others put there is used, at any time; what this process changes stays with it."""
+    clock = ManualClock()
+    beneath = Fragile(clock)
+    beneath.read_only = True
+    events = Events()
+    store = DegradingStore(beneath, clock, events)
+    beneath.put("key", b"theirs", clock.boottime())
+    await store.open()
+    assert store.fault == StoreFault("Read-only file system.", readable=True)
+    assert events.of("store_up") == [(False,)]
+    assert (await store.load("key")).data == b"theirs"
+    clock.suspend(10)
+    assert (await store.update("key", lambda record, _now: record.data + b" and mine")).data == b"theirs and mine"
+    assert (await store.load("key")).data == b"theirs and mine"
+    clock.suspend(10)
+    beneath.put("key", b"theirs again", clock.boottime())
+    assert (await store.load("key")).data == b"theirs again"
+    beneath.read_only = False
+    await store.check()
+    assert store.fault is None
+    await store.close()
+
+
+async def test_a_running_sidecar_finds_others_tokens_on_a_store_that_it_cannot_write_to() -> None:
+    """And keeps to the slots that they took."""
+    clock = ManualClock()
+    beneath = Fragile(clock)
+    writer = await rig(store=beneath, issuer=FakeIssuer(clock))
+    assert await writer.ask() == bearer("token-1")
+    beneath.read_only = True
+    reader = await rig(store=DegradingStore(beneath, clock, Events()), issuer=writer.issuer)
+    assert await reader.ask(0.1) == bearer("token-1")
+    other = FakeIssuer(clock, parameters=(("audience", "other"),))
+    asking = ignored(reader.manager.authorizer(other, credential="c", audience="other").obtain())
+    await clock.advance(1)
+    assert not asking.done()
+    await clock.advance(0.3)
+    assert asking.done()
+
+
+@pytest.mark.parametrize("how", ["read_only", "broken"])
+async def test_a_command_beside_it_uses_what_is_there_and_asks_no_issuer(how) -> None:
+    """Its slots would be its own: a script that calls it again and again would get the address throttled."""
+    clock = ManualClock()
+    beneath = Fragile(clock)
+    writer = await rig(store=beneath, issuer=FakeIssuer(clock))
+    await writer.ask()
+    setattr(beneath, how, True)
+    command = await rig(
+        store=DegradingStore(beneath, clock, Events()),
+        issuer=FakeIssuer(clock, password=writer.issuer.password),
+        shared_only=True,
+    )
+    answer = await command.ask(0.1)
+    if how == "read_only":
+        assert answer == bearer("token-1")
+    other = FakeIssuer(clock, parameters=(("audience", "other"),))
+    asking = ignored(command.manager.authorizer(other, credential="c", audience="other").obtain())
+    await clock.advance(0.1)
+    assert isinstance(asking.exception(), TokenUnavailableError)
+    assert "the token store cannot be written to" in asking.exception().detail
+    with pytest.raises(NotSharedError, match=r"Read-only|No space left"):
+        await command.manager.fetch_now(other)
+    assert (other.requests, command.issuer.requests) == ([], [])

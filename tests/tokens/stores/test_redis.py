@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from sidecar.clock import SystemClock
 from sidecar.config import settings
 from sidecar.secret import Secret, SecretSource
-from sidecar.tokens.observer import NoObserver
+from sidecar.tokens.observer import TokenObserver
 from sidecar.tokens.stores import build_store
 from sidecar.tokens.stores import redis as module
 from sidecar.tokens.stores.base import StoreError
@@ -59,16 +59,16 @@ async def test_a_record_from_the_future_is_from_now_once_and_for_all(store) -> N
 
 
 async def test_a_lock_whose_holder_is_gone_ends_by_itself(store, redis_port, monkeypatch) -> None:
-    """A lease, and it is its owner's: who comes late gives nobody else's back."""
+    """And it is its owner's: who comes late gives nobody else's back."""
     monkeypatch.setattr(module, "LEASE_SECONDS", 0.05)
     lost = await store.acquire("key")
     monkeypatch.undo()
     async with asyncio.timeout(5):
-        while (lease := await store.acquire("key")) is None:  # noqa: ASYNC110 (the server tells nobody)
+        while (release := await store.acquire("key")) is None:  # noqa: ASYNC110 (the server tells nobody)
             await asyncio.sleep(0.01)
-    await lost.release()
+    await lost()
     assert await store.acquire("key") is None
-    await lease.release()
+    await release()
     assert await store.acquire("key") is not None
 
 
@@ -112,14 +112,36 @@ async def test_all_of_it_is_under_one_prefix(store) -> None:
     await store.update("key", put(b"data"))
     await store.acquire("key")
     names = {name.decode() for name in await store._redis.keys("*")}
-    assert names == {f"{PREFIX}salt", f"{PREFIX}key", f"{PREFIX}key:lock"}
+    assert names - {f"{PREFIX}check"} == {f"{PREFIX}key", f"{PREFIX}key:lock"}
 
 
-async def test_a_key_that_is_not_ours_is_said(store, redis_port) -> None:
-    """Somebody else's salt."""
-    await store._redis.set(f"{PREFIX}salt", b"short")
-    with pytest.raises(StoreError, match="is not the sidecar's"):
-        await redis_store(redis_port, CLOCK, 15).open()
+@pytest.mark.parametrize("found", ["text", "no version", "no moment", "no data"])
+async def test_what_is_no_record_is_set_aside(store, found) -> None:
+    """Another format's, or somebody else's: it is removed, and the record is made anew; the store stays in use."""
+    if found == "text":
+        await store._redis.set(f"{PREFIX}key", "something")
+    else:
+        whole = {"version": "1", "written": "1", "data": "x"}
+        del whole[{"no version": "version", "no moment": "written", "no data": "data"}[found]]
+        await store._redis.hset(f"{PREFIX}key", mapping={**whole, "other": "z"})
+    assert await store.load("key") is None
+    assert (await store.update("key", put(b"data"))).data == b"data"
+    assert (await store.load("key")).data == b"data"
+
+
+async def test_a_server_that_answers_and_takes_nothing(store, redis_port) -> None:
+    """A replica: it can be read and not written, and that is known by a look."""
+    await store.update("key", put(b"data"))
+    events = Events()
+    degrading = DegradingStore(redis_store(redis_port, CLOCK, 15), CLOCK, events)
+    await degrading.open()
+    await store._redis.replicaof("127.0.0.1", str(free_port()))
+    await degrading.check()
+    assert (events.of("store_up"), degrading.fault.readable) == ([(True,), (False,)], True)
+    await store._redis.replicaof("NO", "ONE")
+    await degrading.check()
+    assert events.of("store_up")[-1] == (True,)
+    await degrading.close()
 
 
 @pytest.mark.parametrize(
@@ -135,7 +157,7 @@ async def test_a_key_that_is_not_ours_is_said(store, redis_port) -> None:
 async def test_what_is_wrong_is_said_without_the_password(redis_port, url) -> None:
     """A wrong password, nobody there, no such host, no such scheme: the process goes on with its memory."""
     source = SecretSource(value=Secret(url.format(port=redis_port, closed=free_port())))
-    store = build_store(settings.RedisStore(source), CLOCK, NoObserver())
+    store = build_store(settings.RedisStore(source), CLOCK, TokenObserver())
     with capture_logs() as logs:
         await store.open()
         assert (await store.update("key", put(b"data"))).data == b"data"
@@ -156,7 +178,7 @@ async def test_an_address_in_a_file_that_is_not_there(tmp_path) -> None:
 
 async def bookkeeping() -> None:
     """What goes on after a client was answered is done."""
-    working = {"IssuerBudget.sent", "Entry._fly", "Entry._guarded"}
+    working = {"AttemptSlots._update_soon.<locals>.update", "CachedToken._carry_out_steps", "TokenRepository.save"}
     await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_coro().__qualname__ in working))
 
 
@@ -173,9 +195,7 @@ async def test_a_server_that_goes_and_comes(tmp_path) -> None:
         await bookkeeping()
     clock.suspend(2900)
     assert one.authorizer.current() is not None
-    refreshed = one.authorizer.entry._flying
-    assert refreshed is not None
-    await refreshed
+    await bookkeeping()
     assert one.now_attached() == bearer("token-2")
     assert events.of("store_up")[-1] == (False,)
     with redis_server(tmp_path, port=port):

@@ -1,4 +1,4 @@
-"""Records in a directory: who is killed or stopped while changing one, and files that are not to be believed."""
+"""VersionedFiles in a directory: who is killed or stopped while changing one, and files that are not to be believed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from sidecar.clock import SystemClock
-from sidecar.tokens.stores import records as module
+from sidecar.tokens.stores import versioned_files as module
 from sidecar.tokens.stores.base import StoreError
 from sidecar.tokens.stores.directory import Access
-from sidecar.tokens.stores.records import KEPT_LEAST, KEPT_MOST, Records
+from sidecar.tokens.stores.versioned_files import KEPT_LEAST, KEPT_MOST, VersionedFiles
 from tests.tokens.stores.steps import increment
 
 ROOT = Path(__file__).parents[3]
@@ -36,12 +36,12 @@ def directory(tmp_path) -> Path:
 
 @pytest.fixture
 def store(directory):
-    opened = Records(directory, None, CLOCK)
+    opened = VersionedFiles(directory, None, CLOCK)
     yield opened
     opened.close()
 
 
-def counter(store: Records) -> int:
+def counter(store: VersionedFiles) -> int:
     return int(store.load("counter").data)
 
 
@@ -61,7 +61,7 @@ def stopped(process: subprocess.Popen) -> None:
     assert os.WIFSTOPPED(status)
 
 
-def timed(store: Records, times: int) -> float:
+def timed(store: VersionedFiles, times: int) -> float:
     """The longest of so many changes."""
     longest = 0.0
     for _ in range(times):
@@ -115,7 +115,7 @@ def test_the_first_version_of_all_is_made_once(directory) -> None:
     steps = steps_of_a_change(directory)
     for step in range(1, steps + 1):
         fresh = directory.with_name(f"store-{step}")
-        store = Records(fresh, None, CLOCK)
+        store = VersionedFiles(fresh, None, CLOCK)
         process = started(fresh, "stop", step)
         # Fewer steps without a record to read: it may be done already.
         _, status = os.waitpid(process.pid, os.WUNTRACED)
@@ -137,19 +137,41 @@ def test_files_do_not_pile_up(store, directory) -> None:
     for name in directory.glob("counter.*"):
         os.utime(name, (1, 1))
     store.update("counter", increment)
-    assert sorted(path.name for path in directory.iterdir()) == [*(f"counter.{n}" for n in (299, 300, 301)), "salt"]
+    assert sorted(path.name for path in directory.iterdir()) == [*(f"counter.{n}" for n in (299, 300, 301))]
     assert KEPT_LEAST == 2
 
 
 def test_what_a_dead_process_left_half_written_is_swept_up(directory) -> None:
     """After ten minutes; nobody has read it meanwhile."""
-    Records(directory, None, CLOCK).close()
-    old, young = directory / "tmp-old", directory / "tmp-young"
+    VersionedFiles(directory, None, CLOCK).close()
+    old, young = directory / "tmp-01", directory / "tmp-02"
     for path in (old, young):
         path.write_bytes(b"half")
     os.utime(old, (time.time() - 601, time.time() - 601))
-    Records(directory, None, CLOCK).close()
+    checked(directory)
     assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_records_that_mean_nothing_any_more_are_swept_up(directory) -> None:
+    """Two days after their last change: a secret that was changed leaves nothing for good; nor does another format."""
+    store = VersionedFiles(directory, None, CLOCK)
+    for key in ("token-0a", "token-0b", "budget-0c"):
+        for _ in range(12):
+            store.update(key, increment)
+    store.close()
+    for name in directory.glob("*-0[ac].*"):
+        os.utime(name, (time.time() - 172_801, time.time() - 172_801))
+    (directory / "letter").write_text("of somebody else's")
+    os.utime(directory / "letter", (1, 1))
+    checked(directory)
+    assert {path.name.partition(".")[0] for path in directory.iterdir()} == {"token-0b", "letter"}
+
+
+def checked(directory: Path) -> None:
+    """Opened and looked at, as at a start."""
+    store = VersionedFiles(directory, None, CLOCK)
+    store.check()
+    store.close()
 
 
 # --- locks -------------------------------------------------------------------------------------------------------
@@ -160,8 +182,8 @@ def test_a_lock_is_given_back_by_the_kernel_when_its_holder_dies(store, director
     script = (
         "import os, sys, pathlib, signal\n"
         "from sidecar.clock import SystemClock\n"
-        "from sidecar.tokens.stores.records import Records\n"
-        "assert Records(pathlib.Path(sys.argv[1]), None, SystemClock()).lock('key') is not None\n"
+        "from sidecar.tokens.stores.versioned_files import VersionedFiles\n"
+        "assert VersionedFiles(pathlib.Path(sys.argv[1]), None, SystemClock()).lock('key') is not None\n"
         "os.kill(os.getpid(), signal.SIGSTOP)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(directory)], cwd=ROOT)
@@ -310,23 +332,6 @@ def test_being_out_of_file_descriptors_is_not_taken_for_damage(store, monkeypatc
     assert counter(store) == 1
 
 
-@pytest.mark.parametrize("damage", [garbage, emptied, truncated, flipped, world_readable, symlinked, dangling])
-def test_a_damaged_salt_is_replaced(store, directory, damage) -> None:
-    """Tokens are obtained anew; it is said."""
-    before = store.salt
-    damage(directory / "salt")
-    with capture_logs() as logs:
-        again = Records(directory, None, CLOCK)
-    assert again.salt != before
-    (line,) = logs
-    assert line["event"] == "the token store's salt is not to be believed; tokens are obtained anew"
-    assert os.path.lexists(directory / "salt.bad")
-    again.close()
-    once_more = Records(directory, None, CLOCK)
-    assert once_more.salt == again.salt
-    once_more.close()
-
-
 # --- the directory -----------------------------------------------------------------------------------------------
 
 
@@ -336,10 +341,10 @@ def mode(path: Path) -> int:
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
 def test_directory_0700_and_files_0600_whatever_the_umask(directory, umask) -> None:
-    """DESIGN 5.9. Parents that are missing are made by the umask's rules."""
+    """Parents that are missing are made by the umask's rules."""
     before = os.umask(umask)
     try:
-        store = Records(directory, None, CLOCK)
+        store = VersionedFiles(directory, None, CLOCK)
         store.update("counter", increment)
         os.close(store.lock("key"))
         store.close()
@@ -352,7 +357,7 @@ def test_directory_0700_and_files_0600_whatever_the_umask(directory, umask) -> N
 def test_with_a_group_2770_and_0660(directory) -> None:
     """Processes of different users share a store by a group."""
     group = grp.getgrgid(os.getgid())
-    store = Records(directory, group.gr_name, CLOCK)
+    store = VersionedFiles(directory, group.gr_name, CLOCK)
     store.update("counter", increment)
     os.close(store.lock("key"))
     store.close()
@@ -378,7 +383,7 @@ def test_of_a_group_anybody_in_it_is_believed(directory) -> None:
 def test_an_unknown_group_is_said(directory) -> None:
     """With the setting's name."""
     with pytest.raises(StoreError, match=r"There is no group nosuchgroup.*token_store\.group"):
-        Records(directory, "nosuchgroup", CLOCK)
+        VersionedFiles(directory, "nosuchgroup", CLOCK)
 
 
 def test_an_open_directory_that_is_empty_or_ours_is_closed_to_others(directory) -> None:
@@ -386,11 +391,13 @@ def test_an_open_directory_that_is_empty_or_ours_is_closed_to_others(directory) 
     directory.mkdir(mode=0o755)
     directory.chmod(0o755)
     with capture_logs() as logs:
-        Records(directory, None, CLOCK).close()
+        VersionedFiles(directory, None, CLOCK).close()
     assert mode(directory) == 0o700
     assert logs[0]["event"] == "the token store's directory was open to others; that is repaired"
+    for name in ("token-0a.17", "token-0a-1.lock", "budget-0b.bad", "tmp-0c"):
+        (directory / name).touch(mode=0o600)
     directory.chmod(0o777)
-    Records(directory, None, CLOCK).close()
+    VersionedFiles(directory, None, CLOCK).close()
     assert mode(directory) == 0o700
 
 
@@ -400,7 +407,7 @@ def test_an_open_directory_with_other_things_in_it_is_left_alone(directory) -> N
     directory.chmod(0o755)
     (directory / "letters").write_text("private")
     with pytest.raises(StoreError, match=r"cannot be trusted: others may use it \(mode 0755\).*of its own"):
-        Records(directory, None, CLOCK)
+        VersionedFiles(directory, None, CLOCK)
     assert mode(directory) == 0o755
 
 
@@ -408,22 +415,49 @@ def test_what_is_no_directory_is_said(directory) -> None:
     """With what to do."""
     directory.write_text("a file")
     with pytest.raises(StoreError, match=r"cannot be used: .*token_store\.directory"):
-        Records(directory, None, CLOCK)
+        VersionedFiles(directory, None, CLOCK)
 
 
 def test_a_home_is_found(tmp_path, monkeypatch) -> None:
     """The default is below it."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    Records(Path("~/.local/state/camunda-sidecar"), None, CLOCK).close()
+    VersionedFiles(Path("~/.local/state/camunda-sidecar"), None, CLOCK).close()
     assert mode(tmp_path / ".local/state/camunda-sidecar") == 0o700
 
 
-def test_a_file_system_without_links_is_no_store(directory, monkeypatch) -> None:
-    """It shows at the start, not at the first token."""
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_directory_that_is_not_to_be_written_to_is_read(directory) -> None:
+    """By its permissions: opened and read as any other; a look says what is wrong, and that reading is not."""
+    store = VersionedFiles(directory, None, CLOCK)
+    store.update("counter", increment)
+    store.check()
+    directory.chmod(0o500)
+    for each in (store, VersionedFiles(directory, None, CLOCK)):
+        assert counter(each) == 1
+        with pytest.raises(StoreError, match="cannot be written to") as raised:
+            each.check()
+        assert raised.value.readable
+        each.close()
+    directory.chmod(0o700)
 
-    def forbidden(*_positional, **_named):
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr(module.os, "link", forbidden)
-    with pytest.raises(OSError, match="Operation not permitted"):
-        Records(directory, None, CLOCK)
+@pytest.mark.parametrize("again", [False, True], ids=["vanished", "replaced"])
+def test_a_directory_that_is_not_there_any_more_is_noticed(store, directory, again) -> None:
+    """By a look that changes nothing: also where another one stands in its place, which others use from now on."""
+    store.check()
+    directory.rename(directory.with_name("elsewhere"))
+    if again:
+        directory.mkdir(mode=0o700)
+    with pytest.raises((OSError, StoreError), match=r"was replaced|No such file"):
+        store.check()
+
+
+def test_a_file_system_without_links_is_said_at_the_start(store, monkeypatch) -> None:
+    """And not at the first token: others would write past each other there."""
+
+    def unsupported(*_positional, **_named):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(module.os, "link", unsupported)
+    with pytest.raises(OSError, match="not permitted"):
+        store.check()

@@ -7,6 +7,8 @@ import secrets
 from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
+import msgspec
+
 from sidecar.tokens.grant import Grant
 
 NEVER: Final = -math.inf
@@ -56,90 +58,95 @@ class Quarantine:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """The store's record of one identity."""
+class TokenRecord:
+    """What the store says of one identity."""
 
     token: Token | None = None
-    refused: tuple[str, ...] = ()
+    refused_versions: tuple[str, ...] = ()
     """Versions that an upstream refused, never to be handed out again."""
     forced: Backoff = Backoff()
-    """Refreshes that an upstream's refusal forced, since one last helped (DESIGN 5.8)."""
+    """Refreshes that an upstream's refusal forced, since one last helped."""
     failing: Backoff = Backoff()
     """Fetches that clients waited for and that failed at transient faults, since one last succeeded."""
     quarantine: Quarantine | None = None
     """Kept when its time has passed: the credential is refused until a grant comes; the next quarantine is longer."""
 
+    def shifted(self, by: float) -> TokenRecord:
+        """The same, by a clock that says `by` seconds more."""
+        token, quarantine = self.token, self.quarantine
+        return replace(
+            self,
+            token=replace(token, born=token.born + by) if token else None,
+            forced=replace(self.forced, until=self.forced.until + by),
+            failing=replace(self.failing, until=self.failing.until + by),
+            quarantine=replace(quarantine, until=quarantine.until + by) if quarantine else None,
+        )
 
-@dataclass(frozen=True, slots=True)
-class PutToken:
+
+class PutToken(msgspec.Struct, frozen=True):
     """A grant came."""
 
     token: Token
 
 
-@dataclass(frozen=True, slots=True)
-class RefuseToken:
+class RefuseToken(msgspec.Struct, frozen=True):
     """An upstream refused this version."""
 
     version: str
     forced: Backoff
 
 
-@dataclass(frozen=True, slots=True)
-class ForcedHelped:
+class ForcedHelped(msgspec.Struct, frozen=True):
     """The token of a forced refresh was accepted."""
 
 
-@dataclass(frozen=True, slots=True)
-class PutFailing:
+class PutFailing(msgspec.Struct, frozen=True):
     """The issuer could not be asked, or gave nothing usable."""
 
     failing: Backoff
 
 
-@dataclass(frozen=True, slots=True)
-class PutQuarantine:
+class PutQuarantine(msgspec.Struct, frozen=True):
     """The issuer refused the credential."""
 
     quarantine: Quarantine
 
 
-@dataclass(frozen=True, slots=True)
-class EndQuarantine:
+class EndQuarantine(msgspec.Struct, frozen=True):
     """Somebody may have repaired the credential: the issuer can be asked. Until a grant comes it counts as refused."""
 
 
 Change = PutToken | RefuseToken | ForcedHelped | PutFailing | PutQuarantine | EndQuarantine
 
 
-def apply(shared: Shared, change: Change) -> Shared:
-    """The record after a change, whatever other processes did in between."""
+def apply(record: TokenRecord, change: Change) -> TokenRecord:
+    """The record after a change; a change of another process in between is kept."""
     match change:
         case PutToken(token):
-            return replace(shared, token=_better(token, shared), failing=Backoff(), quarantine=None)
+            return replace(record, token=_better(token, record), failing=Backoff(), quarantine=None)
         case RefuseToken(version, forced):
-            kept = None if shared.token is not None and shared.token.version == version else shared.token
-            refused = (*(old for old in shared.refused if old != version), version)[-REFUSED_KEPT:]
-            return replace(shared, token=kept, refused=refused, forced=forced)
+            kept = None if record.token is not None and record.token.version == version else record.token
+            refused = (*(old for old in record.refused_versions if old != version), version)[-REFUSED_KEPT:]
+            return replace(record, token=kept, refused_versions=refused, forced=forced)
         case ForcedHelped():
-            return replace(shared, forced=Backoff())
+            return replace(record, forced=Backoff())
         case PutFailing(failing):
-            return replace(shared, failing=failing)
+            return replace(record, failing=failing)
         case PutQuarantine(quarantine):
-            return replace(shared, quarantine=quarantine)
+            return replace(record, quarantine=quarantine)
         case EndQuarantine():
-            ended = replace(shared.quarantine, count=0, until=NEVER) if shared.quarantine is not None else None
-            return replace(shared, failing=Backoff(), quarantine=ended)
+            ended = replace(record.quarantine, count=0, until=NEVER) if record.quarantine is not None else None
+            return replace(record, failing=Backoff(), quarantine=ended)
         case _:
             assert_never(change)
 
 
-def _better(token: Token, shared: Shared) -> Token | None:
-    """The one that lives longer: a process that was stopped for minutes must not bury a newer token under its own."""
-    if token.version in shared.refused:
-        return shared.token
-    if shared.token is not None and shared.token.end > token.end:
-        return shared.token
+def _better(token: Token, record: TokenRecord) -> Token | None:
+    """The token that lives longer: a process that was stopped for minutes must not replace a newer token by its own."""
+    if token.version in record.refused_versions:
+        return record.token
+    if record.token is not None and record.token.end > token.end:
+        return record.token
     return token
 
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sidecar.tokens.shared import NEVER
+from sidecar.tokens.token_record import NEVER
 
 COOLDOWN_FIRST, COOLDOWN_MOST = 5.0, 300.0
 """Of the series that grows where the issuer names no time."""
@@ -21,7 +21,7 @@ SAME: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class RateLimit:
     """One issuer origin's record."""
 
     free_at: float = NEVER
@@ -47,58 +47,58 @@ class Refused:
 
 
 def reserve(
-    budget: Budget, now: float, interval: float, *, patience: float, background: bool, not_before: float = NEVER
-) -> tuple[Budget, Reserved | Refused]:
+    limit: RateLimit, now: float, interval: float, *, patience: float, background: bool, not_before: float = NEVER
+) -> tuple[RateLimit, Reserved | Refused]:
     """The next slot within `patience` seconds; for a background refresh only one that is free now."""
-    free_at = max(budget.free_at, budget.cooldown_until)
+    free_at = max(limit.free_at, limit.cooldown_until)
     at = max(now, free_at, not_before)
     if at - now > patience or (background and free_at > now):
-        return budget, Refused(at - now, cooling=budget.cooldown_until > now)
-    return (replace(budget, free_at=at + interval) if interval > 0 else budget), Reserved(at)
+        return limit, Refused(at - now, cooling=limit.cooldown_until > now)
+    return (replace(limit, free_at=at + interval) if interval > 0 else limit), Reserved(at)
 
 
-def release(budget: Budget, slot: Reserved, interval: float) -> Budget:
+def release(limit: RateLimit, slot: Reserved, interval: float) -> RateLimit:
     """Gives back a slot that is not needed any more, if nobody has reserved after it."""
-    if abs(budget.free_at - (slot.at + interval)) > SAME:
-        return budget
-    return replace(budget, free_at=slot.at)
+    if abs(limit.free_at - (slot.at + interval)) > SAME:
+        return limit
+    return replace(limit, free_at=slot.at)
 
 
-def sent(budget: Budget, now: float, interval: float) -> Budget:
+def sent(limit: RateLimit, now: float, interval: float) -> RateLimit:
     """The attempt's head has left just now: the next slot counts from here."""
-    return replace(budget, free_at=max(budget.free_at, now + interval))
+    return replace(limit, free_at=max(limit.free_at, now + interval))
 
 
-def throttled(budget: Budget, now: float, retry_after: float | None, jitter: float) -> Budget:
+def throttled(limit: RateLimit, now: float, retry_after: float | None, jitter: float) -> RateLimit:
     """The issuer said 429: what it asks for, or longer each time; `jitter` from -1 to 1 only lengthens."""
-    count = budget.throttled + 1
+    count = limit.throttled + 1
     if retry_after is not None and math.isfinite(retry_after) and retry_after > 0:
         pause = min(RETRY_AFTER_MOST, max(RETRY_AFTER_LEAST, retry_after))
     else:
         pause = min(COOLDOWN_MOST, COOLDOWN_FIRST * 2.0 ** min(count - 1, 30)) * (1.0 + 0.25 * abs(jitter))
-    return replace(budget, cooldown_until=max(budget.cooldown_until, now + pause), throttled=count)
+    return replace(limit, cooldown_until=max(limit.cooldown_until, now + pause), throttled=count)
 
 
-def postpone(budget: Budget, now: float, seconds: float) -> Budget:
+def postpone(limit: RateLimit, now: float, seconds: float) -> RateLimit:
     """The issuer is not available and says for how long: it is left alone, and that counts as no throttling."""
     pause = min(RETRY_AFTER_MOST, seconds)
-    return replace(budget, cooldown_until=max(budget.cooldown_until, now + pause))
+    return replace(limit, cooldown_until=max(limit.cooldown_until, now + pause))
 
 
-def granted(budget: Budget) -> Budget:
+def granted(limit: RateLimit) -> RateLimit:
     """The issuer gave a token: it is not throttling."""
-    return replace(budget, throttled=0)
+    return replace(limit, throttled=0)
 
 
-def merged(one: Budget, other: Budget) -> Budget:
+def merged(one: RateLimit, other: RateLimit) -> RateLimit:
     """The stricter of two records: what this process knows, and what a store that was away remembers."""
-    return Budget(
+    return RateLimit(
         free_at=max(one.free_at, other.free_at),
         cooldown_until=max(one.cooldown_until, other.cooldown_until),
         throttled=other.throttled,
     )
 
 
-def unreadable(now: float, interval: float) -> Budget:
+def unreadable(now: float, interval: float) -> RateLimit:
     """In place of a record that was damaged: somebody may have asked just now."""
-    return Budget(free_at=now + interval)
+    return RateLimit(free_at=now + interval)

@@ -8,10 +8,16 @@ from itertools import pairwise
 
 import pytest
 
-from sidecar.tokens.gate import Gate, IssuerBudget, NoSlotError, SupersededError
+from sidecar.config.settings import Refresh, TokenRequests
+from sidecar.tokens import rate_limit
+from sidecar.tokens.context import Context
+from sidecar.tokens.identity import Labels
+from sidecar.tokens.issuer_budget import AttemptSlots, IssuerBudget, NoSlotError, SupersededError
+from sidecar.tokens.observer import TokenObserver
+from sidecar.tokens.rate_limit import RateLimit
 from sidecar.tokens.stores.base import Record, StoreError, Update
 from sidecar.tokens.stores.memory import MemoryStore
-from tests.tokens.support import ISSUER, Events, FakeIssuer, ManualClock, rig, settle
+from tests.tokens.support import ISSUER, ErasableStore, Events, FakeIssuer, ManualClock, rig, settle
 
 pytestmark = pytest.mark.usefixtures("quick_keys")
 INTERVAL = 1.25
@@ -31,28 +37,28 @@ class SlowStore(MemoryStore):
         return record
 
 
-def budget(store: MemoryStore, clock: ManualClock, interval: float = INTERVAL) -> IssuerBudget:
-    return IssuerBudget(store, clock, random.Random(1), origin="https://login.example", interval=interval)
+def budget(store: MemoryStore, clock: ManualClock) -> IssuerBudget:
+    requests = TokenRequests(min_interval=INTERVAL)
+    context = Context(store, clock, TokenObserver(), random.Random(1), requests, Refresh(), shared_only=False)
+    return IssuerBudget(context, "https://login.example")
 
 
-def gate(
+def slots(
     one: IssuerBudget, clock: ManualClock, *, background=False, patience=10.0, superseded=None, events=None
-) -> Gate:
+) -> AttemptSlots:
     deadline = clock.boottime() + patience
-
-    async def nobody() -> bool:
-        return False
-
-    return Gate(
+    return AttemptSlots(
         one,
-        clock,
-        events or Events(),
-        issuer=ISSUER,
-        audience="a",
-        background=background,
+        Context(MemoryStore(clock), clock, events or Events(), random.Random(1), TokenRequests(), Refresh(), False),
+        Labels(ISSUER, "c", "a"),
         deadline=lambda: deadline,
-        superseded=superseded or nobody,
+        background=background,
+        superseded=superseded,
     )
+
+
+def unchanged(limit: RateLimit, _now: float) -> RateLimit:
+    return limit
 
 
 async def test_attempts_of_many_processes_are_apart() -> None:
@@ -62,7 +68,7 @@ async def test_attempts_of_many_processes_are_apart() -> None:
     sent: list[float] = []
 
     async def attempt() -> None:
-        one = gate(budget(store, clock), clock)
+        one = slots(budget(store, clock), clock)
         await one.slot()
         sent.append(clock.boottime())
         one.sent()
@@ -83,7 +89,7 @@ async def test_a_slow_store_costs_time_and_no_spacing(before, after) -> None:
     taken: list[float] = []
 
     async def attempt() -> None:
-        one = gate(budget(store, clock), clock, patience=30.0)
+        one = slots(budget(store, clock), clock, patience=30.0)
         await one.slot()
         taken.append(clock.boottime())
 
@@ -97,12 +103,12 @@ async def test_who_is_held_up_past_its_slot_takes_another() -> None:
     """The process was stopped between reserving and sending: others may have had their slots meanwhile."""
     clock = ManualClock()
     store = MemoryStore(clock)
-    first, second = (gate(budget(store, clock), clock, patience=60) for _ in range(2))
+    first, second = (slots(budget(store, clock), clock, patience=60) for _ in range(2))
     await first.slot()
     waiting = asyncio.ensure_future(second.slot())
     await settle()
     clock.suspend(20)
-    third = gate(budget(store, clock), clock)
+    third = slots(budget(store, clock), clock)
     await third.slot()
     await clock.advance(0.1)
     assert not waiting.done()
@@ -114,15 +120,15 @@ async def test_a_cool_down_that_comes_while_one_waits_for_its_slot_holds() -> No
     """Another process was told 429 meanwhile."""
     clock = ManualClock()
     store = MemoryStore(clock)
-    await gate(budget(store, clock), clock).slot()
-    waiting = asyncio.ensure_future(gate(budget(store, clock), clock).slot())
+    await slots(budget(store, clock), clock).slot()
+    waiting = asyncio.ensure_future(slots(budget(store, clock), clock).slot())
     await settle()
     await budget(store, clock).throttled(5.0)
     await clock.advance(4.9)
     assert not waiting.done()
     await clock.advance(0.1)
     assert waiting.done()
-    too_late = asyncio.ensure_future(gate(budget(store, clock), clock).slot())
+    too_late = asyncio.ensure_future(slots(budget(store, clock), clock).slot())
     await settle()
     await budget(store, clock).throttled(50.0)
     await clock.advance(2)
@@ -133,35 +139,35 @@ async def test_a_slot_that_is_not_needed_any_more_is_given_back() -> None:
     """Somebody else obtained the token while this one waited."""
     clock = ManualClock()
     store = MemoryStore(clock)
-    await gate(budget(store, clock), clock).slot()
+    await slots(budget(store, clock), clock).slot()
 
     async def somebody() -> bool:
         return True
 
-    waiting = asyncio.ensure_future(gate(budget(store, clock), clock, superseded=somebody).slot())
+    waiting = asyncio.ensure_future(slots(budget(store, clock), clock, superseded=somebody).slot())
     await clock.advance(INTERVAL)
     assert isinstance(waiting.exception(), SupersededError)
-    await gate(budget(store, clock), clock, patience=0.0).slot()
+    await slots(budget(store, clock), clock, patience=0.0).slot()
 
 
 async def test_a_background_refresh_waits_only_for_its_second_request() -> None:
     """A login that needs two: the first takes a free slot or none."""
     clock = ManualClock()
     store = MemoryStore(clock)
-    one = gate(budget(store, clock), clock, background=True)
+    one = slots(budget(store, clock), clock, background=True)
     await one.slot()
     again = asyncio.ensure_future(one.slot())
     await clock.advance(INTERVAL)
     assert again.done()
     with pytest.raises(NoSlotError):
-        await gate(budget(store, clock), clock, background=True).slot()
+        await slots(budget(store, clock), clock, background=True).slot()
 
 
 async def test_every_attempt_is_counted_with_its_outcome() -> None:
     """Also those that a library repeats by itself."""
     clock = ManualClock()
     events = Events()
-    one = gate(budget(MemoryStore(clock), clock), clock, events=events)
+    one = slots(budget(MemoryStore(clock), clock), clock, events=events)
     await one.slot()
     clock.suspend(0.5)
     again = asyncio.ensure_future(one.slot())
@@ -179,12 +185,11 @@ async def test_every_attempt_is_counted_with_its_outcome() -> None:
 async def test_a_store_that_forgets_does_not_make_a_process_forget() -> None:
     """What it has seen itself is a floor: it went away, or comes back as it was an hour ago."""
     clock = ManualClock()
-    store = MemoryStore(clock)
+    store = ErasableStore(clock)
     one = budget(store, clock)
-    await gate(one, clock).slot()
-    for key in store.names():
-        store.take(key)
-    waiting = asyncio.ensure_future(gate(one, clock).slot())
+    await slots(one, clock).slot()
+    store.erase()
+    waiting = asyncio.ensure_future(slots(one, clock).slot())
     await settle()
     assert not waiting.done()
     await clock.advance(INTERVAL)
@@ -196,9 +201,10 @@ async def test_a_damaged_record_costs_one_interval(data) -> None:
     """Somebody may have asked just now; and it is repaired."""
     clock = ManualClock()
     store = MemoryStore(clock)
-    one = budget(store, clock)
-    store.put(one._key, data, clock.boottime())
-    waiting = asyncio.ensure_future(gate(one, clock).slot())
+    await budget(store, clock).update(lambda limit, now: rate_limit.sent(limit, now - 60, INTERVAL))
+    (key,) = store.keys()
+    store.put(key, data, clock.boottime())
+    waiting = asyncio.ensure_future(slots(budget(store, clock), clock).slot())
     await settle()
     assert not waiting.done()
     await clock.advance(INTERVAL)
@@ -219,9 +225,9 @@ async def test_a_record_of_uncertain_age_is_written_anew() -> None:
 
             return await store.update(key, uncertain)
 
-    await budget(Uncertain(clock), clock).look()
+    await budget(Uncertain(clock), clock).update(unchanged)
     clock.suspend(301)
-    assert (await budget(store, clock).look()).cooldown_until <= clock.boottime()
+    assert (await budget(store, clock).update(unchanged)).cooldown_until <= clock.boottime()
 
 
 async def test_a_store_error_ends_the_flight_and_not_the_process() -> None:

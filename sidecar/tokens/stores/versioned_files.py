@@ -1,16 +1,16 @@
 """Records in a directory, changed without any lock. Blocking, and any number of processes at once.
 
-    salt                    the store's random bytes
     <key>.<version>         a record; the highest version counts
-    <key>.lock              of `acquire`; never unlinked, for an unlinked lock can be held twice
+    <key>.lock              of `acquire`; it is never unlinked, as an unlinked lock can be held twice
     <key>.bad               the last damaged record, set aside
-    tmp-…                   half-written; swept up when old
+    tmp-…                   a half-written file; it is unlinked when it is old
 
-Who changes version 7 writes a temporary file and links it as version 8. One process only can make that link, and
-nothing is ever half there: who comes second finds 8 taken, reads it and starts again. So a process that is killed or
-stopped at any step, for however long, holds up nobody. If it was stopped between reading 7 and linking 8, others may
-have made 8, gone on to 20 and swept 8 up. It finds that out because 7 is gone as well, for old versions are swept up
-in ascending order; then it takes its 8 away, which nobody has looked at beside 20, and starts again.
+A process that changes version 7 writes a temporary file and links it as version 8. Only one process can make that
+link, and no file is ever half-written: another process that wants to make version 8 finds that it exists, reads it and
+starts again. So a process that is killed or stopped at any step, for however long, delays no other. If it was stopped
+between reading 7 and linking 8, the others may have made 8, gone on to 20 and unlinked 8. It finds that out because 7
+is gone as well, as old versions are unlinked in ascending order. Then it unlinks its own version 8, which no process
+has read because 20 is there, and starts again.
 
 Nothing is synced to disk: a power cut costs a token request, and a checksum tells what was lost.
 """
@@ -31,35 +31,35 @@ from typing import Final
 import structlog
 
 from sidecar.clock import Clock
-from sidecar.tokens.sealing import SALT_BYTES
-from sidecar.tokens.stores.age import earlier, moments, stamp
 from sidecar.tokens.stores.base import Record, StoreError, Update
-from sidecar.tokens.stores.directory import SALT, Access, access, open_directory
-from sidecar.tokens.stores.envelope import EnvelopeError, unwrap, wrap
+from sidecar.tokens.stores.directory import TEMPORARY, Access, access, is_record, open_directory
+from sidecar.tokens.stores.file_format import FileFormatError, unwrap, wrap
+from sidecar.tokens.stores.timestamps import earlier, moments, stamp
 
 log = structlog.get_logger(__name__)
 
 READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-TEMPORARY: Final = "tmp-"
 OLD_TEMPORARY: Final = 600.0
 """Seconds after which a temporary file's writer is taken for dead."""
+OLD_RECORD: Final = 2 * 24 * 3600.0
+"""Seconds after which a record means nothing any more: no token lives for longer than a day."""
 FOREIGN: Final = frozenset({errno.ELOOP, errno.EACCES, errno.EPERM, errno.ENXIO})
-"""What opening a symbolic link, another user's file or a socket says."""
+"""The errors of opening a symbolic link, another user's file or a socket."""
 KEPT_SECONDS, KEPT_LEAST, KEPT_MOST = 10.0, 2, 64
-"""Old versions are left for so long, so that who is slow between reading and linking finds the one that it read."""
+"""Old versions are kept for so long, as a process that is slow between reading and linking looks for what it read."""
 MOST_BYTES: Final = 1 << 20
 TRIES: Final = 1000
-"""Of a change that others are always faster with; each time one of them has succeeded."""
+"""Tries of a change before it is given up. Each failed try means that another process has succeeded."""
 
 
 class UntrustedError(Exception):
-    """A file that is not to be believed; the text says why."""
+    """A file that must not be trusted; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The newest version of a record; version 0 is an empty file, which only makes version 1 one with a past."""
+    """The newest version of a record. Version 0 is an empty file: version 1 needs one that it follows, as each does."""
 
     version: int = 0
     file: tuple[int, int] | None = None
@@ -67,30 +67,52 @@ class Head:
     record: Record | None = None
 
 
-class Records:
+class VersionedFiles:
     """An open directory."""
 
-    def __init__(self, path: Path, group: str | None, clock: Clock, salt: bytes | None = None) -> None:
-        """Opens it; `salt` is for a directory that has none yet.
+    def __init__(self, path: Path, group: str | None, clock: Clock) -> None:
+        """Open it, and make it where it is missing.
 
         Raises:
             StoreError: the directory cannot be used.
+            OSError: as a call to the system says.
         """
+        self.users = 0
+        """Calls that are under way, for the owner to count."""
         self._clock = clock
         self._access: Access = access(group)
         self._directory = open_directory(path, self._access)
-        self._path = path
+        self._path = path.expanduser()
         self._reported: set[tuple[str, int]] = set()
-        try:
-            self.salt = self._salt(salt)
-            self._sweep_temporaries()
-        except BaseException:
-            self.close()
-            raise
+        self._links_work = False
 
     def close(self) -> None:
-        """Lets the directory go."""
-        os.close(self._directory)
+        """Let the directory go."""
+        directory, self._directory = self._directory, -1
+        if directory >= 0:
+            os.close(directory)
+
+    def check(self) -> None:
+        """See that the directory is still there and can be written to; the first time, that links can be made in it.
+
+        Raises:
+            StoreError: it is not so.
+            OSError: as a call to the system says.
+        """
+        here, there = os.fstat(self._directory), self._path.stat()
+        if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+            raise StoreError(f"The token store's directory {self._path} was replaced by another.")
+        effective = os.access in os.supports_effective_ids
+        if not os.access(".", os.R_OK | os.W_OK | os.X_OK, dir_fd=self._directory, effective_ids=effective):
+            raise StoreError(
+                f"The token store's directory {self._path} cannot be written to. Give token_store.directory a directory"
+                " that this user may write to.",
+                readable=True,
+            )
+        if not self._links_work:
+            self._sweep()
+            self._try_link()
+            self._links_work = True
 
     def load(self, key: str) -> Record | None:
         """The newest record."""
@@ -98,7 +120,7 @@ class Records:
             return head.record
 
     def update(self, key: str, change: Update, written: float | None = None) -> Record | None:
-        """See `Store.update`."""
+        """Change a record, as `Store.update` says."""
         for _ in range(TRIES):
             with self._head(key) as head:
                 now = stamp(self._clock)
@@ -133,7 +155,7 @@ class Records:
 
     @contextmanager
     def _head(self, key: str) -> Iterator[Head]:
-        """The newest version. While it is in use its file stays open, so that its inode is not given to another."""
+        """The newest version. Its file stays open while the caller uses it: no other file can get its inode."""
         for _ in range(TRIES):
             versions = self._versions(key)
             if not versions:
@@ -162,7 +184,7 @@ class Records:
         return os.listdir(self._directory)  # noqa: PTH208 (a descriptor, not a path)
 
     def _open(self, name: str) -> tuple[int | None, os.stat_result]:
-        """A descriptor, or None for what is not to be opened: a symlink, or another user's."""
+        """A descriptor and the file's status. None: it is a symbolic link or another user's, and cannot be opened."""
         try:
             descriptor = os.open(name, READ, dir_fd=self._directory)
         except OSError as error:
@@ -174,7 +196,7 @@ class Records:
     def _record(self, key: str, version: int, descriptor: int | None, status: os.stat_result) -> Record:
         try:
             data, written = unwrap(self._content(descriptor, status))
-        except (UntrustedError, EnvelopeError) as error:
+        except (UntrustedError, FileFormatError) as error:
             self._report(key, version, str(error))
             return Record(b"", self._clock.boottime(), self._clock.boottime(), damaged=True)
         latest, earliest = moments(written, stamp(self._clock))
@@ -212,11 +234,11 @@ class Records:
                 return False
         finally:
             self._unlink(temporary)
-        self._sweep(key, head.version + 1)
+        self._sweep_versions(key, head.version + 1)
         return True
 
-    def _sweep(self, key: str, newest: int) -> None:
-        """Unlinks old versions, in ascending order and without a gap."""
+    def _sweep_versions(self, key: str, newest: int) -> None:
+        """Unlink old versions, in ascending order and without a gap."""
         now = self._clock.wall()
         for old in self._versions(key):
             name = f"{key}.{old}"
@@ -230,7 +252,7 @@ class Records:
             self._unlink(name)
 
     def _is_newest(self, key: str, head: Head) -> bool:
-        """Whether what was just linked follows `head` without anything having come and gone between."""
+        """Whether `head` is still there, so that no later version than the one just linked can have come and gone."""
         try:
             status = os.stat(f"{key}.{head.version}", dir_fd=self._directory, follow_symlinks=False)
         except FileNotFoundError:
@@ -271,59 +293,36 @@ class Records:
             return
         self._reported.add((key, version))
         log.warning(
-            "a file of the token store is not to be believed; it is set aside and made anew",
+            "a file of the token store cannot be trusted; it is set aside and made anew",
             file=str(self._path / f"{key}.{version}"),
             reason=reason,
         )
         self._set_aside(key, version)
 
     def _set_aside(self, key: str, version: int) -> None:
-        """Keeps a damaged file for whoever wants to know; the next change supersedes it."""
-        with suppress(OSError):  # a foreign file may not be linked; then its log line is all
+        """Keep a damaged file under another name, for analysis; the next change supersedes it."""
+        with suppress(OSError):  # another user's file may not be linked
             self._unlink(f"{key}.bad")
             self._link(f"{key}.{version}", f"{key}.bad")
 
-    # --- the store as a whole ----------------------------------------------------------------------------------------
+    # --- the directory as a whole ------------------------------------------------------------------------------------
 
-    def _salt(self, new: bytes | None) -> bytes:
-        for _ in range(3):
-            try:
-                descriptor, status = self._open(SALT)
-            except FileNotFoundError:
-                self._put_salt(new or secrets.token_bytes(SALT_BYTES))
-                continue
-            try:
-                salt, _written = unwrap(self._content(descriptor, status))
-                if len(salt) == SALT_BYTES:
-                    return salt
-                reason = "its length is wrong"
-            except (UntrustedError, EnvelopeError) as error:
-                reason = str(error)
-            finally:
-                if descriptor is not None:
-                    os.close(descriptor)
-            log.warning(
-                "the token store's salt is not to be believed; tokens are obtained anew",
-                file=str(self._path / SALT),
-                reason=reason,
-            )
-            os.rename(SALT, f"{SALT}.bad", src_dir_fd=self._directory, dst_dir_fd=self._directory)
-        raise StoreError(f"The token store's salt in {self._path} cannot be made. Remove the file {SALT} there.")
-
-    def _put_salt(self, salt: bytes) -> None:
-        """Unless another process is faster. Thereby it also shows that links can be made here."""
-        temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
-        self._write(temporary, wrap(salt, stamp(self._clock)))
+    def _try_link(self) -> None:
+        names = [f"{TEMPORARY}{secrets.token_hex(8)}" for _ in range(2)]
+        self._write(names[0], b"camunda-sidecar")
         try:
-            self._link(temporary, SALT)
+            self._link(*names)
         finally:
-            self._unlink(temporary)
+            for name in names:
+                self._unlink(name)
 
-    def _sweep_temporaries(self) -> None:
+    def _sweep(self) -> None:
+        """Unlink what dead processes left half-written, and the records of secrets that are long gone."""
         now = self._clock.wall()
-        for name in self._names():
-            if name.startswith(TEMPORARY):
+        for name in sorted(self._names(), key=lambda name: (len(name), name)):  # a record's versions in ascending order
+            most = OLD_TEMPORARY if name.startswith(TEMPORARY) else OLD_RECORD if is_record(name) else None
+            if most is not None:
                 with suppress(FileNotFoundError):
                     status = os.stat(name, dir_fd=self._directory, follow_symlinks=False)
-                    if now - status.st_mtime > OLD_TEMPORARY:
+                    if now - status.st_mtime > most:
                         self._unlink(name)

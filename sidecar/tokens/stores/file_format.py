@@ -1,4 +1,4 @@
-"""How a record stands in a file: a line with its moment and checksum, then its content."""
+"""The content of a record's file: a line with the moment of writing and a checksum, then the record."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import hashlib
 
 import msgspec
 
-from sidecar.tokens.stores.age import Stamp
+from sidecar.tokens.stores.timestamps import Stamp
 
 
-class EnvelopeError(Exception):
+class FileFormatError(Exception):
     """This is no such file, or not a whole one."""
 
 
@@ -22,24 +22,24 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def wrap(data: bytes, written: Stamp) -> bytes:
-    """A file's content."""
+    """The content of a record's file."""
     header = _Header(1, written.wall, written.boot_id, written.boottime, hashlib.sha256(data).hexdigest())
     return msgspec.json.encode(header) + b"\n" + data
 
 
 def unwrap(content: bytes) -> tuple[bytes, Stamp]:
-    """The other way.
+    """A file's record, and when it was written.
 
     Raises:
-        EnvelopeError: see there.
+        FileFormatError: this is no such file, or not a whole one.
     """
     first, _, data = content.partition(b"\n")
     try:
         header = msgspec.json.decode(first, type=_Header)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise EnvelopeError("its first line is not a record's") from None
+        raise FileFormatError("its first line is not a record's") from None
     if header.format != 1:
-        raise EnvelopeError(f"its format is {header.format}, not 1")
+        raise FileFormatError(f"its format is {header.format}, not 1")
     if hashlib.sha256(data).hexdigest() != header.sha256:
-        raise EnvelopeError("its checksum is wrong")
+        raise FileFormatError("its checksum is wrong")
     return data, Stamp(header.wall, header.boot_id, header.boottime)

@@ -8,9 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sidecar.tokens import budget as rules
-from sidecar.tokens.budget import Budget, Refused, Reserved
-from sidecar.tokens.record import read_budget, write_budget
+from sidecar.tokens import rate_limit as rules
+from sidecar.tokens.rate_limit import RateLimit, Refused, Reserved
+from sidecar.tokens.serialization import read_rate_limit, write_rate_limit
 
 INTERVAL = 1.25
 
@@ -21,16 +21,16 @@ class BudgetMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.record = write_budget(Budget(), 0.0), 0.0
+        self.record = write_rate_limit(RateLimit(), 0.0), 0.0
         self.waiting: list[Reserved] = []
         self.granted_slots: list[float] = []
         self.cooldowns: list[tuple[float, float]] = []
 
-    def _read(self) -> Budget:
-        return read_budget(*self.record)
+    def _read(self) -> RateLimit:
+        return read_rate_limit(*self.record)
 
-    def _write(self, budget: Budget) -> None:
-        self.record = write_budget(budget, self.now), self.now
+    def _write(self, budget: RateLimit) -> None:
+        self.record = write_rate_limit(budget, self.now), self.now
 
     @rule(seconds=st.floats(0, 30))
     def time_passes(self, seconds) -> None:

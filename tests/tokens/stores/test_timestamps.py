@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.tokens.stores.age import Stamp, earlier, moments, stamp
+from sidecar.tokens.stores.timestamps import Stamp, earlier, moments, stamp
 from tests.tokens.support import ManualClock
 
 WALL = 1_800_000_000.0
