@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sidecar.config.settings import Refresh, TokenRequests
-from sidecar.errors import GrantError, GrantInterruptedError, GrantThrottledError, Problem, SecretUnavailableError
+from sidecar.errors import GrantError, GrantFailedError, GrantInterruptedError, Problem, SecretUnavailableError
 from sidecar.secret import Secret
 from sidecar.tokens.authorizer import TokenAuthorizer
 from sidecar.tokens.grant import AttemptGate, Grant, TokenAttachment
@@ -143,8 +143,7 @@ class FakeIssuer:
                 return answer
             if isinstance(answer, GrantInterruptedError) and answer.retry_after:
                 await gate.postpone(answer.retry_after)
-            last = attempt == attempts - 1 or isinstance(answer, GrantThrottledError)
-            if last or not (isinstance(answer, GrantError) and answer.retryable):
+            if attempt == attempts - 1 or not isinstance(answer, GrantFailedError):
                 raise answer
         raise AssertionError
 
