@@ -52,18 +52,14 @@ def listening(key: str, address: Address, count: int = 1) -> Iterator[list[Liste
     """
     listeners: list[Listener] = []
     try:
-        try:
+        with _told(key, address):
             if isinstance(address, UnixAddress):
                 listeners = [Listener(address, (_bind_unix(address.path),))] * count
             else:
-                listeners = _bind_tcp(address, count)
+                listeners = _bind_tcp(address, count, reuse_port=count > 1)
             for listener in listeners:
                 for sock in listener.sockets:
                     sock.listen()
-        except OSError as error:
-            taken = str(address) if error.errno == errno.EADDRINUSE else ""
-            reason = error.strerror or str(error)
-            raise ListenError(f"{key}: {address} cannot be listened on: {reason}.", taken=taken) from None
         yield listeners
     finally:
         for listener in listeners:
@@ -72,7 +68,36 @@ def listening(key: str, address: Address, count: int = 1) -> Iterator[list[Liste
             address.path.unlink(missing_ok=True)
 
 
-def _bind_tcp(address: TcpAddress, count: int) -> list[Listener]:
+@contextmanager
+def reserved(key: str, address: TcpAddress) -> Iterator[TcpAddress]:
+    """Hold an address for a library that binds it by itself, in this process or its children, with SO_REUSEPORT.
+
+    What is held is bound and does not listen, so no connection comes to it. The address has the real port.
+
+    Raises:
+        ListenError: as `listening` does.
+    """
+    with _told(key, address):
+        [held] = _bind_tcp(address, 1, reuse_port=True)
+    try:
+        assert isinstance(held.address, TcpAddress)
+        yield held.address
+    finally:
+        held.close()
+
+
+@contextmanager
+def _told(key: str, address: Address) -> Iterator[None]:
+    """An OSError becomes the error that names the setting."""
+    try:
+        yield
+    except OSError as error:
+        taken = str(address) if error.errno == errno.EADDRINUSE else ""
+        reason = error.strerror or str(error)
+        raise ListenError(f"{key}: {address} cannot be listened on: {reason}.", taken=taken) from None
+
+
+def _bind_tcp(address: TcpAddress, count: int, *, reuse_port: bool) -> list[Listener]:
     """Bind every address that the host's name resolves to, and one port for all of them."""
     found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     places = list(dict.fromkeys((family, where) for family, _, _, _, where in found))
@@ -82,11 +107,11 @@ def _bind_tcp(address: TcpAddress, count: int) -> list[Listener]:
     try:
         for family, (host, _, *scope) in places:
             try:
-                if port and count > 1:
+                if port and reuse_port:
                     # SO_REUSEPORT would share the port with another process of this user: see first whether it is free.
                     _bound(family, (host, port, *scope), reuse_port=False).close()
                 for share in shares:
-                    share.append(_bound(family, (host, port, *scope), reuse_port=count > 1))
+                    share.append(_bound(family, (host, port, *scope), reuse_port=reuse_port))
                     port = port or share[0].getsockname()[1]
             except OSError as error:
                 if error.errno not in _NO_SUCH_FAMILY:

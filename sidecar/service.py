@@ -7,9 +7,10 @@ import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from msgspec.structs import replace
@@ -23,12 +24,12 @@ from sidecar.admin.view import OwnView, View
 from sidecar.background import in_thread, repeat
 from sidecar.clock import Clock
 from sidecar.config.restart import reloaded
-from sidecar.config.settings import Address, Settings
+from sidecar.config.settings import GRPC, Settings, TcpAddress
 from sidecar.credentials.build import RouteCredentials, build
 from sidecar.credentials.probe import explain
 from sidecar.descriptors import raise_limit, share_out
 from sidecar.errors import ConfigurationError
-from sidecar.listener import Listener, listening
+from sidecar.listener import Listener, listening, reserved
 from sidecar.proxy.guard import Guard
 from sidecar.proxy.server import ProxyServer
 from sidecar.status_report import describe, describe_store
@@ -40,6 +41,9 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.authorizer import TokenAuthorizer
 from sidecar.tokens.manager import TokenManager
 from sidecar.tokens.stores import build_store
+
+if TYPE_CHECKING:
+    from sidecar.grpc.server import GrpcServer
 
 _LISTENERS = "listeners"
 SECRET_POLL_SECONDS = 2.0
@@ -57,6 +61,8 @@ class Listeners:
 
     proxy: Listener
     admin: Listener
+    grpc: TcpAddress | None = None
+    """Reserved: grpcio binds it by itself."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ def own_process(clock: Clock, listeners: Listeners) -> Process:
         pid=os.getpid(),
         started_at=clock.wall(),
         watch_signals=watch_signals,
-        announce=lambda settings: log_ready(settings, listeners.proxy.address, listeners.admin.address),
+        announce=lambda settings: log_ready(settings, listeners),
         view=lambda view: view,
         before_close=partial(clock.sleep, 0),
     )
@@ -96,13 +102,20 @@ def own_process(clock: Clock, listeners: Listeners) -> Process:
 
 @contextmanager
 def bound(settings: Settings) -> Iterator[Listeners]:
-    """Bind both listeners. This may block, so it comes before there is an event loop.
+    """Bind every listener. This may block, so it comes before there is an event loop.
 
     Raises:
         ListenError: an address cannot be bound.
     """
-    with listening("admin.listen", settings.admin_listen) as [admin], listening("listen", settings.listen) as [proxy]:
-        yield Listeners(proxy, admin)
+    with ExitStack() as stack:
+        [admin] = stack.enter_context(listening("admin.listen", settings.admin_listen))
+        [proxy] = stack.enter_context(listening("listen", settings.listen))
+        yield Listeners(proxy, admin, stack.enter_context(grpc_reserved(settings)))
+
+
+def grpc_reserved(settings: Settings) -> AbstractContextManager[TcpAddress | None]:
+    """Reserve gRPC's address for this process and its children, where there is one. Raises what `bound` does."""
+    return nullcontext() if settings.grpc is None else reserved("grpc.listen", settings.grpc.listen)
 
 
 class Service:
@@ -141,6 +154,7 @@ class Service:
         self._token_authorizers: Mapping[str, TokenAuthorizer] = {}
         descriptors = share_out(raise_limit())
         self.proxy = ProxyServer(stats=self._http, clock=clock, explain=_explain, descriptors=descriptors)
+        self.grpc = _grpc_server(settings, self._http, clock)
         view = OwnView(self._metrics.registry, self._readiness, self._status)
         self.admin = AdminServer(listeners.admin, process.view(view), _admin_guard(settings), descriptors.admin)
         self._stop = asyncio.Event()
@@ -170,6 +184,8 @@ class Service:
         self._put_in_force(self.settings, self._credentials)
         await self.admin.start()
         await self.proxy.start(self.listeners.proxy)
+        if self.grpc is not None and self.listeners.grpc is not None:
+            await self.grpc.start(self.listeners.grpc)
         self._spawn("secret_files", repeat("secret_files", self._poll_secrets, self.clock, SECRET_POLL_SECONDS))
         self._spawn("problems", repeat("problems", self._date_problems, self.clock, SECRET_POLL_SECONDS))
         self._readiness.done(_LISTENERS)
@@ -183,6 +199,8 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.proxy.close()
+        if self.grpc is not None:
+            await self.grpc.close()
         await self.admin.close()
         await self._tokens.close()
 
@@ -193,7 +211,8 @@ class Service:
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.drain_delay):
                 await self._stop_at_once.wait()
-        if not await self.proxy.drain(self.settings.drain_timeout):
+        drains = [plane.drain(self.settings.drain_timeout) for plane in (self.proxy, self.grpc) if plane is not None]
+        if not all(await asyncio.gather(*drains)):
             _log.warning("drain_timeout is over; requests under way are cut off")
         _log.info("stopped")
 
@@ -205,6 +224,8 @@ class Service:
             _log.warning("second signal: ending at once", signal=number.name)
             self._stop_at_once.set()
             self.proxy.stop_waiting()
+            if self.grpc is not None:
+                self.grpc.stop_waiting()
         self._stop.set()
 
     # --- reload --------------------------------------------------------------------------------------------------
@@ -237,13 +258,23 @@ class Service:
         self.settings, self._credentials = settings, credentials
         self._metrics.config.secret_files(credentials.watcher.names(), credentials.watcher.errors())
         before, self._token_authorizers = self._token_authorizers, self._authorizers(settings, credentials)
-        self.proxy.configure(settings, {**credentials.authorizers, **self._token_authorizers}, contexts)
+        authorizers = {**credentials.authorizers, **self._token_authorizers}
+        self.proxy.configure(settings, authorizers, contexts)
+        if self.grpc is not None and settings.grpc is not None:
+            self.grpc.configure(settings, authorizers[GRPC], partial(getattr, credentials.grpc_tls, "value"))
+        elif self.grpc is not None:
+            self._spawn("reload", self._end_grpc(self.grpc))
         self._tokens.retire(before.values())
+
+    async def _end_grpc(self, grpc: GrpcServer) -> None:
+        """A reload has taken the section away."""
+        self.grpc = None
+        await grpc.drain(self.settings.drain_timeout)
 
     def _authorizers(self, settings: Settings, credentials: RouteCredentials) -> Mapping[str, TokenAuthorizer]:
         return {
             route.name: self._tokens.authorizer(source, credential=route.credential, audience=route.audience)
-            for route in settings.routes
+            for route in settings.all_routes
             if (source := credentials.sources.get(route.name)) is not None
         }
 
@@ -292,15 +323,25 @@ class Service:
         return status
 
 
-def log_ready(settings: Settings, listen: Address, admin: Address, **more: object) -> None:
+def _grpc_server(settings: Settings, http: HttpStats, clock: Clock) -> GrpcServer | None:
+    if settings.grpc is None:
+        return None
+    from sidecar.grpc.server import GrpcServer  # noqa: PLC0415 (grpcio is an extra, and slow to import)
+
+    return GrpcServer(stats=http.route(GRPC), guard_rejections=http.guard_rejections, clock=clock)
+
+
+def log_ready(settings: Settings, listeners: Listeners, **more: object) -> None:
     """Say that the sidecar serves, and where."""
+    grpc = {} if listeners.grpc is None else {"grpc": str(listeners.grpc)}
     _log.info(
         "ready",
         version=__version__,
         configuration=settings.source,
-        listen=str(listen),
-        admin=str(admin),
+        listen=str(listeners.proxy.address),
+        admin=str(listeners.admin.address),
         routes=len(settings.routes),
+        **grpc,
         **more,
     )
 

@@ -29,7 +29,7 @@ def routes(settings: Settings, stats: HttpStats) -> tuple[RouteStatus, ...]:
             failing=counters.failing,
             failing_since=counters.failing_since,
         )
-        for route in settings.routes
+        for route in settings.all_routes
     )
 
 
@@ -40,7 +40,7 @@ def tokens(settings: Settings, snapshot: Snapshot) -> tuple[TokenStatus, ...]:
             one,
             routes=tuple(
                 route.name
-                for route in settings.routes
+                for route in settings.all_routes
                 if (route.credential, route.audience or None) == (one.credential, one.audience)
             ),
         )

@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "admin": {"config", "listener", "telemetry", "tokens", "proxy"},
     "demo": {"config"},
     "status_report": {"config", "tokens", "credentials", "telemetry", "proxy", "admin"},
-    "service": {"status_report", "listener", "config", "tokens", "credentials", "telemetry", "proxy", "admin"},
+    "service": {"grpc", "status_report", "listener", "config", "tokens", "credentials", "telemetry", "proxy", "admin"},
     "workers": {"service", "listener", "config", "telemetry", "admin"},
     "cli": {"config", "tokens", "credentials", "telemetry", "proxy", "admin", "demo", "service", "workers"},
     "__main__": {"cli"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -11,7 +12,7 @@ import pytest
 
 from sidecar.config.settings import Address, TcpAddress, UnixAddress
 from sidecar.errors import ListenError
-from sidecar.listener import listening
+from sidecar.listener import listening, reserved
 
 
 def refusal(address: Address, count: int = 1) -> ListenError:
@@ -122,3 +123,20 @@ def test_what_is_no_socket_is_not_removed(tmp_path: Path, kind: str) -> None:
     assert path.is_symlink() or path.exists()
     if kind != "directory":
         assert path.read_text() == "precious"
+
+
+def test_a_reserved_address() -> None:
+    """Nobody is connected to what only holds it; when it is served, it is taken, as a listener's is."""
+    with reserved("grpc.listen", TcpAddress("127.0.0.1", 0)) as address, socket.socket() as server:
+        with socket.socket() as client:
+            assert client.connect_ex((address.host, address.port)) == errno.ECONNREFUSED
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        server.bind((address.host, address.port))
+        server.listen()
+        for _ in range(20):
+            with socket.create_connection((address.host, address.port)), server.accept()[0]:
+                pass
+        with pytest.raises(ListenError) as raised, reserved("grpc.listen", address):
+            pass
+        assert raised.value.detail == f"grpc.listen: {address} cannot be listened on: Address already in use."
+        assert "in use" in refusal(address).detail

@@ -47,7 +47,7 @@ def command(config: Path | None, routes: tuple[str, ...], as_json: bool) -> None
     from sidecar.telemetry.logs import configure_logging  # noqa: PLC0415 (not needed to explain oneself)
 
     settings = load_settings(config)
-    chosen = [route_named(settings, name) for name in routes] or list(settings.routes)
+    chosen = [route_named(settings, name) for name in routes] or list(settings.all_routes)
     configure_logging(structs.replace(settings.logging, level="error", format="console"))
     findings = asyncio.run(_examine(settings, chosen, SystemClock(), show=not as_json))
     if as_json:

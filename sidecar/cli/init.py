@@ -50,7 +50,7 @@ def command(credentials: BinaryIO | None, config: Path | None, force: bool) -> N
         click.echo(f"warning: {warning}", err=True)
     _refuse_overwriting(output, made, force=force)
     settings = _write(output, made)
-    click.echo(f"Wrote {output}" + (f", with the routes {_names(settings)}." if settings.routes else "."))
+    click.echo(f"Wrote {output}" + (f", with the routes {_names(settings)}." if settings.all_routes else "."))
     for name in made.secrets:
         click.echo(f"Wrote {output.parent / name} (a secret; readable by you alone).")
     option = "" if find(None, os.environ) == output else f" --config {shlex.quote(str(output))}"
@@ -58,7 +58,7 @@ def command(credentials: BinaryIO | None, config: Path | None, force: bool) -> N
 
 
 def _names(settings: Settings) -> str:
-    return ", ".join(route.name for route in settings.routes)
+    return ", ".join(route.name for route in settings.all_routes)
 
 
 def _refuse_overwriting(output: Path, made: Scaffold, *, force: bool) -> None:

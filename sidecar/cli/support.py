@@ -72,10 +72,12 @@ def route_named(settings: Settings, name: str) -> Route:
     Raises:
         click.UsageError: there is none; it tells the others.
     """
-    for route in settings.routes:
+    for route in settings.all_routes:
         if route.name == name:
             return route
-    raise click.UsageError(f"There is no route {name}; there are: {', '.join(each.name for each in settings.routes)}.")
+    raise click.UsageError(
+        f"There is no route {name}; there are: {', '.join(each.name for each in settings.all_routes)}."
+    )
 
 
 def address(text: str) -> Address:
@@ -122,7 +124,7 @@ def _verify(settings: Settings) -> Iterable[Mistake]:
     Where there are only clients' secrets, `load` has checked everything, and the slow import is saved.
     """
     if not any(map(_is_beyond_load, settings.credentials.values())) and all(
-        route.tls == Tls() for route in settings.routes
+        route.tls == Tls() for route in settings.all_routes
     ):
         return ()
     from sidecar.clock import SystemClock  # noqa: PLC0415 (see above)

@@ -7,14 +7,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from sidecar.config.grpc_extra import GRPC_CURE, GRPC_MISSING, GRPC_PORT, has_grpc
 from sidecar.config.products import PRODUCTS, Product, is_saas
 from sidecar.config.report import BadValueError, Path, Report, quote
-from sidecar.config.urls import parse_base
+from sidecar.config.urls import is_loopback, parse_base, parse_grpc
 
 CLUSTER, CONSOLE, HUB = "cluster", "console", "hub"
 STRATEGIES = {
@@ -117,10 +118,15 @@ _SCOPES = Row(
     "Which of the APIs that follow from region and cluster id become routes. Default: all of them.",
 )
 _GRPC = Row(
-    "",
+    "grpc.upstream",
     "ZEEBE_ADDRESS ZEEBE_GRPC_ADDRESS CAMUNDA_GRPC_ADDRESS camunda.client.grpc-address"
     " zeebe.client.broker.grpc-address zeebe.client.broker.gateway-address",
-    "Not used: the gRPC API's address. `init` takes region and cluster id from `ZEEBE_ADDRESS`.",
+    "The gRPC API's address, with or without a scheme. `init` takes region and cluster id from `ZEEBE_ADDRESS`.",
+)
+_GRPC_PLAIN = Row(
+    "",
+    "ZEEBE_INSECURE_CONNECTION zeebe.client.security.plaintext",
+    "`true`: the gRPC API's address is one without TLS, where it has no scheme.",
 )
 _DISCOVERY = Row(
     "",
@@ -154,7 +160,7 @@ TABLE: tuple[Row, ...] = (
     *(row for name in (CONSOLE, HUB) for row in _credential(name, "client_credentials").values()),
     *(_REGION, _CLUSTER_ID),
     *(row for name in PRODUCTS for row in _route(name)),
-    *(_SCOPES, _GRPC, _DISCOVERY),
+    *(_GRPC, _GRPC_PLAIN, _SCOPES, _DISCOVERY),
 )
 _KNOWN = frozenset(name for row in TABLE for name in row.names)
 
@@ -186,28 +192,30 @@ class _Reader:
         saas = self._saas()
         for product in PRODUCTS.values():
             self._add_route(product, saas)
+        grpc = self._grpc()
         self._warn_of_unknown()
-        if self._credentials and not self._routes:
+        if self._credentials and not self._routes and not grpc:
             self._report.mistake(
                 (),
                 "there are credentials, and no API to use them for",
                 "set the API's address, such as CAMUNDA_REST_ADDRESS or CAMUNDA_OPERATE_BASE_URL,"
                 " or both CAMUNDA_CLUSTER_ID and CAMUNDA_CLUSTER_REGION",
             )
-        return {**({"saas": saas} if saas else {}), "credentials": self._credentials, "routes": self._routes}
+        sections = {"saas": saas, "credentials": self._credentials, "routes": self._routes, "grpc": grpc}
+        return {name: section for name, section in sections.items() if section or name in {"credentials", "routes"}}
 
     # --- variables -----------------------------------------------------------------------------------------------
 
     def _first(self, names: Sequence[str]) -> str | None:
         return next((name for name in names if name in self._environ), None)
 
-    def _value(self, path: Path, names: Sequence[str]) -> str | None:
-        """Return the value of the first variable that is set. It is a mistake if another one has another value."""
+    def _value(self, path: Path, names: Sequence[str], parse: Callable[[str], object] = parse_base) -> str | None:
+        """Return the value of the first variable that is set. It is a mistake if another one means something else."""
         if (first := self._first(names)) is None:
             return None
         self._report.names[path] = first
         for other in names:
-            if _normal(self._environ.get(other, self._environ[first])) != _normal(self._environ[first]):
+            if _normal(self._environ.get(other, self._environ[first]), parse) != _normal(self._environ[first], parse):
                 self._report.mistake(path, f"contradicts {other}", "unset the one that is wrong")
         return self._environ[first]
 
@@ -287,11 +295,37 @@ class _Reader:
             route["audience"] = value
         self._routes[product.name] = route
 
+    def _grpc(self) -> dict[str, str]:
+        """Return the section for gRPC, which is empty where its address is not given or gRPC cannot be served."""
+        # One that says whether there is TLS goes before one that leaves it open.
+        names = sorted(_GRPC.names, key=lambda name: "://" not in self._environ.get(name, ""))
+        address = self._value(_GRPC.path, names, _host_and_port)
+        if address is None or CLUSTER not in self._credentials or not self._is_in_scope("zeebe"):
+            return {}
+        if not has_grpc():
+            self._report.warning(_GRPC.path, f"has no effect: gRPC {GRPC_MISSING}", GRPC_CURE)
+            return {}
+        if "://" not in address and any(self._environ.get(each, "").lower() == "true" for each in _GRPC_PLAIN.names):
+            address = f"http://{address}"
+        with suppress(BadValueError):
+            upstream = parse_grpc(address)
+            address = str(upstream)
+            if is_loopback(upstream.host) and upstream.port == GRPC_PORT:
+                what = f"is where the sidecar's own clients go: nothing is served at {GRPC_PORT}"
+                self._report.warning(_GRPC.path, what, "give the gateway's address in a file, with another grpc.listen")
+                return {}
+        audience = self._value(("grpc", "audience"), _route("zeebe")[1].names)
+        section = {"credential": CLUSTER, "upstream": address}
+        return section if audience is None else {**section, "audience": audience}
+
     def _is_granted(self, product: Product, saas: Mapping[str, str]) -> bool:
         """Tell whether the cluster's id gives this API an address, and the client's scopes do not exclude it."""
-        scopes = {scope.strip().lower() for scope in self._environ.get(_SCOPES.listed, "").split(",")} & PRODUCTS.keys()
         kind = self._credentials.get(CLUSTER, {}).get("type")
-        return bool(saas) and kind == "client_credentials" and (not scopes or product.name in scopes)
+        return bool(saas) and kind == "client_credentials" and self._is_in_scope(product.name)
+
+    def _is_in_scope(self, product: str) -> bool:
+        scopes = {scope.strip().lower() for scope in self._environ.get(_SCOPES.listed, "").split(",")} & PRODUCTS.keys()
+        return not scopes or product in scopes
 
     def _compare(self, path: Path, upstream: str, product: Product, saas: Mapping[str, str]) -> None:
         """Compare an address on Camunda SaaS with the cluster's region and id."""
@@ -304,11 +338,16 @@ class _Reader:
                 self._report.mistake(path, f"contradicts {others}", "unset what is wrong")
 
 
-def _normal(value: str) -> str:
+def _normal(value: str, parse: Callable[[str], object]) -> str:
     """Return an address without what may be left out, and any other value as it is."""
     with suppress(BadValueError):
-        return str(parse_base(value.rstrip("/").removesuffix("/v2")))
+        return str(parse(value.rstrip("/").removesuffix("/v2")))
     return value
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    upstream = parse_grpc(address)
+    return upstream.host, upstream.port
 
 
 def _credential_of(product: Product, credentials: Mapping[str, object], *, has_address: bool) -> str | None:

@@ -6,19 +6,22 @@ import ipaddress
 import socket
 
 from sidecar.config.report import Path, Report
-from sidecar.config.settings import Address, ClientCredentials, SessionLogin, Settings, TcpAddress, Upstream
+from sidecar.config.settings import Address, ClientCredentials, SessionLogin, Settings, TcpAddress, Upstream, place_of
 from sidecar.config.urls import endpoint, is_loopback
 
 
 def check_listeners(settings: Settings, report: Report) -> None:
     """Refuse a remote listener that nobody asked for, two listeners on one address, and loops."""
-    listen, admin = settings.listen, settings.admin_listen
-    if listen == admin and not (isinstance(listen, TcpAddress) and listen.port == 0):
-        report.mistake(("admin", "listen"), "is the same address as listen", "give each a port of its own")
-    if isinstance(listen, TcpAddress) and not is_loopback(listen.host):
-        _check_remote(settings, report)
-    for route in settings.routes:
-        _check_loop(route.upstream, ("routes", route.name, "upstream"), settings, report)
+    taken: dict[Address, str] = {}
+    for key, address in _listeners(settings).items():
+        if address in taken and not (isinstance(address, TcpAddress) and address.port == 0):
+            same = f"is the same address as {taken[address]}"
+            report.mistake(tuple(key.split(".")), same, "give each a port of its own")
+        taken.setdefault(address, key)
+        if key != "admin.listen" and isinstance(address, TcpAddress) and not is_loopback(address.host):
+            _check_remote(key, settings, report)
+    for route in settings.all_routes:
+        _check_loop(route.upstream, (*place_of(route), "upstream"), settings, report)
     for name, credential in settings.credentials.items():
         match credential:
             case ClientCredentials(token_url=url):
@@ -29,10 +32,16 @@ def check_listeners(settings: Settings, report: Report) -> None:
                 pass
 
 
-def _check_remote(settings: Settings, report: Report) -> None:
+def _listeners(settings: Settings) -> dict[str, Address]:
+    listeners = {"listen": settings.listen, "admin.listen": settings.admin_listen}
+    return listeners if settings.grpc is None else {**listeners, "grpc.listen": settings.grpc.listen}
+
+
+def _check_remote(key: str, settings: Settings, report: Report) -> None:
+    where = tuple(key.split("."))
     if not settings.guard.allow_remote:
         report.mistake(
-            ("listen",),
+            where,
             "is an address that other machines reach",
             "listen on 127.0.0.1, or set guard: {allow_remote: true} or CAMUNDA_SIDECAR_ALLOW_REMOTE=true, and know"
             " that whoever comes acts with your rights",
@@ -40,18 +49,18 @@ def _check_remote(settings: Settings, report: Report) -> None:
         return
     if settings.guard.require_header is None:
         report.warning(
-            ("listen",),
+            where,
             "is an address that other machines reach: whoever can connect acts with these credentials",
             "restrict it by a firewall or a network policy, and set guard.require_header",
         )
-    if not settings.guard.hosts:
+    if not settings.guard.hosts and key == "listen":
         report.warning(
             ("guard", "hosts"), "is empty: remote clients get 421", "list the names by which clients call the sidecar"
         )
 
 
 def _check_loop(upstream: Upstream, where: Path, settings: Settings, report: Report) -> None:
-    for key, address in (("listen", settings.listen), ("admin.listen", settings.admin_listen)):
+    for key, address in _listeners(settings).items():
         if reaches(upstream, address):
             report.mistake(where, f"is the sidecar's own {key}", "give the address of the real service")
 

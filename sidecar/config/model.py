@@ -21,6 +21,7 @@ from sidecar.config.scalars import (
     DirectoryPath,
     Duration,
     FilePath,
+    GrpcUrl,
     Header,
     HiddenText,
     Host,
@@ -38,6 +39,7 @@ from sidecar.config.scalars import (
     Share,
     Size,
     Switch,
+    TcpListen,
     Text,
     Timeout,
     TokenUrl,
@@ -202,6 +204,22 @@ class Route(Struct, frozen=True, kw_only=True):
     max_body: Annotated[Size | None, "The largest request body; larger ones get 413. Default: any."] = None
 
 
+class Grpc(Struct, frozen=True, kw_only=True):
+    """Zeebe's gRPC, for job workers: plaintext on this machine, the token attached to every call."""
+
+    listen: Annotated[TcpListen, "Where gRPC clients come."] = TcpAddress("127.0.0.1", 26500)
+    upstream: Annotated[
+        GrpcUrl | None,
+        "The gateway's address, such as https://zeebe:26500; http is without TLS. Default: from `saas`.",
+    ] = None
+    credential: Annotated[Name, "A name from `credentials`."]
+    audience: Annotated[
+        Text | UnsetType | None, "The token's audience; null asks for none. Default: the product zeebe's."
+    ] = UNSET
+    tls: Annotated[Tls, "TLS towards the gateway."] = Tls()
+    max_message: Annotated[PositiveSize, "The largest message, in either direction."] = 16 << 20
+
+
 class MemoryStore(Struct, frozen=True, tag_field="type", tag="memory"):
     """Tokens are this process's own."""
 
@@ -292,7 +310,8 @@ class Configuration(Struct, frozen=True, kw_only=True):
     credentials: Annotated[dict[Name, Credential], "What the sidecar holds, by name."] = msgspec.field(
         default_factory=dict
     )
-    routes: Annotated[dict[Name, Route], "What it forwards, by name."]
+    routes: Annotated[dict[Name, Route], "What it forwards, by name."] = msgspec.field(default_factory=dict)
+    grpc: Annotated[Grpc | None, "Zeebe's gRPC. Default: off."] = None
     token_store: Annotated[TokenStore, "Where tokens and their budgets are shared. Default: `type: file`."] = (
         FileStore()
     )

@@ -9,6 +9,8 @@ from sidecar.config.values import Rule
 
 SAAS_TOKEN_URL = "https://login.cloud.camunda.io/oauth/token"  # noqa: S105 (an address)
 
+SAAS_GRPC = "https://{cluster_id}.{region}.zeebe.camunda.io"
+"""Zeebe's gRPC on Camunda SaaS, at port 443."""
 _ORGANIZATION = "api.cloud.camunda.io"
 
 ProductName = Literal["operate", "optimize", "tasklist", "zeebe", "console", "hub", "modeler"]

@@ -13,7 +13,7 @@ import msgspec
 
 from sidecar.config.environment import CLUSTER, TABLE, relaxed
 from sidecar.config.model import UNWRITTEN, Configuration
-from sidecar.config.restart import NEEDS_RESTART
+from sidecar.config.restart import GRPC_NEEDS_RESTART, NEEDS_RESTART
 from sidecar.config.shape import Key, Shape, keys_of, tag_of
 
 BEGIN = "<!-- begin {name}: made by python -m sidecar.config.reference -->"
@@ -85,7 +85,7 @@ def _code(words: Iterable[str]) -> str:
 
 def replace_tables(text: str) -> str:
     """Return the document with new tables between their marks."""
-    restart = ", ".join(f"`{key}`" for key in NEEDS_RESTART)
+    restart = ", ".join(f"`{key}`" for key in (*NEEDS_RESTART, *(f"grpc.{key}" for key in GRPC_NEEDS_RESTART)))
     for name, table in {"variables": environment(), "restart": restart, "keys": reference()}.items():
         begin, end = BEGIN.format(name=name), END.format(name=name)
         before, rest = text.split(begin)

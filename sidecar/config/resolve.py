@@ -14,17 +14,19 @@ from sidecar.config.urls import origin
 def resolve(written: model.Configuration, files: Files) -> settings.Settings:
     """Return the settings. Mistakes and warnings go to the report of `files`; with mistakes they must not be used."""
     report = files.report
-    if not written.routes and not report.is_wrong(("routes",)):
+    if not written.routes and written.grpc is None and not report.is_wrong(("routes",)):
         report.mistake(("routes",), "has no route", "add one, such as operate: {credential: …}")
     credentials = Credentials(files)
     resolved = {name: credentials.resolve(credential) for name, credential in written.credentials.items()}
     requests = written.token_requests
+    routes, grpc = Routes(report, credentials, written).resolve()
     result = settings.Settings(
         source=report.source,
         listen=written.listen,
         admin_listen=written.admin.listen,
         credentials=resolved,
-        routes=Routes(report, credentials, written).resolve(),
+        routes=routes,
+        grpc=grpc,
         token_store=_store(written.token_store, files),
         token_requests=settings.TokenRequests(
             requests.min_interval,

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from msgspec import UNSET
 
 from sidecar.config import model, settings
-from sidecar.config.products import PRODUCTS, SAAS_TOKEN_URL, Product, is_saas
+from sidecar.config.grpc_extra import GRPC_CURE, GRPC_MISSING, has_grpc
+from sidecar.config.products import PRODUCTS, SAAS_GRPC, SAAS_TOKEN_URL, Product, is_saas
 from sidecar.config.report import ENVIRONMENT, Path, Report, quote
 from sidecar.config.resolve_credentials import Credentials
 from sidecar.config.urls import is_loopback, parse_base
@@ -23,12 +24,32 @@ class Routes:
     credentials: Credentials
     written: model.Configuration
 
-    def resolve(self) -> tuple[settings.Route, ...]:
-        """Return all routes in the order in which they were written."""
+    def resolve(self) -> tuple[tuple[settings.Route, ...], settings.Grpc | None]:
+        """Return all routes in the order in which they were written, and gRPC's section."""
         routes = tuple(self._route(name, route) for name, route in self.written.routes.items())
+        grpc = None if self.written.grpc is None else self._grpc(self.written.grpc)
         self._check_prefixes(routes)
-        self._check_use(routes)
-        return routes
+        self._check_use(routes if grpc is None else (*routes, grpc.route))
+        return routes, grpc
+
+    def _grpc(self, written: model.Grpc) -> settings.Grpc:
+        where, product = (settings.GRPC,), PRODUCTS["zeebe"]
+        if not has_grpc():
+            self.report.mistake(where, GRPC_MISSING, GRPC_CURE)
+        if settings.GRPC in self.written.routes:
+            self.report.mistake(("routes", settings.GRPC), "has the name of the section grpc", "give it another one")
+        credential = self._credential(written, where)
+        upstream = self._upstream(replace(product, saas_upstream=SAAS_GRPC), written, credential, where)
+        self._check_tls(written.tls, upstream, where)
+        return settings.Grpc(
+            listen=written.listen,
+            upstream=upstream,
+            credential=written.credential,
+            audience=self._audience(product, written, credential, where),
+            tls=written.tls,
+            max_message=written.max_message,
+            proxy=self.credentials.proxy(upstream),
+        )
 
     def _route(self, name: str, written: model.Route) -> settings.Route:
         where = ("routes", name)
@@ -36,9 +57,7 @@ class Routes:
         credential = self._credential(written, where)
         upstream = self._upstream(product, written, credential, where)
         public = written.public if written.public is not None else product.public if product else ()
-        self.credentials.check_tls(written.tls, (*where, "tls"))
-        if written.tls != model.Tls() and upstream.scheme == "http":
-            self.report.warning((*where, "tls"), "has no effect on a plain http upstream", "use https, or remove it")
+        self._check_tls(written.tls, upstream, where)
         return settings.Route(
             name=name,
             product=product.name if product else None,
@@ -55,7 +74,12 @@ class Routes:
             proxy=self.credentials.proxy(upstream),
         )
 
-    def _credential(self, written: model.Route, where: Path) -> model.Credential | None:
+    def _check_tls(self, written: model.Tls, upstream: Upstream, where: Path) -> None:
+        self.credentials.check_tls(written, (*where, "tls"))
+        if written != model.Tls() and upstream.scheme == "http":
+            self.report.warning((*where, "tls"), "has no effect on a plain http upstream", "use https, or remove it")
+
+    def _credential(self, written: model.Route | model.Grpc, where: Path) -> model.Credential | None:
         known = self.written.credentials
         credential = known.get(written.credential)
         if credential is None and not self.report.is_wrong(("credentials", written.credential)):
@@ -65,7 +89,11 @@ class Routes:
         return credential
 
     def _upstream(
-        self, product: Product | None, written: model.Route, credential: model.Credential | None, where: Path
+        self,
+        product: Product | None,
+        written: model.Route | model.Grpc,
+        credential: model.Credential | None,
+        where: Path,
     ) -> Upstream:
         if written.upstream is not None:
             return _without_version(written.upstream) if product and product.name == "zeebe" else written.upstream
@@ -87,7 +115,11 @@ class Routes:
         return parse_base(product.saas_upstream.format(region=region, cluster_id=cluster_id))
 
     def _audience(
-        self, product: Product | None, written: model.Route, credential: model.Credential | None, where: Path
+        self,
+        product: Product | None,
+        written: model.Route | model.Grpc,
+        credential: model.Credential | None,
+        where: Path,
     ) -> str | None:
         if credential is not None and not isinstance(credential, model.ClientCredentials):
             if written.audience not in {UNSET, None}:
@@ -137,7 +169,7 @@ class Routes:
             # What listens on loopback may be anybody's: a tunnel, a test.
             is_local = all(is_loopback(route.upstream.host) for route in foreign)
             say = self.report.warning if is_local else self.report.mistake
-        upstream = self.report.name(("routes", foreign[0].name, "upstream"))
+        upstream = self.report.name((*settings.place_of(foreign[0]), "upstream"))
         say(
             ("credentials", name, "token_url"),
             f"is not set, while {upstream} is not Camunda SaaS's: the secret would go to {SAAS_TOKEN_URL}",
@@ -147,7 +179,7 @@ class Routes:
     def _warn_plain(self, route: settings.Route) -> None:
         if route.upstream.scheme == "http" and not is_loopback(route.upstream.host):
             self.report.warning(
-                ("routes", route.name, "upstream"),
+                (*settings.place_of(route), "upstream"),
                 "is plain http: a secret that does not expire crosses the network unencrypted",
                 "use https",
             )

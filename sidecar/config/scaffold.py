@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sidecar.config.environment import from_environment
-from sidecar.config.products import PRODUCTS, SAAS_TOKEN_URL
+from sidecar.config.products import PRODUCTS, SAAS_GRPC, SAAS_TOKEN_URL
 from sidecar.config.report import Path, Report
 
 _REST = r"https://(?P<region>[a-z0-9-]+)\.[a-z]+\.camunda\.io(?::443)?/(?P<id>[\w-]+)(?:/v2)?/?"
@@ -75,6 +75,8 @@ def scaffold(variables: Mapping[str, str], report: Report, *, references: bool) 
     sections: dict[str, object] = {"saas": entry(("saas",), raw["saas"])} if "saas" in raw else {}
     for section in ("credentials", "routes"):
         sections[section] = {name: entry((section, name), values) for name, values in raw[section].items()}
+    if "grpc" in raw:
+        sections["grpc"] = entry(("grpc",), raw["grpc"])
     for name, content in sections.items():
         result.text += "\n" + yaml.safe_dump({name: content}, sort_keys=False, allow_unicode=True, width=1000)
     return result
@@ -90,11 +92,9 @@ def _cluster(variables: Mapping[str, str]) -> dict[str, str]:
 
 def _defaults(path: Path, saas: Mapping[str, str]) -> dict[str, str]:
     """Return the values that need not be written."""
-    if path[0] != "routes":
+    if path[0] not in {"routes", "grpc"}:
         return {"token_url": SAAS_TOKEN_URL}
-    product = PRODUCTS[str(path[1])]
+    product = PRODUCTS["zeebe" if path[0] == "grpc" else str(path[1])]
+    template = SAAS_GRPC if path[0] == "grpc" else product.saas_upstream
     region, cluster_id = saas.get("region", ""), saas.get("cluster_id", "")
-    return {
-        "upstream": product.saas_upstream.format(region=region, cluster_id=cluster_id),
-        "audience": product.audience,
-    }
+    return {"upstream": template.format(region=region, cluster_id=cluster_id), "audience": product.audience}

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from sidecar.config import urls
 from sidecar.config.report import BadValueError
-from sidecar.config.values import NOWHERE, Address, RequiredHeader, Rule, Upstream
+from sidecar.config.values import NOWHERE, Address, RequiredHeader, Rule, TcpAddress, Upstream
 from sidecar.secret import MASK, Secret, SecretSource
 
 Role = Literal["value", "file", "directory", "secret", "pem"]
@@ -259,6 +259,11 @@ Share = Annotated[
 ]
 Switch = Annotated[bool, Scalar(_switch, {"type": "boolean"}, "true, false", show=bool)]
 Listen = Annotated[Address, Scalar(urls.parse_listen, _schema(r"unix:/.+|\S+:[0-9]{1,5}", "127.0.0.1:8600"), "address")]
+TcpListen = Annotated[TcpAddress, Scalar(urls.parse_tcp, _schema(r"\S+:[0-9]{1,5}", "127.0.0.1:26500"), "address")]
+GrpcUrl = Annotated[
+    Upstream,
+    _url(urls.parse_grpc, r"(?:(?:https?|grpcs?)://)?[^\s/?#@]+/?", "https://zeebe:26500", placeholder=NOWHERE),
+]
 BaseUrl = Annotated[Upstream, _url(urls.parse_base, _URL, "https://bru-2.operate.camunda.io/id", placeholder=NOWHERE)]
 TokenUrl = Annotated[str, _url(urls.parse_endpoint, r"https?://[^\s#@]+")]
 LoginUrl = Annotated[str, _url(lambda text: urls.parse_endpoint(text, query=False), _URL)]

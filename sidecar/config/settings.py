@@ -62,15 +62,31 @@ class Route:
     """The forward proxy's URL from `HTTPS_PROXY` and `NO_PROXY`; it may hold a password."""
 
 
+GRPC = "grpc"
+"""The name under which gRPC stands beside the routes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grpc:
-    """Zeebe's gRPC: a listener of its own, and the one route behind it."""
+    """Zeebe's gRPC: a listener of its own, and what stands behind it."""
 
     listen: TcpAddress
-    route: Route
-    """Named `grpc`; it has no prefix, and of its upstream the path means nothing."""
+    upstream: Upstream
+    credential: str
+    audience: str | None
+    tls: Tls = Tls()
     max_message: int = 16 << 20
     """Bytes of the largest message in either direction."""
+    connect: float = 5.0
+    """Seconds that connecting may take."""
+    proxy: str | None = field(default=None, repr=False)
+    """The forward proxy's URL from `HTTPS_PROXY` and `NO_PROXY`; it may hold a password."""
+
+    @property
+    def route(self) -> Route:
+        """What it has in common with HTTP's routes; instead of a prefix it has the listener's address."""
+        prefix, rest = f"grpc://{self.listen}", (self.upstream, self.credential, self.audience)
+        return Route(GRPC, None, prefix, *rest, tls=self.tls, proxy=self.proxy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +111,7 @@ class Settings:
     credentials: Mapping[str, Credential]
     routes: tuple[Route, ...]
     token_store: TokenStore
+    grpc: Grpc | None = None
     token_requests: TokenRequests = TokenRequests()
     refresh: Refresh = Refresh()
     guard: Guard = Guard()
@@ -104,3 +121,13 @@ class Settings:
     drain_timeout: float = 25.0
     warnings: tuple[Mistake, ...] = ()
     """What works, and what a person should know of."""
+
+    @property
+    def all_routes(self) -> tuple[Route, ...]:
+        """Everything that has an upstream and a credential: HTTP's routes, and gRPC's."""
+        return self.routes if self.grpc is None else (*self.routes, self.grpc.route)
+
+
+def place_of(route: Route) -> tuple[str, ...]:
+    """The path of the section that a route is configured in."""
+    return (GRPC,) if route.name == GRPC else ("routes", route.name)

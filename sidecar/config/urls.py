@@ -27,6 +27,16 @@ def parse_base(text: str) -> Upstream:
     return upstream
 
 
+def parse_grpc(text: str) -> Upstream:
+    """Parse a gRPC address in any client's form: https, grpcs or no scheme is TLS, http or grpc is not."""
+    scheme, separator, rest = text.partition("://")
+    scheme = {"grpc": "http", "grpcs": "https"}.get(scheme, scheme)
+    upstream = parse_base(f"{scheme}://{rest}" if separator else f"https://{text}")
+    if upstream.base_path:
+        raise BadValueError("has a path", "leave it out: a gRPC method's name is the whole path")
+    return upstream
+
+
 def parse_endpoint(text: str, *, query: bool = True) -> str:
     """Check a token endpoint's URL, which may have a query (RFC 6749, 3.2), or a login's, which may not."""
     _, parts = _parse(text)
@@ -125,6 +135,14 @@ def parse_listen(text: str) -> Address:
     if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:  # noqa: PLR2004 (the highest port)
         raise BadValueError("has no valid port", "give one from 1 to 65535, or 0 for any free one")
     return TcpAddress(host.lower(), int(port))
+
+
+def parse_tcp(text: str) -> TcpAddress:
+    """Parse `127.0.0.1:26500`: a host and a port."""
+    address = parse_listen(text)
+    if not isinstance(address, TcpAddress):
+        raise BadValueError("is a Unix socket, where gRPC is not served", "write it like 127.0.0.1:26500")
+    return address
 
 
 def _unix_path(text: str) -> Path:

@@ -37,6 +37,8 @@ class RouteCredentials:
     """By route: the credential is complete by itself."""
     upstream_tls: Mapping[str, Watched[ssl.SSLContext]]
     """By route with an https upstream: `value` is the context to connect with now."""
+    grpc_tls: Watched[tls.PemFiles]
+    """The same for gRPC's upstream, in the form that grpcio wants."""
     watcher: Watcher
     """Of every file behind these; names are keys' paths in the configuration, such as `credentials.x.password_file`."""
 
@@ -49,15 +51,16 @@ def build(settings: configured.Settings, clock: Clock) -> RouteCredentials:
     """
     builder = _Builder(settings, clock)
     make = {name: builder.maker(credential) for name, credential in settings.credentials.items()}
-    made = {route.name: make[route.credential](route.audience) for route in settings.routes}
+    made = {route.name: make[route.credential](route.audience) for route in settings.all_routes}
     return RouteCredentials(
         sources={name: one for name, one in made.items() if isinstance(one, IssuerSource)},
         authorizers={name: one for name, one in made.items() if not isinstance(one, IssuerSource)},
         upstream_tls={
-            route.name: builder.context(f"routes.{route.name}.tls", route.tls)
-            for route in settings.routes
+            route.name: builder.context(".".join((*configured.place_of(route), "tls")), route.tls)
+            for route in settings.all_routes
             if route.upstream.scheme == "https"
         },
+        grpc_tls=builder.pem_files(settings.grpc),
         watcher=Watcher(builder.watched),
     )
 
@@ -110,6 +113,15 @@ class _Builder:
         if settings == configured.Tls():
             return self._watch(Watched(name, (), self._default_context))
         return self._watch(Watched(name, tls.files(settings), lambda: tls.client_context(settings, self._clock.wall())))
+
+    def pem_files(self, grpc: configured.Grpc | None) -> Watched[tls.PemFiles]:
+        """What a context would be made from, for gRPC; without files where there is nothing to connect to by TLS."""
+        if grpc is None or grpc.upstream.scheme == "http":
+            return Watched("grpc.tls", (), lambda: tls.NO_PEM_FILES)
+        settings = grpc.tls
+        return self._watch(
+            Watched("grpc.tls", tls.files(settings), lambda: tls.pem_files(settings, self._clock.wall()))
+        )
 
     def _endpoint(self, url: str, credential: configured.ClientCredentials | configured.SessionLogin) -> Endpoint:
         is_https, settings = url.lower().startswith("https:"), self._settings

@@ -11,7 +11,7 @@ import aiohttp
 from yarl import URL
 
 from sidecar.clock import Clock, duration
-from sidecar.config.settings import Route
+from sidecar.config.settings import GRPC, Route
 from sidecar.credentials import explanations, probe, token_claims
 from sidecar.credentials.build import IssuerSource, RouteCredentials
 from sidecar.credentials.token_request import Endpoint
@@ -148,6 +148,8 @@ class Doctor:
         subject, path = f"route {route.name}", explanations.PROBES.get(route.product or "", "/")
         if not self._reachable[f"upstream {route.upstream.origin}"]:
             return Finding(subject, "upstream", "skipped", "The upstream cannot be reached.")
+        if route.name == GRPC:
+            return Finding(subject, "upstream", "skipped", "A gRPC service is not asked: the first call tells.")
         header = await self._header(route)
         if header is None:
             return Finding(subject, "upstream", "skipped", "There is no credential to send.")

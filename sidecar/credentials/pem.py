@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from sidecar.errors import SecretUnavailableError
 from sidecar.secret import read_text
@@ -54,6 +59,16 @@ def private_key(text: str, password: str | None, name: str) -> PrivateKeyTypes:
                 raise SecretUnavailableError(f"{name} is encrypted: give its password too.") from None
             # A password for a key that has none does no harm, and makes changing over possible.
             return load_pem_private_key(block, None)
+
+
+def without_password(text: str, password: str | None) -> bytes:
+    """The first private key of a text in PEM that anybody can read (PKCS #8).
+
+    Raises:
+        SecretUnavailableError: as `private_key` does.
+    """
+    key = private_key(text, password, "The private key")
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def certificate(file: Path, key: PrivateKeyTypes, now: float) -> x509.Certificate:

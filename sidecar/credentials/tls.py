@@ -13,6 +13,10 @@ from sidecar.config.settings import Tls
 from sidecar.errors import SecretUnavailableError
 from sidecar.secret import read_file, read_text
 
+PemFiles = tuple[bytes | None, bytes | None, bytes | None]
+"""Authorities (None: those that come with whoever connects), client key and client certificates."""
+NO_PEM_FILES: PemFiles = (None, None, None)
+
 
 def client_context(tls: Tls, now: float) -> ssl.SSLContext:
     """A context that verifies the server, and shows the client's certificate where one is configured. Reads files.
@@ -39,6 +43,31 @@ def files(tls: Tls) -> tuple[Path | None, ...]:
     """The files that a context is made from; None for one that is not configured."""
     password = tls.client_key_password.file if tls.client_key_password is not None else None
     return (tls.ca_file, tls.client_certificate_file, tls.client_key_file, password)
+
+
+def pem_files(tls: Tls, now: float) -> PemFiles:
+    """What `client_context` is made from, in PEM: authorities, client key without a password, client certificates.
+
+    Raises:
+        SecretUnavailableError: as `client_context` does.
+    """
+    client_context(tls, now)
+    key = certificate = None
+    if tls.client_certificate_file is not None:
+        from sidecar.credentials import pem  # noqa: PLC0415 (costs who has no certificate of their own)
+
+        certificate = read_text(tls.client_certificate_file).encode()
+        password = tls.client_key_password.read().reveal() if tls.client_key_password is not None else None
+        key = pem.without_password(read_text(tls.client_key_file or tls.client_certificate_file), password)
+    authorities = tls.ca_file or _system_authorities()
+    return (None if authorities is None else read_file(authorities, MAX_FILE_BYTES)), key, certificate
+
+
+def _system_authorities() -> Path | None:
+    """The system's roots in one file, where there is one."""
+    found = ssl.get_default_verify_paths()
+    candidates = (found.cafile, *(f"{directory}/ca-certificates.crt" for directory in [found.capath] if directory))
+    return next((Path(each) for each in candidates if each and Path(each).is_file()), None)
 
 
 def _load_authorities(context: ssl.SSLContext, file: Path) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from sidecar.clock import Clock
 from sidecar.grpc import methods
-from sidecar.grpc.statuses import CLIENT, HTTP_STATUS, Status
+from sidecar.grpc.statuses import CLIENT, HTTP_STATUS, SIDECAR, Status
 from sidecar.telemetry.http import RouteStats
 
 if TYPE_CHECKING:
@@ -23,10 +24,11 @@ _log = structlog.get_logger("sidecar.grpc")
 class Account:
     """All calls of one listener."""
 
-    def __init__(self, stats: RouteStats, guard_rejections: Counter[str]) -> None:
+    def __init__(self, stats: RouteStats, guard_rejections: Counter[str], clock: Clock) -> None:
         """`stats` are the route's counters, `guard_rejections` the guard's."""
         self.stats = stats
         self.guard_rejections = guard_rejections
+        self._clock = clock
         self.calls: set[Call] = set()
         """Under way."""
         self.limit = 0
@@ -47,6 +49,8 @@ class Account:
         self.stats.in_flight -= 1
         code = HTTP_STATUS[status.code]
         self.stats.finished(methods.label(call.method), code, status.source, seconds)
+        if status.error is not None and status.source == SIDECAR:
+            self.stats.failed(status.error.code, self._clock.wall())
         # A client ends a long poll or a stream by cancelling it, or by its deadline: that is no error.
         if code >= _LOGS_FROM[self.access] and (status.source != CLIENT or self.access == "all"):
             self._log(call, status, code, seconds)

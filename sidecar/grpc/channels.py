@@ -26,10 +26,11 @@ _IDLE = 120_000
 _MOST_BACKOFF = 5_000
 
 
-def server_options(*, max_message: int, header_bytes: int, shared_port: bool) -> Options:
-    """The listener's settings, sizes in bytes. `shared_port`: other workers listen on the same port."""
+def server_options(*, max_message: int, header_bytes: int) -> Options:
+    """The listener's settings, sizes in bytes."""
     return [
-        ("grpc.so_reuseport", int(shared_port)),
+        # The port is reserved, and workers share it.
+        ("grpc.so_reuseport", 1),
         # Clients on this machine may ping as often as they like.
         ("grpc.http2.max_ping_strikes", 0),
         *_sizes(max_message, header_bytes),
@@ -106,7 +107,18 @@ class Channels:
         self._pem_files = pem_files
         self._used: PemFiles | None = None
         self._channels: list[Channel] = []
+        self._with_room: list[Channel] = []
+        """Those of them that can carry one more call."""
+        self.opening = 0
+        """Not known: grpcio connects by itself."""
+        self.active = 0
+        """Channels that carry calls."""
         self._closing = closing
+
+    @property
+    def idle(self) -> int:
+        """Channels that carry no call; after two minutes they have no connection."""
+        return len(self._channels) - self.active
 
     def take(self) -> Channel:
         """A channel for one more call; give it back with `release`.
@@ -118,18 +130,26 @@ class Channels:
         if pem_files != self._used:
             self.retire()
             self._used = pem_files
-        channel = next((channel for channel in self._channels if channel.calls < CALLS_PER_CHANNEL), None)
-        if channel is None:
-            channel = Channel(self._open(pem_files))
-            self._channels.append(channel)
+        if not self._with_room:
+            self._with_room.append(Channel(self._open(pem_files)))
+            self._channels += self._with_room
+        channel = self._with_room[-1]
+        self.active += not channel.calls
         channel.calls += 1
+        if channel.calls == CALLS_PER_CHANNEL:
+            self._with_room.pop()
         return channel
 
     def release(self, channel: Channel) -> None:
         """The call is over."""
         channel.calls -= 1
-        if channel.retired and not channel.calls:
-            self._close(channel)
+        if channel.retired:
+            if not channel.calls:
+                self._close(channel)
+            return
+        self.active -= not channel.calls
+        if channel.calls == CALLS_PER_CHANNEL - 1:
+            self._with_room.append(channel)
 
     def retire(self) -> None:
         """Calls under way finish; new ones get new connections."""
@@ -137,7 +157,7 @@ class Channels:
             channel.retired = True
             if not channel.calls:
                 self._close(channel)
-        self._channels = []
+        self._channels, self._with_room, self.active = [], [], 0
 
     def _open(self, pem_files: PemFiles | None) -> aio.Channel:
         if pem_files is None:

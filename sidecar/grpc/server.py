@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import secrets
-import socket
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +14,8 @@ import grpc
 from grpc import aio
 
 from sidecar.clock import Clock
-from sidecar.config.settings import Grpc, Settings, TcpAddress
+from sidecar.config.settings import Settings, TcpAddress
+from sidecar.errors import ListenError
 from sidecar.grpc import methods
 from sidecar.grpc.account import Account
 from sidecar.grpc.call import Call, Plan, UnaryCall
@@ -36,7 +35,7 @@ class GrpcServer(grpc.GenericRpcHandler):
 
     def __init__(self, *, stats: RouteStats, guard_rejections: Counter[str], clock: Clock) -> None:
         """`stats` are the route's counters, `guard_rejections` the guard's."""
-        self._account = Account(stats, guard_rejections)
+        self._account = Account(stats, guard_rejections, clock)
         self._clock = clock
         self._plan: Plan | None = None
         self._server: aio.Server | None = None
@@ -49,47 +48,44 @@ class GrpcServer(grpc.GenericRpcHandler):
 
     # --- life ----------------------------------------------------------------------------------------------------
 
-    def configure(
-        self, settings: Settings, grpc_settings: Grpc, authorizer: Authorizer, pem_files: Callable[[], PemFiles]
-    ) -> None:
-        """Put a configuration in force; calls under way finish by the one that they came in under.
+    def configure(self, settings: Settings, authorizer: Authorizer, pem_files: Callable[[], PemFiles]) -> None:
+        """Put a configuration with a gRPC section in force; calls under way finish by the one that they came in under.
 
         `pem_files` gives the files for TLS as they are now.
         """
-        route, limits = grpc_settings.route, settings.limits
-        sizes = {"max_message": grpc_settings.max_message, "header_bytes": limits.header_bytes}
-        options = channel_options(**sizes, connect=route.timeouts.connect, proxy=route.proxy)
+        section, limits = settings.grpc, settings.limits
+        assert section is not None
+        sizes = {"max_message": section.max_message, "header_bytes": limits.header_bytes}
+        options = channel_options(**sizes, connect=section.connect, proxy=section.proxy)
         old, self._plan = (
             self._plan,
             Plan(
                 authorizer=authorizer,
-                channels=Channels(route.upstream, options, pem_files, self._closing),
+                channels=Channels(section.upstream, options, pem_files, self._closing),
                 guard=Guard(settings.guard.hosts, settings.guard.require_header),
                 replay_bytes=limits.replay_bytes,
-                max_message=grpc_settings.max_message,
+                max_message=section.max_message,
                 clock=self._clock,
             ),
         )
         self._account.limit, self._account.access = limits.connections, settings.logging.access
         self._sizes = sizes
+        self._account.stats.pools = {self._plan.channels}
         if old is not None:
             old.channels.retire()
 
-    async def start(self, listen: TcpAddress, *, shared_port: bool = False) -> TcpAddress:
-        """Bind and serve; the address as it is, with the port that was free for port 0.
-
-        Args:
-            listen: where.
-            shared_port: other workers listen on the same port (SO_REUSEPORT).
+    async def start(self, listen: TcpAddress) -> None:
+        """Serve on an address that was reserved for it (`listener.reserved`).
 
         Raises:
-            OSError: it cannot be bound.
+            ListenError: it cannot be bound; grpcio does not say why.
         """
-        server = aio.server(options=server_options(**self._sizes, shared_port=shared_port), handlers=[self])
-        bound = await _bind(server, listen, shared_port=shared_port)
-        await server.start()
-        self._server = server
-        return bound
+        self._server = aio.server(options=server_options(**self._sizes), handlers=[self])
+        try:
+            self._server.add_insecure_port(str(listen))
+        except RuntimeError:
+            raise ListenError(f"grpc.listen: {listen} cannot be listened on.") from None
+        await self._server.start()
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 (the caller's own limit, not a cancellation)
         """Take no new calls, let those under way finish; whether all did within `timeout` seconds."""
@@ -150,23 +146,3 @@ class GrpcServer(grpc.GenericRpcHandler):
         assert self._plan is not None
         request_id = f"{self._id_prefix}-{next(self._ids):x}"
         return kind(self._plan, self._account, method, context, request_id, **request)
-
-
-async def _bind(server: aio.Server, listen: TcpAddress, *, shared_port: bool) -> TcpAddress:
-    """Bind with grpcio. It says only that it could not, so what would fail is tried before.
-
-    Raises:
-        OSError: it cannot be bound.
-    """
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    for family, _, _, _, where in found:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if shared_port:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            probe.bind(where)
-    try:
-        return TcpAddress(listen.host, server.add_insecure_port(str(listen)))
-    except RuntimeError:
-        raise OSError(errno.EADDRNOTAVAIL, "grpcio could not bind to it") from None

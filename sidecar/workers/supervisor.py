@@ -27,7 +27,7 @@ from sidecar.config.restart import reloaded
 from sidecar.config.settings import MemoryStore, Settings
 from sidecar.errors import ConfigurationError, ListenError, Mistake, SidecarError
 from sidecar.listener import listening
-from sidecar.service import log_ready
+from sidecar.service import Listeners, grpc_reserved, log_ready
 from sidecar.telemetry.log_writer import WRITER
 from sidecar.telemetry.logs import configure_logging
 from sidecar.workers.backoff import backoff
@@ -111,6 +111,7 @@ class Supervisor:
             self._wakeup = _signals_as_bytes()
             [self._admin] = stack.enter_context(listening("admin.listen", settings.admin_listen))
             self._proxies = stack.enter_context(listening("listen", settings.listen, count))
+            self._grpc = stack.enter_context(grpc_reserved(settings))
             self._directory = stack.enter_context(_private_directory())
             gc.collect()
             gc.freeze()  # a collection in a worker would write to these pages, and so copy them
@@ -154,7 +155,7 @@ class Supervisor:
         if not self._was_ready and all(worker.ready for worker in self._workers):
             self._was_ready = True
             count = len(self._workers)
-            log_ready(self._settings, self._proxies[0].address, self._admin.address, workers=count)
+            log_ready(self._settings, Listeners(self._proxies[0], self._admin, self._grpc), workers=count)
 
     def _reload(self) -> None:
         """Load for workers to come; those that are there do it themselves, and say what is wrong with it."""
@@ -224,6 +225,7 @@ class Supervisor:
                 index=worker.index,
                 count=len(self._workers),
                 proxy=self._proxies[worker.index],
+                grpc=self._grpc,
                 admin=self._admin,
                 control=control,
                 directory=self._directory,

@@ -17,7 +17,7 @@ import structlog
 
 from sidecar.admin.view import View
 from sidecar.clock import Clock
-from sidecar.config.settings import Settings, UnixAddress
+from sidecar.config.settings import Settings, TcpAddress, UnixAddress
 from sidecar.listener import Listener, listening
 from sidecar.service import Heed, Listeners, Process, Service
 from sidecar.telemetry.logs import start_writer
@@ -36,6 +36,7 @@ class WorkerSpec:
     index: int
     count: int
     proxy: Listener
+    grpc: TcpAddress | None
     admin: Listener
     """Where the sidecar is asked; the first worker answers."""
     control: socket.socket
@@ -115,7 +116,7 @@ def serve(
                 await whole.until_alone(clock.sleep)
 
         process = Process(spec.supervisor, spec.started_at, orders.watch, orders.say_ready, view, before_close)
-        listeners = Listeners(spec.proxy, admin)
+        listeners = Listeners(spec.proxy, admin, spec.grpc)
         await Service(share(settings), lambda: share(load()), clock, listeners, process).run()
 
     own = UnixAddress(socket_of(spec.directory, spec.index))

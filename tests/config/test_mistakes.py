@@ -58,7 +58,7 @@ BAD_HOSTS = [
 
 TABLE = [
     # the whole
-    ("", "routes", "is missing"),
+    ("", "routes", "has no route"),
     ("[1]", "", "not a mapping"),
     ("just text", "", "not a mapping"),
     (CLUSTER + "routes: {}", "routes", "has no route"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import json
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,9 +17,10 @@ from zeebe_grpc import gateway_pb2 as pb
 from zeebe_grpc import gateway_pb2_grpc as rpc
 
 from sidecar.clock import SystemClock
-from sidecar.config.settings import Grpc, Settings, TcpAddress, Timeouts
+from sidecar.config.settings import Grpc, Settings, TcpAddress
 from sidecar.grpc.channels import PemFiles
 from sidecar.grpc.server import GrpcServer
+from sidecar.listener import reserved
 from sidecar.telemetry.http import HttpStats, RouteStats
 from tests.proxy.support import FakeAttachment, FakeAuthorizer, route, settings
 
@@ -35,28 +37,37 @@ class Gateway(rpc.GatewayServicer):
 
     def __init__(self) -> None:
         self.completed: list[int] = []
-        self.jobs: asyncio.Queue[pb.ActivatedJob] = asyncio.Queue()
+        self.jobs: dict[str, asyncio.Queue[pb.ActivatedJob]] = defaultdict(asyncio.Queue)
         self.streaming = 0
+        self.polling = 0
+
+    def add(self, key: int, kind: str = "t") -> None:
+        """A job for whoever asks for this type, or streams it."""
+        variables = json.dumps({"name": kind})
+        made = pb.ActivatedJob(key=key, type=kind, retries=3, customHeaders="{}", variables=variables)
+        self.jobs[kind].put_nowait(made)
 
     async def Topology(self, request, context):  # noqa: N802
-        return pb.TopologyResponse(
-            gatewayVersion="8.9.0", clusterSize=1, brokers=[pb.BrokerInfo(nodeId=0, host="zeebe")]
-        )
+        broker = pb.BrokerInfo(nodeId=0, host="zeebe", port=26501)
+        return pb.TopologyResponse(gatewayVersion="8.9.0", clusterSize=1, brokers=[broker])
 
     async def ActivateJobs(self, request, context):  # noqa: N802
-        """A long poll: it waits for a job as long as the request says."""
+        """A long poll: it waits for a job as long as the request says, or for Zeebe's own ten seconds."""
+        self.polling += 1
         try:
-            async with asyncio.timeout(request.requestTimeout / 1000):
-                job = await self.jobs.get()
+            async with asyncio.timeout((request.requestTimeout or 10_000) / 1000):
+                job = await self.jobs[request.type].get()
         except TimeoutError:
             return
+        finally:
+            self.polling -= 1
         yield pb.ActivateJobsResponse(jobs=[job])
 
     async def StreamActivatedJobs(self, request, context):  # noqa: N802
         self.streaming += 1
         try:
             while True:
-                yield await self.jobs.get()
+                yield await self.jobs[request.type].get()
         finally:
             self.streaming -= 1
 
@@ -68,9 +79,8 @@ class Gateway(rpc.GatewayServicer):
         return pb.PublishMessageResponse(key=len(request.variables), tenantId="<default>")
 
     async def CreateProcessInstance(self, request, context):  # noqa: N802
-        await context.abort(
-            StatusCode.NOT_FOUND, "no such process: ö", (("zeebe-detail", "42"), ("detail-bin", b"\0\1"))
-        )
+        trailers = (("zeebe-detail", "42"), ("detail-bin", b"\0\1"))
+        await context.abort(StatusCode.NOT_FOUND, "no such process: ö", trailers)
 
 
 @dataclass
@@ -174,19 +184,18 @@ class RunningGrpc:
         return self.http.route("grpc")
 
     def configure(self, url: str, pem_files: PemFiles = (None, None, None), **changes: Any) -> None:
-        made, section = configuration(url, **changes)
-        self.server.configure(made, section, self.authorizer, lambda: pem_files)
+        self.server.configure(configuration(url, **changes), self.authorizer, lambda: pem_files)
 
     def counted(self) -> dict[tuple[str, int, str], int]:
         """Finished calls by method, HTTP status and source."""
         return dict(self.stats.requests)
 
 
-def configuration(url: str, *, max_message: int = 16 << 20, **changes: Any) -> tuple[Settings, Grpc]:
+def configuration(url: str, *, max_message: int = 16 << 20, **changes: Any) -> Settings:
     """Settings with a gRPC section that leads to `url`."""
-    made = route("grpc", url, prefix="", timeouts=Timeouts(connect=0.3))
-    section = Grpc(TcpAddress("127.0.0.1", 0), made, max_message)
-    return settings(**changes), section
+    upstream = route("grpc", url).upstream
+    section = Grpc(TcpAddress("127.0.0.1", 0), upstream, "fake", None, max_message=max_message, connect=0.3)
+    return settings(grpc=section, **changes)
 
 
 @asynccontextmanager
@@ -201,13 +210,13 @@ async def listening(
     authorizer = authorizer or FakeAuthorizer([GOOD])
     http = HttpStats()
     server = GrpcServer(stats=http.route("grpc"), guard_rejections=http.guard_rejections, clock=SystemClock())
-    made, section = configuration(url, **changes)
-    server.configure(made, section, authorizer, pem_files)
-    address = await server.start(section.listen)
-    try:
-        yield RunningGrpc(server, address.port, authorizer, http)
-    finally:
-        await server.close()
+    server.configure(configuration(url, **changes), authorizer, pem_files)
+    with reserved("grpc.listen", TcpAddress("127.0.0.1", 0)) as address:
+        await server.start(address)
+        try:
+            yield RunningGrpc(server, address.port, authorizer, http)
+        finally:
+            await server.close()
 
 
 @asynccontextmanager

@@ -29,7 +29,7 @@ async def test_server_streaming():
     async with gateway() as upstream, listening(upstream.url) as running, client(running) as channel:
         call = rpc.GatewayStub(channel).StreamActivatedJobs(pb.StreamActivatedJobsRequest(type="t"))
         for key in range(3):
-            upstream.zeebe.jobs.put_nowait(pb.ActivatedJob(key=key))
+            upstream.zeebe.add(key)
             assert (await call.read()).key == key
         assert running.stats.in_flight == 1
         call.cancel()

@@ -115,7 +115,7 @@ async def test_an_upstream_that_cannot_be_reached(fault, method):
         with capture_logs() as lines:
             code, details, trailers = await ending(channel.unary_stream(method)(b"", timeout=20))
         assert code is StatusCode.UNAVAILABLE
-        assert details == "The upstream of gRPC cannot be reached; see the sidecar's log."
+        assert details == "There is no connection to the gRPC upstream, or it was lost; see the log."
         assert trailers == {"sidecar-error": "upstream_unreachable"}
         [line] = [line for line in lines if line["event"] == "request"]
         assert (line["code"], line["status"], line["grpc_status"]) == ("upstream_unreachable", 503, "UNAVAILABLE")
@@ -224,7 +224,7 @@ async def test_messages_over_the_limit():
         assert len(await call(b"100000")) == 100_000
         code, details, trailers = await ending(call(b"100001"))
         assert (code, trailers) == (StatusCode.RESOURCE_EXHAUSTED, {"sidecar-error": "body_too_large"})
-        assert details == "A message of the upstream is over 100000 bytes (grpc.max_message)."
+        assert details == "A message of the upstream is over 100000 bytes (max_message)."
         publish = rpc.GatewayStub(channel).PublishMessage
         assert (await publish(pb.PublishMessageRequest(variables="x" * 99_900))).key == 99_900
         code, _, _ = await ending(publish(pb.PublishMessageRequest(variables="x" * 100_001)))

@@ -42,7 +42,7 @@ async def test_stream_is_opened_again():
         authorizer = FakeAuthorizer([GOOD, NEXT])
         async with listening(upstream.url, authorizer) as running, client(running) as channel:
             call = rpc.GatewayStub(channel).StreamActivatedJobs(pb.StreamActivatedJobsRequest(type="t"))
-            upstream.zeebe.jobs.put_nowait(pb.ActivatedJob(key=7))
+            upstream.zeebe.add(7)
             assert (await call.read()).key == 7
             assert authorizer.events == REPLACED
             call.cancel()
@@ -173,11 +173,11 @@ async def test_an_open_stream_survives_a_refresh():
         async with listening(upstream.url, authorizer) as running, client(running) as channel:
             stub = rpc.GatewayStub(channel)
             call = stub.StreamActivatedJobs(pb.StreamActivatedJobsRequest(type="t"))
-            upstream.zeebe.jobs.put_nowait(pb.ActivatedJob(key=1))
+            upstream.zeebe.add(1)
             await call.read()
             authorizer.versions = [NEXT]
             await stub.Topology(pb.TopologyRequest())
-            upstream.zeebe.jobs.put_nowait(pb.ActivatedJob(key=2))
+            upstream.zeebe.add(2)
             assert (await call.read()).key == 2
             assert [metadata["authorization"] for _, metadata in upstream.calls] == ["Bearer token-1", "Bearer token-2"]
             call.cancel()
