@@ -7,7 +7,7 @@ import dataclasses
 import json
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from msgspec import structs
 
 from sidecar.cli.support import config_option, load_settings, route_named
 from sidecar.clock import Clock, SystemClock
-from sidecar.config.settings import Route, Settings
+from sidecar.config.settings import MemoryStore, Route, Settings
 
 if TYPE_CHECKING:
     from sidecar.credentials.doctor import Finding
@@ -30,11 +30,11 @@ CHECK_WIDTH, RESULT_WIDTH = 10, 8
 @click.option("--json", "as_json", is_flag=True, help="Print a list of JSON objects instead of a table.")
 @config_option
 def command(config: Path | None, routes: tuple[str, ...], as_json: bool) -> None:
-    """Check DNS, TLS, issuer, audience and upstream of every ROUTE (all of them, where none is named).
+    """Check the token store, and DNS, TLS, issuer, audience and upstream of every ROUTE (all, where none is named).
 
     Each credential asks its issuer once for each audience, within the host's shared budget and whatever is cached or in
-    quarantine; a grant is saved for every process on the host, and ends the quarantine. Each upstream gets one GET that
-    changes nothing.
+    quarantine; a grant is saved for every process on the host, and ends the quarantine. While the token store cannot be
+    written to, the shared budget is not known, and no issuer is asked. Each upstream gets one GET that changes nothing.
 
     \b
     Exit codes: 0 everything works; 1 something does not; 2 wrong usage or configuration.
@@ -49,7 +49,7 @@ def command(config: Path | None, routes: tuple[str, ...], as_json: bool) -> None
     settings = load_settings(config)
     chosen = [route_named(settings, name) for name in routes] or list(settings.all_routes)
     configure_logging(structs.replace(settings.logging, level="error", format="console"))
-    findings = asyncio.run(_examine(settings, chosen, SystemClock(), show=not as_json))
+    findings = asyncio.run(_examine(settings, chosen, show=not as_json))
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     failed = sum(finding.result == "failed" for finding in findings)
@@ -59,26 +59,36 @@ def command(config: Path | None, routes: tuple[str, ...], as_json: bool) -> None
         raise SystemExit(1)
 
 
-async def _examine(settings: Settings, routes: list[Route], clock: Clock, *, show: bool) -> list[Finding]:
+async def _examine(settings: Settings, routes: list[Route], *, show: bool) -> list[Finding]:
+    findings: list[Finding] = []
+    async for finding in _findings(settings, routes, SystemClock()):
+        if show:
+            for line in _lines(finding, findings[-1].subject if findings else None):
+                click.echo(line)
+        findings.append(finding)
+    return findings
+
+
+async def _findings(settings: Settings, routes: list[Route], clock: Clock) -> AsyncIterator[Finding]:
+    """Examine the token store, then all that the routes need. Where the store cannot be written, no issuer is asked."""
     from sidecar.credentials.build import build  # noqa: PLC0415 (aiohttp is slow to import)
-    from sidecar.credentials.doctor import Doctor  # noqa: PLC0415
+    from sidecar.credentials.doctor import Doctor, Finding  # noqa: PLC0415
     from sidecar.tokens.manager import TokenManager  # noqa: PLC0415
     from sidecar.tokens.observer import TokenObserver  # noqa: PLC0415
     from sidecar.tokens.stores import build_store  # noqa: PLC0415
 
     store = build_store(settings.token_store, clock, TokenObserver())
     tokens = TokenManager(store, clock, settings.token_requests, shared_only=True)
-    findings: list[Finding] = []
     await tokens.start()
     try:
+        if store.fault is not None:
+            yield Finding("token store", "store", "failed", store.fault.reason)
+        elif not isinstance(settings.token_store, MemoryStore):
+            yield Finding("token store", "store", "ok", "can be read and written")
         async for finding in Doctor(build(settings, clock), tokens.fetch_now, clock).run(routes):
-            if show:
-                for line in _lines(finding, findings[-1].subject if findings else None):
-                    click.echo(line)
-            findings.append(finding)
+            yield finding
     finally:
         await tokens.close()
-    return findings
 
 
 def _lines(finding: Finding, previous: str | None) -> Iterator[str]:

@@ -12,7 +12,7 @@ from msgspec import structs
 from sidecar.cli.support import config_option, load_settings, route_named
 from sidecar.clock import Clock, SystemClock
 from sidecar.config.settings import Basic, NoCredential, Route, SessionLogin, Settings
-from sidecar.errors import Problem, SidecarError
+from sidecar.errors import CredentialRejectedError, Problem, SidecarError
 
 if TYPE_CHECKING:
     from sidecar.tokens.manager import TokenManager
@@ -83,4 +83,6 @@ def _reason(problem: Problem, manager: TokenManager) -> str:
     details = [each.detail for each in manager.snapshot().tokens if each.detail]
     if not details:
         return problem.detail
-    return f"{details[0]} It is asked again in {problem.retry_after or 0:.0f} s at the earliest."
+    if isinstance(problem, CredentialRejectedError) and problem.retry_after is not None:
+        return f"{details[0]} It is asked again in {problem.retry_after:.0f} s at the earliest."
+    return details[0]

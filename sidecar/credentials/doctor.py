@@ -30,7 +30,7 @@ BEARER: Final = b"Authorization: Bearer "
 
 FetchNow = Callable[[IssuerSource], Awaitable[Grant]]
 """Requests a token whatever is cached or in quarantine; raises a GrantError, a Problem or SecretUnavailableError."""
-Check = Literal["dns", "tls", "connect", "issuer", "audience", "clock", "upstream"]
+Check = Literal["store", "dns", "tls", "connect", "issuer", "audience", "clock", "upstream"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,3 +114,11 @@ def test_a_broken_secret_file_is_a_mistake(tmp_path: Path, issuer: Issuer) -> No
     result = camunda_sidecar("token", "optimize", "--config", file)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "credentials.static.token_file" in result.stderr
+
+
+def test_without_the_shared_budget_no_issuer_is_asked(tmp_path: Path, issuer: Issuer) -> None:
+    """A script that runs often would get the whole host throttled, beside the sidecar's own budget."""
+    (tmp_path / "store").write_text("in the way")
+    result = camunda_sidecar("token", "operate", "--config", config(tmp_path, issuer))
+    assert (result.exit_code, result.stdout, issuer.requests) == (1, "", 0)
+    assert str(tmp_path / "store") in result.stderr
