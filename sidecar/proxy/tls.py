@@ -1,9 +1,9 @@
 """TLS to upstreams, over a plain transport and OpenSSL's memory buffers.
 
 The event loops' own TLS loses the end of an answer whose sender is gone while reading is paused (uvloop: bytes;
-asyncio: an exception in a callback), and tells a close_notify from a bare FIN each in its way. Here both loops do the
-same: what was received is delivered, however late it is read; `eof_received` means close_notify (RFC 8446, 6.1), and a
-FIN without one is `connection_lost` without it.
+asyncio: an exception in a callback), and each tells a close_notify from a bare FIN in its own way. Here both loops do
+the same: what was received is delivered, however late it is read; `eof_received` means close_notify (RFC 8446, 6.1),
+and after a FIN without one `connection_lost` comes alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _RECORD_BYTES = 16 << 10
 """A record's content (RFC 8446, 5.1), which is all that one read of OpenSSL gives: more room is for nothing."""
 
 MAX_RESUMPTION_SECONDS = 300.0
-"""A resumed handshake looks at no certificate; whoever was verified longer ago than this shows it again."""
+"""In a resumed handshake the server shows no certificate; after this time it has to show it again."""
 
 
 @dataclass(eq=False)
@@ -33,82 +33,26 @@ class Verified:
 
 
 def resumable(verified: Verified | None, context: ssl.SSLContext, now: float) -> Verified | None:
-    """`verified`, where its session may be resumed (RFC 8446, 2.2), which costs a third of a whole handshake.
+    """`verified`, if its session may be resumed (RFC 8446, 2.2): that costs a third of a whole handshake.
 
-    That the server knows the session's secret shows who it is. Not under another context: its authorities may differ.
+    The server proves who it is by knowing the session's secret. A session is not resumed under another context, which
+    may trust other authorities. `now` is in seconds of the boot clock.
     """
     if verified is None or verified.tls.context is not context or now - verified.at > MAX_RESUMPTION_SECONDS:
         return None
     return verified
 
 
-class TlsTransport(asyncio.Transport):
-    """What the application's protocol sees."""
-
-    def __init__(self, layer: TlsLayer, raw: asyncio.Transport) -> None:
-        super().__init__()
-        self._layer = layer
-        self._raw = raw
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """See `asyncio.WriteTransport`."""
-        self._layer.send(data)
-
-    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        """See `asyncio.WriteTransport`."""
-        self._layer.send(b"".join(list_of_data))
-
-    def close(self) -> None:
-        """Say goodbye (close_notify), flush, and end."""
-        self._layer.goodbye()
-        self._raw.close()
-
-    def abort(self) -> None:
-        """End at once."""
-        self._layer.abort()
-
-    def is_closing(self) -> bool:
-        """See `asyncio.BaseTransport`."""
-        return self._raw.is_closing()
-
-    def can_write_eof(self) -> bool:
-        """A half-closed TLS connection is more than most peers bear."""
-        return False
-
-    def pause_reading(self) -> None:
-        """See `asyncio.ReadTransport`."""
-        self._layer.pause()
-
-    def resume_reading(self) -> None:
-        """See `asyncio.ReadTransport`."""
-        self._layer.resume()
-
-    def is_reading(self) -> bool:
-        """See `asyncio.ReadTransport`."""
-        return not self._layer.paused
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """See `asyncio.WriteTransport`."""
-        self._raw.set_write_buffer_limits(high, low)
-
-    def get_write_buffer_size(self) -> int:
-        """See `asyncio.WriteTransport`."""
-        return self._raw.get_write_buffer_size()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """See `asyncio.BaseTransport`."""
-        return self._layer.tls if name == "ssl_object" else self._raw.get_extra_info(name, default)
-
-
-class TlsLayer(asyncio.Protocol):
-    """The plain transport's protocol: a client's TLS, with the application's protocol above it."""
+class TlsLayer(asyncio.Protocol, asyncio.Transport):
+    """A client's TLS: the plain transport's protocol, and the transport of the application's protocol above it."""
 
     raw: asyncio.Transport
 
     def __init__(
         self, app: asyncio.Protocol, context: ssl.SSLContext, server_hostname: str, verified: Verified | None = None
     ) -> None:
-        """`verified` is an earlier connection, to be resumed: see `resumable`."""
+        """`verified` is an earlier connection whose session is to be resumed, where `resumable` allows it."""
+        super().__init__()
         self._app = app
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -121,21 +65,21 @@ class TlsLayer(asyncio.Protocol):
         self.established: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the server is known to be who it should be; else its exception says why not."""
         self.resumed = False
-        """Whether the handshake took `verified` up on its offer, and nobody showed a certificate."""
-        self.paused = False
+        """Whether the handshake resumed `verified`'s session, and the server showed no certificate."""
+        self._paused = False
         self._open = False
         self._connected = False
 
     # --- the plain transport's side ------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
+        """Begin the handshake."""
         self.raw = cast("asyncio.Transport", transport)
         self._connected = True
         self._shake_hands()
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
+        """Decrypt and deliver, or go on with the handshake."""
         self._incoming.write(data)
         if self._open:
             self._deliver()
@@ -143,10 +87,10 @@ class TlsLayer(asyncio.Protocol):
             self._shake_hands()
 
     def eof_received(self) -> None:
-        """See `asyncio.Protocol`: a FIN, which says nothing about TLS; the loss of the connection follows."""
+        """Ignore a FIN, which says nothing about TLS; the loss of the connection follows."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See `asyncio.Protocol`."""
+        """Tell the application, or whoever waits for the handshake."""
         self._connected = False
         if self._open:
             self._open = False
@@ -155,19 +99,19 @@ class TlsLayer(asyncio.Protocol):
             self.established.set_exception(exc or ConnectionResetError("closed in the TLS handshake"))
 
     def pause_writing(self) -> None:
-        """See `asyncio.Protocol`."""
+        """Tell the application that the peer takes no more for now."""
         if self._open:
             self._app.pause_writing()
 
     def resume_writing(self) -> None:
-        """See `asyncio.Protocol`."""
+        """Tell the application that the peer takes more again."""
         if self._open:
             self._app.resume_writing()
 
     # --- the application's side ----------------------------------------------------------------------------------
 
-    def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Encrypt and write."""
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Encrypt and send."""
         if not data:
             return
         try:
@@ -179,37 +123,63 @@ class TlsLayer(asyncio.Protocol):
         else:
             self._flush()
 
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Encrypt and send several pieces as one."""
+        self.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        """Never: a half-closed TLS connection is more than most peers bear."""
+        return False
+
+    def close(self) -> None:
+        """Send a close_notify and what was written before, and end; the peer's own close_notify is not waited for."""
+        with contextlib.suppress(ssl.SSLError):
+            self.tls.unwrap()
+        self._flush()
+        self.raw.close()
+
     def abort(self) -> None:
         """End at once. Nobody may wait for `established` any more."""
         self.established.cancel()
         if self._connected:  # asyncio's transports raise where they were closed with something to send, and are gone
             self.raw.abort()
 
-    def goodbye(self) -> None:
-        """Write a close_notify; the peer's own is not waited for."""
-        with contextlib.suppress(ssl.SSLError):
-            self.tls.unwrap()
-        self._flush()
+    def is_closing(self) -> bool:
+        """Whether the connection is closed, or about to be."""
+        return self.raw.is_closing()
 
-    def pause(self) -> None:
+    def pause_reading(self) -> None:
         """Deliver nothing more for now; what was received stays encrypted where it is."""
-        self.paused = True
+        self._paused = True
         if not self.raw.is_closing():
             self.raw.pause_reading()
 
-    def resume(self) -> None:
+    def resume_reading(self) -> None:
         """Deliver again: first what is here."""
-        self.paused = False
+        self._paused = False
         asyncio.get_running_loop().call_soon(self._resume)
 
+    def is_reading(self) -> bool:
+        """Whether what is received is delivered."""
+        return not self._paused
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the plain transport's, in bytes."""
+        self.raw.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that wait to be sent, encrypted."""
+        return self.raw.get_write_buffer_size()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Information about the connection; what is not TLS is asked of the plain transport."""
+        return self.tls if name == "ssl_object" else self.raw.get_extra_info(name, default)
+
     def _resume(self) -> None:
-        if self.paused or not self._open:
+        if self._paused or not self._open:
             return
         self._deliver()
-        self._read_on()
-
-    def _read_on(self) -> None:
-        if not self.paused and not self.raw.is_closing():
+        if self.is_reading() and not self.raw.is_closing():
             self.raw.resume_reading()
 
     # --- TLS -----------------------------------------------------------------------------------------------------
@@ -228,14 +198,14 @@ class TlsLayer(asyncio.Protocol):
             self.resumed = bool(self.tls.session_reused)
             self._flush()
             self._open = True
-            self._app.connection_made(TlsTransport(self, self.raw))
+            self._app.connection_made(self)
             if not self.established.done():
                 self.established.set_result(None)
             self._deliver()
 
     def _deliver(self) -> None:
         """Decrypt and hand on, until nothing is left or the application pauses."""
-        while self._open and not self.paused and (self._incoming.pending or self.tls.pending()):
+        while self._open and not self._paused and (self._incoming.pending or self.tls.pending()):
             data, end = self._decrypt()
             if data:
                 self._app.data_received(data)
@@ -247,9 +217,9 @@ class TlsLayer(asyncio.Protocol):
         self._flush()  # TLS has things of its own to say: a key update's answer, an alert
 
     def _decrypt(self) -> tuple[bytes, ssl.SSLError | None]:
-        """As much as one read of a plain connection would bring, and why there is no more to come.
+        """As much as one read of a plain connection would bring, and why no more will come.
 
-        Records are small, and each hand-over costs a write.
+        Records are small, and what is handed over is written at once: so many are handed over together.
         """
         pieces: list[bytes] = []
         size = 0
@@ -268,13 +238,13 @@ class TlsLayer(asyncio.Protocol):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces), end
 
     def _end(self, end: ssl.SSLError) -> None:
-        """The peer said goodbye (close_notify), or something that is not TLS; whatever follows is not listened to."""
+        """The peer sent a close_notify, or something that is not TLS; nothing that follows is delivered."""
         if not isinstance(end, ssl.SSLZeroReturnError):
             self._fail(end)
         elif self._open:
             self._app.eof_received()
             self.raw.close()
-            self.paused = True
+            self._paused = True
 
     def _flush(self) -> None:
         if self._outgoing.pending and not self.raw.is_closing():
