@@ -16,9 +16,10 @@ PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["pro
 
 # What a request passes through; the rest of the program gains nothing from it.
 HOT = (
-    "proxy/chunked",
+    "proxy/context",
     "proxy/downstream",
     "proxy/exchange",
+    "proxy/framing",
     "proxy/guard",
     "proxy/h1",
     "proxy/memo",
@@ -28,6 +29,7 @@ HOT = (
     "proxy/scan",
     "proxy/semantics",
     "proxy/server",
+    "proxy/stages",
     "proxy/target",
     "proxy/tls",
     "proxy/transport",

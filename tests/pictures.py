@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sidecar.proxy.exchange import DONE, TRANSITIONS
+from sidecar.proxy.stages import DONE, TRANSITIONS
 from sidecar.tokens.events import Rejected, Saved
 from sidecar.tokens.lifecycle import WANTED, decide
 from sidecar.tokens.token_record import PutToken

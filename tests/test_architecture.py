@@ -85,6 +85,40 @@ def test_arrows_point_one_way(module: str) -> None:
     assert [name for name in imported(MODULES[module]) if not allows(room, name)] == []
 
 
+STILL_IN_CIRCLES = {
+    "tokens.fetching",
+    "tokens.entry",
+    "cli.run",
+    "cli.local",
+    "cli.support",
+    "grpc.call",
+    "grpc.account",
+}
+"""What is to be untangled yet; nothing may be added."""
+
+
+def test_no_module_imports_itself_by_a_roundabout_way() -> None:
+    """There is an order in which the modules can be read; what is imported for types alone counts too."""
+    uses = {module: set(map(module_of, imported(path))) - {module} for module, path in MODULES.items()}
+
+    def reached(module: str) -> set[str]:
+        found: set[str] = set()
+        left = [module]
+        while left:
+            left += (more := uses.get(left.pop(), set()) - found)
+            found |= more
+        return found
+
+    assert {module for module in MODULES if module in reached(module)} <= STILL_IN_CIRCLES
+
+
+def module_of(name: str) -> str:
+    """The module that an imported name stands in."""
+    while name not in MODULES and "." in name:
+        name = name.rpartition(".")[0]
+    return name
+
+
 def test_only_config_reads_yaml() -> None:
     """One room knows what the user wrote, and how; nobody else parses YAML or looks into the environment."""
     readers = [

@@ -1,9 +1,10 @@
-"""One connection from a client: takes requests apart, one at a time, and hands each to its `Exchange`."""
+"""One connection from a client: takes requests apart, one at a time, and makes an `Exchange` of each."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from abc import abstractmethod
+from typing import cast
 
 from sidecar.errors import (
     BadRequestError,
@@ -16,87 +17,106 @@ from sidecar.errors import (
     UriTooLongError,
 )
 from sidecar.proxy import h1, problem, semantics, transport
-from sidecar.proxy.chunked import ChunkedDecoder, ChunkedError
+from sidecar.proxy.context import Process
 from sidecar.proxy.exchange import Exchange
-from sidecar.proxy.routing import Request, ResolvedLine
-
-if TYPE_CHECKING:
-    from sidecar.proxy.server import ProxyServer
+from sidecar.proxy.framing import BodyReader, ChunkedError, ChunkedReader, LengthReader, Pieces
+from sidecar.proxy.routing import Request, ResolvedLine, RoutingTable
 
 LINGER_SECONDS = 2.0
-"""How long a refused client may go on sending, so that it reads the answer and not a reset."""
+"""How long a client that gets no more responses may go on sending, so that it reads the last one and no reset."""
 _NEVER = float("inf")
 _CR = 0x0D
 _INTRUSIONS = (CrossSiteError, UnknownHostError)
 
 
+class Server(Process):
+    """What a client's connection needs of the process, besides what its exchanges do."""
+
+    table: RoutingTable
+    header_bytes: int
+    """The longest head, in bytes."""
+    head_timeout: float
+    keep_alive_seconds: float
+    draining: bool
+
+    @abstractmethod
+    def admit(self, connection: Downstream) -> bool:
+        """Whether there is room for one more."""
+
+    @abstractmethod
+    def forget(self, connection: Downstream) -> None:
+        """Take note that it is closed."""
+
+    @abstractmethod
+    def new_request_id(self) -> str:
+        """An id that no other request has."""
+
+    @abstractmethod
+    def request_refused(self, error: Problem, request_id: str, request: Request | None = None) -> None:
+        """Count and log a request that is answered without an exchange, or what is none."""
+
+
 class Downstream(asyncio.Protocol):
-    """See the module. `deadline` (monotonic seconds) is what the server's sweep looks at, and `expired` its answer."""
+    """Reads requests and writes responses; in between its exchange does, as `context.Client`."""
 
     __slots__ = (
+        "_body",
         "_buffer",
         "_closing",
-        "_decoder",
         "_exchange",
         "_is_full",
-        "_left",
         "_read",
-        "_reading_body",
         "_scanned",
+        "_server",
         "_skipped",
         "_taken",
         "_unsent",
         "deadline",
         "half_closed",
         "keep_alive",
-        "server",
         "transport",
-        "upstream_is_full",
     )
 
     transport: asyncio.Transport
 
-    def __init__(self, server: ProxyServer) -> None:
-        self.server = server
+    def __init__(self, server: Server) -> None:
+        self._server = server
         self.deadline = _NEVER
         self.keep_alive = True
-        self.upstream_is_full = False
+        self.half_closed = False
         self._exchange: Exchange | None = None
+        self._body: BodyReader | None = None
+        self._taken = 0
         self._buffer: bytes | bytearray = b""
         self._scanned = 0
         self._skipped = False
-        self.half_closed = False
         self._is_full = False
         self._closing = False
-        self._reading_body = False
-        self._left = 0
-        self._taken = 0
         self._unsent = 0
-        self._decoder: ChunkedDecoder | None = None
         self._read = self._read_head
 
     # --- asyncio's side ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport_: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
+        """Take the transport, if there is room for one more."""
         self.transport = cast("asyncio.Transport", transport_)  # uvloop's are no subclass of it
         self.transport.set_write_buffer_limits(high=transport.WRITE_HIGH_WATER)
-        self.deadline = self.server.monotonic() + self.server.keep_alive_seconds
-        if not self.server.admit(self):
+        self.deadline = self._server.monotonic() + self._server.keep_alive_seconds
+        if not self._server.admit(self):
             error = OverloadedError("Too many connections (limits.connections); try again.", retry_after=1.0)
-            self.refuse(error, self.server.new_request_id())
+            self.refuse(error, self._server.new_request_id())
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
+        """Read it as what is expected: a head, a body, the bytes of a tunnel, or nothing that matters."""
         self._read(data)
 
     def eof_received(self) -> bool:
-        """See `asyncio.Protocol`. A half-close: an answer that is under way is still sent (True keeps writing open)."""
+        """A half-close: the response that is under way is still sent (True keeps the transport open for that)."""
         self.half_closed = True
         exchange = self._exchange
         if self._closing or (exchange is None and not self._buffer):
             return False
-        if self._reading_body or self._is_partial():
+        if self._body is not None or self._is_partial():
             self._cut_short()
         elif exchange is not None:
             exchange.client_ended()
@@ -106,25 +126,25 @@ class Downstream(asyncio.Protocol):
         self._fault(BadRequestError("The request ended before it was whole."))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
-        """See `asyncio.Protocol`."""
-        self.server.forget(self)
+        """End the request that is under way, and nothing else."""
+        self._server.forget(self)
         self._discard_all()
         if self._exchange is not None:
-            self._exchange.gone()
+            self._exchange.client_disconnected()
 
     def pause_writing(self) -> None:
-        """See `asyncio.Protocol`."""
+        """Have the response paused."""
         self._is_full = True
         if self._exchange is not None:
-            self._exchange.client_paused(paused=True)
+            self._exchange.pause_response(paused=True)
 
     def resume_writing(self) -> None:
-        """See `asyncio.Protocol`."""
+        """Have the response go on, or take the next request."""
         self._is_full = False
         if self._exchange is not None:
-            self._exchange.client_paused(paused=False)
+            self._exchange.pause_response(paused=False)
         elif not self._closing and self._read == self._read_head:
-            self._next(self.server.monotonic())
+            self._next(self._server.monotonic())
 
     # --- the head ------------------------------------------------------------------------------------------------
 
@@ -139,14 +159,14 @@ class Downstream(asyncio.Protocol):
         if data[0] == _CR:
             data = self._skip_empty_line(data)
         end = data.find(b"\r\n\r\n")
-        if end < 0 or end + 4 > self.server.header_bytes:
+        if end < 0 or end + 4 > self._server.header_bytes:
             self._read_partial_head(data)
             return
         self._scanned = 0
         self._skipped = False
         end += 4
         try:
-            self._accept(self.server.table.request(data[:end]), data[end:])
+            self._accept(self._server.table.request(data[:end]), data[end:])
         except Problem as error:
             self._reject(error)
 
@@ -163,9 +183,9 @@ class Downstream(asyncio.Protocol):
         return data
 
     def _read_partial_head(self, data: bytes | bytearray) -> None:
-        if len(data) > self.server.header_bytes:
-            limit = f"{self.server.header_bytes} bytes (limits.header_bytes)"
-            if data.find(b"\r\n", 0, self.server.header_bytes) < 0:
+        if len(data) > self._server.header_bytes:
+            limit = f"{self._server.header_bytes} bytes (limits.header_bytes)"
+            if data.find(b"\r\n", 0, self._server.header_bytes) < 0:
                 self._fault(UriTooLongError(f"The request line is over {limit}."))
             else:
                 self._fault(HeadersTooLargeError(f"The request's head is over {limit}."))
@@ -175,29 +195,23 @@ class Downstream(asyncio.Protocol):
             self._fault(BadRequestError(fault))
             return
         if data and not self._scanned:
-            self.deadline = self.server.monotonic() + self.server.head_timeout
+            self.deadline = self._server.monotonic() + self._server.head_timeout
         self._scanned = len(data)
         self._buffer = data
 
     def _accept(self, request: Request, rest: bytes) -> None:
-        server = self.server
+        server = self._server
         if request.refusal is not None:
-            self._turn_away(request, *request.refusal, rest)
+            self._turn_away(request, request.refusal[1], rest)
             return
         fields = request.fields
         length = fields.length
         self.keep_alive = fields.keep_alive and not (server.draining and len(rest) <= length)
-        exchange = self._exchange = Exchange(self, request, server.monotonic())
-        if fields.chunked:
+        exchange = self._exchange = Exchange(self, server, request, server.monotonic())
+        if fields.chunked or length > len(rest):
             self._taken = 0
-            self._decoder = ChunkedDecoder()
-            self._reading_body = True
-            self._read = self._read_chunked
-            exchange.start(b"", more=True)
-        elif length > len(rest):
-            self._left = length
-            self._reading_body = True
-            self._read = self._read_length
+            self._body = ChunkedReader() if fields.chunked else LengthReader(length)
+            self._read = self._read_body
             exchange.start(b"", more=True)
         else:
             # Nothing of it is to come: head and body go on as one.
@@ -207,75 +221,54 @@ class Downstream(asyncio.Protocol):
         if rest:
             self._read(rest)
 
-    def _turn_away(self, request: Request, reason: str, error: Problem, rest: bytes) -> None:
-        """A well-formed request that may not come in or go on; where that is safe, the connection serves the next."""
-        if reason:
-            self.server.stats.guard_rejections[reason] += 1
+    def _turn_away(self, request: Request, error: Problem, rest: bytes) -> None:
+        """Refuse a well-formed request; where that is safe, the connection serves the next one."""
         line, fields = request.line, request.fields
-        request_id = self.server.new_request_id() if fields.needs_id else semantics.request_id(request.head)
-        self.server.count_refusal(error, request_id, line)
+        request_id = self._server.new_request_id() if fields.needs_id else semantics.request_id(request.head)
+        self._server.request_refused(error, request_id, request)
         bodyless = not (fields.length or fields.chunked)
-        is_last = not fields.keep_alive or (self.server.draining and not rest)
+        is_last = not fields.keep_alive or (self._server.draining and not rest)
         self.keep_alive = bodyless and line.minor == 1 and not is_last and not isinstance(error, _INTRUSIONS)
         self.refuse(error, request_id, close=not self.keep_alive, head_only=line.method.is_head)
         if self.keep_alive:
             self._buffer = rest
-            self._next(self.server.monotonic())
+            self._next(self._server.monotonic())
 
     # --- the body ------------------------------------------------------------------------------------------------
 
-    def _read_length(self, data: bytes) -> None:
-        left = self._left - len(data)
-        self._left = left
-        if left > 0:
-            self._hand_on([data], done=False)
+    def _read_body(self, data: bytes) -> None:
+        body, exchange = self._body, self._exchange
+        assert body is not None
+        if exchange is None:
             return
-        rest = data[left:] if left else b""
-        self._body_is_read()
-        self._hand_on([data[:left] if left else data], done=True)
-        if rest:
-            self._read(rest)
-
-    def _read_chunked(self, data: bytes) -> None:
-        decoder = self._decoder
-        assert decoder is not None
         try:
-            pieces, rest = decoder.feed(data)
+            pieces, rest = body.feed(data)
         except ChunkedError as error:
             self._fault(BadRequestError(f"The request's body is not valid. {error}"))
             return
-        self._taken += sum(map(len, pieces))
-        exchange = self._exchange
-        limit = exchange.route.settings.max_body if exchange is not None else None
-        if exchange is not None and limit is not None and self._taken > limit:
-            self._fault(exchange.route.too_large())
-            return
-        if decoder.done:
-            self._body_is_read()
-        if pieces or decoder.done:
-            self._hand_on(list(pieces), done=decoder.done)
-        if rest:
-            self._read(bytes(rest))
-
-    def _hand_on(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
-        exchange = self._exchange
-        if exchange is not None:
-            exchange.body(pieces, done=done)
+        limit = exchange.route.settings.max_body
+        if limit is not None:
+            self._taken += sum(map(len, pieces))
+            if self._taken > limit:
+                self._fault(exchange.route.too_large())
+                return
+        if body.done:
+            self._body = None
+            self._read = self._read_ahead
+        if pieces or body.done:
+            exchange.body(pieces, done=body.done)
             if exchange.holds_back():
                 self.update_reading()
-
-    def _body_is_read(self) -> None:
-        self._reading_body = False
-        self._decoder = None
-        self._read = self._read_ahead
+        if rest:
+            self._read(rest)
 
     def _read_ahead(self, data: bytes) -> None:
-        """Pipelined bytes: kept until the answer before them is sent, and no more of them than a head may have."""
+        """Keep pipelined bytes until the response before them is sent; of more than a head may have, read none."""
         self._buffer = transport.appended(self._buffer, data)
         self.update_reading()
 
     def _discard_all(self) -> None:
-        """From here on nothing that the client sends means anything."""
+        """Ignore all that the client sends from here on."""
         self._closing = True
         self._buffer = b""
         self._read = self._discard
@@ -285,33 +278,38 @@ class Downstream(asyncio.Protocol):
 
     def _read_tunnel(self, data: bytes) -> None:
         if self._exchange is not None:
-            self._exchange.tunnel_upstream(data)
+            self._exchange.send_through_tunnel(data)
 
     def update_reading(self) -> None:
-        """Read on or stop, as the upstream's and our own buffers have it."""
+        """Read on or stop, as the exchange and our own buffer have it."""
         exchange = self._exchange
-        full = exchange is not None and (
-            self.upstream_is_full or exchange.holds_back() or len(self._buffer) > self.server.header_bytes
-        )
+        full = exchange is not None and (exchange.holds_back() or len(self._buffer) > self._server.header_bytes)
         (transport.pause if full else transport.resume)(self.transport)
 
     # --- the exchange's side -------------------------------------------------------------------------------------
 
-    def send(self, pieces: list[bytes | memoryview]) -> None:
-        """Write to the client; a client that is gone is told of by `connection_lost`, not here."""
+    def send(self, pieces: Pieces) -> None:
+        """Write to the client; `connection_lost`, and not this, tells that it is gone."""
         if pieces and not self.transport.is_closing():
             self.transport.write(b"".join(pieces) if len(pieces) > 1 else pieces[0])
 
-    def tunnel(self) -> None:
+    def unsent(self) -> int:
+        """Bytes that wait until the client takes them."""
+        return self.transport.get_write_buffer_size()
+
+    def held(self) -> int:
+        """Bytes that are kept for now: of requests to come, of the request under way, of a response that is held."""
+        return len(self._buffer) + (self._exchange.held() if self._exchange is not None else 0)
+
+    def start_tunnel(self) -> None:
         """From here on the client's bytes are the upstream's."""
         self._read = self._read_tunnel
         if self._buffer:
             self._read_tunnel(self._take_buffer())
 
     def exchange_done(self, now: float) -> None:
-        """The answer is sent, or never will be; go on with the next request."""
+        """The response is sent, or never will be; go on with the next request."""
         self._exchange = None
-        self.upstream_is_full = False
         if self._closing or self.transport.is_closing():
             return
         if not self.keep_alive or (self.half_closed and not self._buffer):
@@ -321,7 +319,7 @@ class Downstream(asyncio.Protocol):
 
     def _next(self, now: float) -> None:
         self._read = self._read_head
-        self.deadline = now + self.server.keep_alive_seconds
+        self.deadline = now + self._server.keep_alive_seconds
         if self._is_full:
             # A client that does not read its answers asks for no more of them.
             transport.pause(self.transport)
@@ -340,35 +338,34 @@ class Downstream(asyncio.Protocol):
                 self._judge_rest()
 
     def _judge_rest(self) -> None:
-        """The client has sent all that it will; what that leaves of a request is none."""
-        if self._reading_body or self._is_partial():
+        """Refuse the beginning of a request whose rest will not come, or close where there is none."""
+        if self._body is not None or self._is_partial():
             self._cut_short()
         elif self.is_idle() and not self._buffer and not self._closing:
             self._close_lingering()
 
     def _reject(self, error: Problem) -> None:
-        """What came is no request."""
-        request_id = self.server.new_request_id()
-        self.server.count_refusal(error, request_id)
+        """Refuse what is no request."""
+        request_id = self._server.new_request_id()
+        self._server.request_refused(error, request_id)
         self.refuse(error, request_id)
 
     def refuse(self, error: Problem, request_id: str, *, close: bool = True, head_only: bool = False) -> None:
-        """Answer with `error`; the connection goes on only where it is known that the next request follows."""
-        now = self.server.clock.wall()
+        """Respond with `error`; the connection stays open only where it is clear where the next request begins."""
+        now = self._server.wall()
         response = problem.response(error, request_id=request_id, now=now, close=close, head_only=head_only)
         transport.write(self.transport, response)
         if close:
             self.keep_alive = False
             self._close_lingering()
 
-    def fail(self, error: Problem, line: ResolvedLine) -> None:
-        """The exchange's answer is `error`."""
-        assert self._exchange is not None
-        close = not self.keep_alive or self._reading_body or not line.minor
-        self.refuse(error, self._exchange.request_id(), close=close, head_only=line.method.is_head)
+    def send_error(self, error: Problem, request_id: str, line: ResolvedLine) -> None:
+        """Respond to the exchange's request with `error`."""
+        close = not self.keep_alive or self._body is not None or not line.minor
+        self.refuse(error, request_id, close=close, head_only=line.method.is_head)
 
     def _fault(self, error: Problem) -> None:
-        """What the client sends is no request."""
+        """End what the client's bytes make invalid: the exchange whose body they are, or the beginning of a request."""
         exchange = self._exchange
         if exchange is not None:
             self.keep_alive = False
@@ -377,15 +374,15 @@ class Downstream(asyncio.Protocol):
             self._reject(error)
 
     def abort(self) -> None:
-        """End so that nothing which was sent can look whole."""
+        """End the connection so that nothing that was sent can look whole."""
         self._discard_all()
         transport.reset(self.transport)
 
     def _close_lingering(self) -> None:
-        """Say that nothing more comes, and let the client finish sending: else it gets a reset and no answer."""
+        """Send a FIN, and let the client finish sending: else it would get a reset and no response."""
         self._discard_all()
-        self._unsent = self.transport.get_write_buffer_size()
-        self.deadline = self.server.monotonic() + LINGER_SECONDS
+        self._unsent = self.unsent()
+        self.deadline = self._server.monotonic() + LINGER_SECONDS
         if not self.half_closed and transport.write_eof(self.transport):
             transport.resume(self.transport)
         elif not self.transport.is_closing():
@@ -403,28 +400,28 @@ class Downstream(asyncio.Protocol):
         elif self._closing:
             self._linger_on()
         elif self._has_unread():
-            self.deadline = self.server.monotonic() + self.server.keep_alive_seconds
+            self.deadline = self._server.monotonic() + self._server.keep_alive_seconds
         else:
             self._close_lingering()
 
     def _linger_on(self) -> None:
-        """A client that still takes something of its last answer has more time; one that does not has had enough."""
-        before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        """Wait on while the client takes something of its last response; else end the connection."""
+        before, self._unsent = self._unsent, self.unsent()
         if 0 < self._unsent < before:
-            self.deadline = self.server.monotonic() + LINGER_SECONDS
+            self.deadline = self._server.monotonic() + LINGER_SECONDS
         else:
             self.transport.abort()
 
-    def body_timed_out(self) -> None:
+    def request_timed_out(self) -> None:
         """The client stopped in the middle of its body."""
         self._fault(RequestTimeoutError("The request's body stopped coming."))
 
     def _is_partial(self) -> bool:
-        """Whether the buffer holds the beginning of a head; not: whole requests that wait for their turn."""
+        """Whether the buffer holds the beginning of a head, and not whole requests that wait for their turn."""
         return self._exchange is None and self._scanned > 0
 
     def cut_off(self) -> None:
-        """The process ends and this request has not."""
+        """End the request, because the process ends."""
         self.keep_alive = False
         if self._exchange is not None:
             self._exchange.cut_off()
@@ -436,13 +433,8 @@ class Downstream(asyncio.Protocol):
         return self._exchange is None
 
     def is_busy(self) -> bool:
-        """Whether a request is under way or has begun to come, or its answer is not all sent."""
-        return (
-            self._exchange is not None
-            or bool(self._buffer)
-            or self.transport.get_write_buffer_size() > 0
-            or self._has_unread()
-        )
+        """Whether a request is under way or has begun to come, or its response is not all sent."""
+        return self._exchange is not None or bool(self._buffer) or self.unsent() > 0 or self._has_unread()
 
     def _has_unread(self) -> bool:
         """Whether the client has sent something that this process has not read yet."""
@@ -451,8 +443,8 @@ class Downstream(asyncio.Protocol):
         return transport.is_readable(self.transport.get_extra_info("socket"))
 
     def drain(self, now: float) -> None:
-        """The answer that is under way is the last one here; without a request, the connection is closed soon."""
+        """Make the response that is under way the last one; without one, close the connection soon."""
         if self._exchange is not None:
             self.keep_alive = self.keep_alive and bool(self._buffer)
         elif not self._is_partial():
-            self.deadline = min(self.deadline, now + self.server.keep_alive_seconds)
+            self.deadline = min(self.deadline, now + self._server.keep_alive_seconds)

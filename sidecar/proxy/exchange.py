@@ -1,11 +1,11 @@
-"""One request and its answer: from the accepted head to the last byte. Its stages are data, `TRANSITIONS`."""
+"""One request and its response, from the accepted head to the last byte. `stages.py` says what may follow what."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING
 
+from sidecar import background
 from sidecar.errors import (
     DrainingError,
     Problem,
@@ -14,50 +14,26 @@ from sidecar.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from sidecar.proxy import chunked, pool, semantics, transport
+from sidecar.proxy import framing, pool, semantics, transport
 from sidecar.proxy.authorizer import Attachment
+from sidecar.proxy.context import Client, Process, Record
+from sidecar.proxy.framing import Pieces
 from sidecar.proxy.routing import Request, Response
 from sidecar.proxy.semantics import CHUNKED
+from sidecar.proxy.stages import (
+    DONE,
+    SEND_BODY,
+    SWITCHED_PROTOCOL,
+    TRANSITIONS,
+    WAIT_CONNECTION,
+    WAIT_CREDENTIAL,
+    WAIT_REPLACEMENT,
+    WAIT_RESPONSE,
+)
 from sidecar.proxy.upstream import UpstreamConnection
 
-if TYPE_CHECKING:
-    from sidecar.proxy.downstream import Downstream
-
-# Stages: what the exchange waits for.
-CREDENTIAL = "credential"
-CONNECTION = "connection"
-ANSWER = "answer"
-REPLACEMENT = "replacement"
-BODY = "body"
-TUNNEL = "tunnel"
-DONE = "done"
-
-TRANSITIONS: dict[str, dict[str, str]] = {
-    # The route's credential; the request's body is held back meanwhile. `sent`: credential and connection were at hand.
-    CREDENTIAL: {"sent": ANSWER, "credential": CONNECTION, "failed": DONE, "gone": DONE},
-    # A connection from the pool. The credential may expire over that; it is attached just before sending.
-    CONNECTION: {"sent": ANSWER, "expired": CREDENTIAL, "failed": DONE, "gone": DONE},
-    # The request is sent. `lost`: a reused connection was closed before a byte of the answer, once.
-    # `complete`: the answer came as one piece, as small ones do.
-    ANSWER: {
-        "complete": DONE,
-        "refused": REPLACEMENT,
-        "lost": CONNECTION,
-        "answered": BODY,
-        "switched": TUNNEL,
-        "failed": DONE,
-        "gone": DONE,
-    },
-    # The upstream refused the credential: the answer is held until the next one is there, or none.
-    REPLACEMENT: {"replaced": CONNECTION, "kept": BODY, "failed": DONE, "gone": DONE},
-    # The answer's head is with the client.
-    BODY: {"complete": DONE, "failed": DONE, "gone": DONE},
-    TUNNEL: {"complete": DONE, "failed": DONE, "gone": DONE},
-    DONE: {},
-}
-
-Held = tuple[Response, list[bytes | memoryview], bool]
-"""A refusal's answer, what of its body is here, and whether that is all."""
+HeldResponse = tuple[Response, Pieces, bool]
+"""The response that refused a credential, what of its body is here, and whether that is all."""
 
 _REFUSALS = frozenset({401, 403})
 _CLIENT_GONE = 499
@@ -66,71 +42,39 @@ _NOTHING = b""
 
 
 class Exchange:
-    """See the module. Owned by a `Downstream`; it is the listener of one `UpstreamConnection` at a time."""
+    """Owned by a `Client`; it is the listener of one `UpstreamConnection` at a time."""
 
-    __slots__ = (
-        "_answer",
-        "_attachment",
-        "_backlog",
-        "_body",
-        "_body_bytes",
-        "_body_done",
-        "_broken",
-        "_client",
-        "_coded",
-        "_connection",
-        "_held",
-        "_id_line",
-        "_queued",
-        "_replayed",
-        "_retried",
-        "_reused",
-        "_sent",
-        "_task",
-        "error",
-        "line",
-        "request",
-        "route",
-        "stage",
-        "started",
-        "status",
-    )
-
-    def __init__(self, client: Downstream, request: Request, now: float) -> None:
-        """`now` is in monotonic seconds."""
+    def __init__(self, client: Client, process: Process, request: Request, now: float) -> None:
+        """`now` is in seconds of the monotonic clock."""
         line = request.line
         route = line.route
         assert route is not None
         self._client = client
-        self.request = request
+        self._process = process
+        self._request = request
         self.line = line
         self.route = route
-        self.stage = CREDENTIAL
-        self.status = 0
-        self.started = now
-        self._id_line = client.server.request_id_line() if request.fields.needs_id else _NOTHING
+        self.stage = WAIT_CREDENTIAL
+        self._status = 0
+        self._started = now
+        self._id_line = process.request_id_line() if request.fields.needs_id else _NOTHING
         self._connection: UpstreamConnection | None = None
-        self._queued = False
+        self._upstream_is_full = False
         self._reused = False
         self._retried = False
         self._replayed = False
         self._attachment: Attachment | None = None
-        self._answer: Response | None = None
-        self._coded = False
-        self._held: Held | None = None
-        self._broken: Problem | None = None
-        self.error: Problem | None = None
+        self._response: Response | None = None
+        self._chunked = False
+        self._held: HeldResponse | None = None
+        self._lost: Problem | None = None
+        self._error: Problem | None = None
         self._task: asyncio.Task[None] | None = None
-        self._body: list[bytes | memoryview] | None = []
-        self._body_bytes = 0
-        self._backlog = 0
+        self._body: bytes | bytearray | None = _NOTHING
         self._body_done = True
+        self._backlog = 0
         self._sent = False
         route.stats.in_flight += 1
-
-    def request_id(self) -> str:
-        """What the upstream gets as `X-Request-ID`, for the log and for answers of our own."""
-        return semantics.request_id(self._id_line or self.request.head)
 
     def _go(self, event: str) -> None:
         self.stage = TRANSITIONS[self.stage][event]
@@ -140,63 +84,64 @@ class Exchange:
     def start(self, body: bytes, *, more: bool) -> None:
         """Begin; `body` is what came with the head, and `more` says that it is not all."""
         self._body_done = not more
-        if body:
-            self._body = [body]
-            self._body_bytes = len(body)
+        self._body = body
         if not self.line.public:
             self._attachment = self.route.authorizer.current()
             if self._attachment is None:
                 self._run(self._obtain())
                 return
-        self._connect(self.started)
+        self._connect(self._started)
 
     async def _obtain(self) -> None:
         try:
             self._attachment = await self.route.authorizer.obtain()
         except Problem as error:
-            self._fail(error)
+            self.fail(error)
         else:
-            if self.stage == CREDENTIAL:
-                self._connect(self._client.server.monotonic())
+            if self.stage == WAIT_CREDENTIAL:
+                self._connect(self._process.monotonic())
 
     def _run(self, coroutine: Coroutine[object, object, None]) -> None:
-        """The slow paths alone have a task; its reference is kept, and it is cancelled with the client."""
-        self._client.deadline = float("inf")  # whoever gives out credentials keeps their own time limit
+        """Wait for a credential in a task, which only these slow paths have; it is cancelled with the client."""
+        self._client.deadline = float("inf")  # whoever gives out credentials keeps a time limit of their own
         self._task = asyncio.get_running_loop().create_task(coroutine)
         self._task.add_done_callback(self._task_done)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
-        """A crash in a slow path is a bug of ours; its client is not left waiting."""
-        self._client.server.report_crash(task)
-        if not task.cancelled() and task.exception() is not None:
-            self._fail(TokenUnavailableError("The credential could not be had by a fault in the sidecar; see its log."))
+        if not task.cancelled() and (bug := task.exception()) is not None:
+            background.failed("requests", bug)
+            self.fail(TokenUnavailableError("The credential could not be had by a fault in the sidecar; see its log."))
 
     def _connect(self, now: float, *, fresh: bool = False) -> None:
         connection = self.route.pool.acquire(self, now, fresh=fresh)
-        self._queued = connection is None
         if connection is not None:
-            self.connected(connection, reused=True)
+            self._send_request(connection, now, reused=True)
             return
-        if self.stage == CREDENTIAL:
-            self._go("credential")
+        if self.stage == WAIT_CREDENTIAL:
+            self._go("credential_obtained")
         # Twice: the time to connect, and as much to have one's turn.
         self._client.deadline = now + 2 * self.route.connect_timeout
 
     def connected(self, connection: pool.Connection, *, reused: bool) -> None:
-        """See `pool.Waiter`: attach the credential and send."""
+        """A connection that was waited for is there: the credential may have expired meanwhile."""
+        if self._attachment is not None:
+            self._attachment = self.route.authorizer.renewed(self._attachment)
+        self._send_request(connection, self._process.monotonic(), reused=reused)
+
+    def unconnected(self, error: Problem) -> None:
+        """There will be no connection."""
+        self.fail(error)
+
+    def _send_request(self, connection: pool.Connection, now: float, *, reused: bool) -> None:
+        """Attach the credential and send."""
         assert isinstance(connection, UpstreamConnection)
         line = self.line
-        now = self.started
-        lines = [self.request.head, self._id_line]
-        if self._queued or self._task is not None:
-            now = self._client.server.monotonic()
-        if self._queued and self._attachment is not None:
-            self._attachment = self.route.authorizer.renewed(self._attachment)
+        lines: list[bytes | bytearray] = [self._request.head, self._id_line]
         if not line.public:
             attachment = self._attachment
             if attachment is None:
                 self.route.pool.release(connection, now)
-                self._go("expired")
+                self._go("credential_expired")
                 self._run(self._obtain())
                 return
             lines.append(attachment.header)
@@ -204,91 +149,92 @@ class Exchange:
                 lines.append(attachment.unsafe_header)
         lines.append(b"\r\n")
         if self._body:
-            lines += self._body  # type: ignore[arg-type]  # join takes any buffer
-        connection.begin(self, lines, head_only=line.method.is_head, upgrade=self.request.fields.upgrade)
-        self._go("sent")
+            lines.append(self._body)
+        connection.begin(self, lines, head_only=line.method.is_head, upgrade=self._request.fields.upgrade)
+        self._go("request_sent")
         self._connection = connection
         self._reused = reused
         self._sent = True
         client, route = self._client, self.route
         client.deadline = now + (route.abandoned_timeout if client.half_closed else route.response_timeout)
-        if self._body_bytes:
+        if self._body:
             self._shed_body()
         if not self._body_done:
-            self._client.update_reading()
-
-    def unconnected(self, error: Problem) -> None:
-        """See `pool.Waiter`."""
-        self._fail(error)
+            client.update_reading()
 
     # --- the request's body --------------------------------------------------------------------------------------
 
     def holds_back(self) -> bool:
-        """Whether the client is not to send more for now: there is no connection to send it on, and enough is here."""
-        return self._connection is None and self._body_bytes >= self._client.server.replay_bytes
+        """Whether the client is not to send more for now.
 
-    def body(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
-        """More of the request's body; the connection's to the upstream, or kept until there is one."""
+        The upstream takes no more; or there is no connection yet, and as much is here as is kept.
+        """
+        if self._connection is not None:
+            return self._upstream_is_full
+        return self._body is not None and len(self._body) >= self._process.replay_bytes
+
+    def body(self, pieces: Pieces, *, done: bool) -> None:
+        """Send more of the request's body, or keep it until there is a connection."""
         self._body_done = done
-        if self.request.fields.chunked:
-            pieces = _chunks(pieces, done=done)
+        if self._request.fields.chunked:
+            pieces = framing.encode(pieces, done=done)
         if self._body is not None:
-            self._body += pieces
-            self._body_bytes += sum(map(len, pieces))
+            self._body = transport.appended(self._body, b"".join(pieces))
         connection = self._connection
         if connection is None:
             return
         self._shed_body()
         if pieces:
             transport.writelines(connection.transport, pieces)
-        now = self._client.server.monotonic()
-        self._client.deadline = now + (self._response_timeout() if done else self.route.idle_timeout)
+        self._client.deadline = self._process.monotonic() + (
+            self._response_timeout() if done else self.route.idle_timeout
+        )
 
     def _shed_body(self) -> None:
-        """What is too much to be replayed is kept no longer once it is sent."""
-        if self._sent and self._body_bytes > self._client.server.replay_bytes:
+        """Keep what is too much to be sent again no longer than until it is sent."""
+        if self._sent and self._body is not None and len(self._body) > self._process.replay_bytes:
             self._body = None
 
-    # --- the answer ----------------------------------------------------------------------------------------------
+    # --- the response --------------------------------------------------------------------------------------------
 
-    def informational(self, answer: Response) -> None:
-        """See `upstream.Listener`: 100 and 103 pass to whoever may understand them (RFC 9110, 15.2)."""
+    def informational_received(self, response: Response) -> None:
+        """Pass 100 and 103 on to a client that may understand them (RFC 9110, 15.2)."""
         if self.line.minor:
-            self._client.send([answer.head, b"\r\n"])
+            self._client.send([response.head, b"\r\n"])
 
-    def answered(self, answer: Response, pieces: list[bytes | memoryview], *, done: bool) -> None:
-        """See `upstream.Listener`."""
+    def response_received(self, response: Response, pieces: Pieces, *, done: bool) -> None:
+        """Pass the response on, unless it refuses the credential and the request can be sent again."""
         attachment = self._attachment
         if attachment is not None:
             authorizer = self.route.authorizer
-            refused = answer.status in _REFUSALS and authorizer.refuses(answer.status, safe=self.line.method.safe)
+            refused = response.status in _REFUSALS and authorizer.refuses(response.status, safe=self.line.method.safe)
             if self._replayed:
                 authorizer.replayed(attachment, accepted=not refused)
             elif refused and self._body is not None:
-                self._hold(attachment, answer, pieces, done=done)
+                self._hold(attachment, response, pieces, done=done)
                 return
             elif refused:
                 authorizer.invalidate(attachment)
-            if answer.fields.set_cookie and not refused:
-                authorizer.received_cookies(attachment, answer.fields.set_cookie)
+            if response.fields.set_cookie and not refused:
+                authorizer.received_cookies(attachment, response.fields.set_cookie)
         if not done:
-            self._go("answered")
-        self._pass_on(answer, pieces, done=done)
+            self._go("response")
+        self._send_response(response, pieces, done=done)
 
-    def _pass_on(self, answer: Response, pieces: list[bytes | memoryview], *, done: bool) -> None:
-        self._answer = answer
+    def _send_response(self, response: Response, pieces: Pieces, *, done: bool) -> None:
+        self._response = response
         self._body = None
-        self.status = answer.status
+        self._status = response.status
         client = self._client
         minor = self.line.minor
         if not self._body_done:
-            client.keep_alive = False  # an early answer: what is left of the request cannot be told from the next one
-        head = [answer.head]
-        if answer.fields.ends >= CHUNKED and not self.line.method.is_head:
+            client.keep_alive = False  # an early response: what is left of the request is not told from the next one
+        head: Pieces = [response.head]
+        if response.fields.ends >= CHUNKED and not self.line.method.is_head:
             if minor:
-                self._coded = True
+                self._chunked = True
                 head.append(b"Transfer-Encoding: chunked\r\n")
-                pieces = _chunks(pieces, done=done)
+                pieces = framing.encode(pieces, done=done)
             else:
                 client.keep_alive = False
         if not client.keep_alive:
@@ -298,31 +244,34 @@ class Exchange:
         head.append(b"\r\n")
         client.send([*head, *pieces])
         if done:
-            self._complete(answer)
+            self._complete(response)
         else:
-            client.deadline = client.server.monotonic() + self.route.idle_timeout
+            self._await_more()
 
-    def received(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
-        """See `upstream.Listener`."""
+    def body_received(self, pieces: Pieces, *, done: bool) -> None:
+        """Pass on more of the response's body."""
         if self._held is not None:
             self._hold_more(pieces, done=done)
             return
-        answer = self._answer
-        assert answer is not None
-        self._client.send(_chunks(pieces, done=done) if self._coded else pieces)
+        response = self._response
+        assert response is not None
+        self._client.send(framing.encode(pieces, done=done) if self._chunked else pieces)
         if done:
-            self._complete(answer)
+            self._complete(response)
         else:
-            self._client.deadline = self._client.server.monotonic() + self.route.idle_timeout
+            self._await_more()
 
-    def _complete(self, answer: Response) -> None:
-        now = self._client.server.monotonic()
-        self._go("complete")
-        self._let_go(now, answer.fields.idle_seconds)
+    def _await_more(self) -> None:
+        self._client.deadline = self._process.monotonic() + self.route.idle_timeout
+
+    def _complete(self, response: Response) -> None:
+        now = self._process.monotonic()
+        self._go("end_of_message")
+        self._let_go(now, response.fields.idle_seconds)
         self._finish("upstream", now)
 
     def _let_go(self, now: float, idle_seconds: float) -> None:
-        """The connection's part in this exchange is over."""
+        """Give the connection back, for others to use in the next `idle_seconds`."""
         connection = self._detach()
         if connection is None:
             return
@@ -331,213 +280,217 @@ class Exchange:
         else:
             self.route.pool.discard(connection)
 
+    def _drop_connection(self) -> None:
+        connection = self._detach()
+        if connection is not None:
+            self.route.pool.discard(connection)
+
     def _detach(self) -> UpstreamConnection | None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._client.upstream_is_full = False
+            self._upstream_is_full = False
             connection.end()
         return connection
 
-    # --- a refused credential (DESIGN 5.8) -----------------------------------------------------------------------
+    # --- a refused credential ------------------------------------------------------------------------------------
 
-    def _hold(self, attachment: Attachment, answer: Response, pieces: list[bytes | memoryview], *, done: bool) -> None:
-        self._go("refused")
-        self._held = answer, pieces, done
+    def _hold(self, attachment: Attachment, response: Response, pieces: Pieces, *, done: bool) -> None:
+        self._go("credential_refused")
+        self._held = response, pieces, done
         if not done:
             assert self._connection is not None
             self._connection.pause(paused=True)
         else:
-            # It ends here for the upstream, who may close now: that is no fault of the answer's.
-            self._let_go_refused(answer)
+            # It ends here for the upstream, who may close now: that is no fault of the response's.
+            self._let_go_refused(response)
         self._run(self._replace(attachment))
 
-    def _hold_more(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
-        """Reading was paused, but what is already under way comes."""
+    def _hold_more(self, pieces: Pieces, *, done: bool) -> None:
+        """Hold what was under way when reading was paused."""
         assert self._held is not None
-        answer, before, _ = self._held
-        self._held = answer, before + pieces, done
+        response, before, _ = self._held
+        self._held = response, before + pieces, done
         if done:
-            self._let_go_refused(answer)
+            self._let_go_refused(response)
 
-    def _let_go_refused(self, answer: Response) -> None:
-        """A replay is not to stand in line behind what the upstream has not taken of the refused request."""
-        idle_seconds = 0.0 if self._client.upstream_is_full else answer.fields.idle_seconds
-        self._let_go(self._client.server.monotonic(), idle_seconds)
+    def _let_go_refused(self, response: Response) -> None:
+        """Give the connection back, unless a replay would stand in line behind the rest of the refused request."""
+        idle_seconds = 0.0 if self._upstream_is_full else response.fields.idle_seconds
+        self._let_go(self._process.monotonic(), idle_seconds)
 
     async def _replace(self, refused: Attachment) -> None:
         replacement: Attachment | None = None
         try:
             replacement = await self.route.authorizer.replace(refused)
         except Problem:
-            replacement = None  # there is no better answer than the upstream's own
-        if self.stage != REPLACEMENT:
+            replacement = None  # there is no better response than the upstream's own
+        if self.stage != WAIT_REPLACEMENT:
             return
         held, self._held = self._held, None
         if replacement is None or self._body is None:
-            self._keep(held)
+            self._send_held(held)
             return
         self._drop_connection()
         self._attachment = replacement
         self._replayed = True
         self.route.stats.retries["token_refused"] += 1
-        self._go("replaced")
-        self._connect(self._client.server.monotonic())
+        self._go("credential_replaced")
+        self._connect(self._process.monotonic())
 
-    def _keep(self, held: Held | None) -> None:
-        """There is no better answer than the upstream's own."""
+    def _send_held(self, held: HeldResponse | None) -> None:
         if held is None:
-            self._fail(self._broken or UpstreamProtocolError("The upstream closed the connection in its answer."))
+            self.fail(self._lost or UpstreamProtocolError("The upstream closed the connection in its answer."))
             return
-        self._go("kept")
+        self._go("response")
         if self._connection is not None:
             self._connection.pause(paused=False)
-        answer, pieces, done = held
-        self._pass_on(answer, pieces, done=done)
+        response, pieces, done = held
+        self._send_response(response, pieces, done=done)
 
     # --- a tunnel ------------------------------------------------------------------------------------------------
 
-    def switched(self, answer: Response, data: bytes) -> None:
-        """See `upstream.Listener`: a WebSocket handshake is done (RFC 6455, 4.2.2)."""
-        self._go("switched")
-        self.status = _SWITCHING
+    def protocol_switched(self, response: Response, data: bytes) -> None:
+        """Pass on the end of a WebSocket's handshake (RFC 6455, 4.2.2); `data` came right behind it."""
+        self._go("protocol_switched")
+        self._status = _SWITCHING
         self._client.keep_alive = False
-        self._client.send([answer.head, b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", data])
-        self._client.tunnel()
-        self._touch_tunnel()
+        self._client.send([response.head, b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", data])
+        self._client.start_tunnel()
+        self._await_more()
 
-    def tunnelled(self, data: bytes) -> None:
-        """See `upstream.Listener`."""
+    def tunnel_data_received(self, data: bytes) -> None:
+        """Pass on what the upstream sends."""
         self._client.send([data])
-        self._touch_tunnel()
+        self._await_more()
 
-    def tunnel_upstream(self, data: bytes) -> None:
-        """Bytes from the client."""
+    def send_through_tunnel(self, data: bytes) -> None:
+        """Pass on what the client sends."""
         if self._connection is not None:
             transport.write(self._connection.transport, data)
-            self._touch_tunnel()
+            self._await_more()
 
-    def tunnel_ended(self) -> None:
-        """See `upstream.Listener`: a WebSocket has said what it had to say in a Close frame; one end ends both."""
+    def tunnel_eof_received(self) -> None:
+        """End the tunnel: a WebSocket has said what it had to say in a Close frame, so that one end ends both."""
         self._end_tunnel("upstream")
 
     def _end_tunnel(self, source: str) -> None:
-        if self.stage != TUNNEL:
+        if self.stage != SWITCHED_PROTOCOL:
             return
-        self._go("complete")
+        self._go("end_of_message")
         connection = self._detach()
         if connection is not None:
             # What the client has sent last still goes out: close() flushes, and then ends.
             connection.transport.close()
             self.route.pool.discard(connection, close=False)
-        self._finish(source, self._client.server.monotonic())
+        self._finish(source, self._process.monotonic())
 
-    def _touch_tunnel(self) -> None:
-        self._client.deadline = self._client.server.monotonic() + self.route.idle_timeout
+    # --- flow and time -------------------------------------------------------------------------------------------
 
-    # --- ends ----------------------------------------------------------------------------------------------------
-
-    def upstream_lost(self) -> None:
-        """See `upstream.Listener`. A reused connection may have been closed in the same moment (RFC 9112, 9.3.1)."""
-        if self._reused and not self._retried and self.line.method.idempotent and self._body is not None:
-            self._retried = True
-            self._drop_connection()
-            self.route.stats.retries["connection_lost"] += 1
-            self._go("lost")
-            self._connect(self._client.server.monotonic(), fresh=True)
-        else:
-            self._fail(UpstreamProtocolError("The upstream closed the connection without an answer."))
-
-    def broken(self, error: Problem) -> None:
-        """See `upstream.Listener`. A held answer that is cut off is of no use; its replacement may still be."""
-        if self._held is not None:
-            self._held = None
-            self._drop_connection()
-            self._broken = error
-        else:
-            self._fail(error)
-
-    def upstream_paused(self, *, paused: bool) -> None:
-        """See `upstream.Listener`."""
-        self._client.upstream_is_full = paused
+    def pause_request(self, *, paused: bool) -> None:
+        """Have the client send no more, because the upstream takes none for now; or go on."""
+        self._upstream_is_full = paused
         self._backlog = self._unsent()
         self._client.update_reading()
 
-    def client_paused(self, *, paused: bool) -> None:
-        """The client takes no more for now, or does again."""
+    def pause_response(self, *, paused: bool) -> None:
+        """Have the upstream send no more, because the client takes none for now; or go on."""
         self._backlog = self._unsent()
         if self._connection is not None and self._held is None:
             self._connection.pause(paused=paused)
 
     def client_ended(self) -> None:
-        """The client sends nothing more (a half-close); in a tunnel that ends it, an answer still has its way."""
-        if self.stage == TUNNEL:
+        """The client sends nothing more (a half-close): that ends a tunnel, and a response is still sent."""
+        if self.stage == SWITCHED_PROTOCOL:
             self._end_tunnel("client")
-        elif self.stage == ANSWER:
-            limit = self._client.server.monotonic() + self._response_timeout()
+        elif self.stage == WAIT_RESPONSE:
+            limit = self._process.monotonic() + self._response_timeout()
             self._client.deadline = min(self._client.deadline, limit)
 
     def _response_timeout(self) -> float:
         """Seconds; a route without a limit has one for a client that has ended its side: it may have gone away."""
         return self.route.abandoned_timeout if self._client.half_closed else self.route.response_timeout
 
+    def held(self) -> int:
+        """Bytes that are kept for now: of the body until a connection takes them, and of a response that is held."""
+        held = sum(map(len, self._held[1])) if self._held is not None else 0
+        if self._connection is not None:
+            return held + self._connection.transport.get_write_buffer_size()
+        return held + (len(self._body) if self._body is not None else 0)
+
     def _unsent(self) -> int:
-        """Bytes that wait in our buffers for either side to take them."""
+        """Bytes that wait in our buffers until either side takes them."""
         connection = self._connection
-        upstream = connection.transport.get_write_buffer_size() if connection is not None else 0
-        return upstream + self._client.transport.get_write_buffer_size()
+        return self._client.unsent() + (connection.transport.get_write_buffer_size() if connection is not None else 0)
 
     def _moves(self) -> bool:
-        """Whether a slow peer took something of what waits for it since the last look: slow is not idle."""
+        """Whether a slow peer has taken something of what waits for it since the last look: slow is not idle."""
         before, self._backlog = self._backlog, self._unsent()
         return 0 < self._backlog < before
 
     def expired(self) -> None:
         """A time limit is over."""
         if self._moves():
-            self._client.deadline = self._client.server.monotonic() + self.route.idle_timeout
-        elif self.stage == CONNECTION:
+            self._await_more()
+        elif self.stage == WAIT_CONNECTION:
             if self.route.pool.is_full():
-                self._fail(pool.overloaded())
+                self.fail(pool.overloaded())
             else:
-                self._fail(UpstreamUnreachableError("The upstream did not accept a connection in time."))
-        elif self.stage == TUNNEL:
+                self.fail(UpstreamUnreachableError("The upstream did not accept a connection in time."))
+        elif self.stage == SWITCHED_PROTOCOL:
             self._end_tunnel("sidecar")
-        elif self.stage == ANSWER and not self._body_done and not self._client.upstream_is_full:
-            self._client.body_timed_out()
+        elif self.stage == WAIT_RESPONSE and not self._body_done and not self._upstream_is_full:
+            self._client.request_timed_out()
         else:
-            self._fail(UpstreamTimeoutError("The upstream did not answer in time."))
+            self.fail(UpstreamTimeoutError("The upstream did not answer in time."))
 
-    def fail(self, error: Problem) -> None:
-        """The client's side has found a fault in the request's body."""
-        self._fail(error)
+    # --- ends ----------------------------------------------------------------------------------------------------
+
+    def connection_lost(self) -> None:
+        """Try once more where that is safe: a reused connection was closed in the same moment (RFC 9112, 9.3.1)."""
+        if self._reused and not self._retried and self.line.method.idempotent and self._body is not None:
+            self._retried = True
+            self._drop_connection()
+            self.route.stats.retries["connection_lost"] += 1
+            self._go("connection_lost")
+            self._connect(self._process.monotonic(), fresh=True)
+        else:
+            self.fail(UpstreamProtocolError("The upstream closed the connection without an answer."))
+
+    def response_broken(self, error: Problem) -> None:
+        """The response is of no use. Where it is held because it refuses a credential, another credential may be."""
+        if self._held is not None:
+            self._held = None
+            self._drop_connection()
+            self._lost = error
+        else:
+            self.fail(error)
 
     def cut_off(self) -> None:
-        """The process ends first. What was sent gets no answer that invites to send it again."""
-        self._fail(DrainingError("This sidecar is shutting down.", retry_after=1.0), abruptly=self._sent)
+        """The process ends first. What was sent gets no response that invites the client to send it again."""
+        self.fail(DrainingError("This sidecar is shutting down.", retry_after=1.0), abruptly=self._sent)
 
-    def _fail(self, error: Problem, *, abruptly: bool = False) -> None:
-        """Response with `error` while that can be done, else end the connection so that nothing looks whole."""
+    def fail(self, error: Problem, *, abruptly: bool = False) -> None:
+        """Respond with `error` while that can be done, else end the connection so that nothing looks whole."""
         if self.stage == DONE:
             return
-        abruptly = abruptly or self.stage in {BODY, TUNNEL}
-        self.error = error
-        self._stop("failed")
-        self.status = self.status or error.status
-        self.route.stats.failed(error.code, self._client.server.clock.wall())
+        abruptly = abruptly or self.stage in {SEND_BODY, SWITCHED_PROTOCOL}
+        self._error = error
+        self._stop("error")
+        self._status = self._status or error.status
+        self.route.stats.failed(error.code, self._process.wall())
         if abruptly:
             self._client.abort()
-            self._finish("sidecar", self._client.server.monotonic())
         else:
-            self._client.fail(error, self.line)
-            self._finish("sidecar", self._client.server.monotonic())
+            self._client.send_error(error, self._request_id(), self.line)
+        self._finish("sidecar", self._process.monotonic())
 
-    def gone(self) -> None:
-        """The client is gone: its own request ends, and nothing else (never a shared refresh)."""
+    def client_disconnected(self) -> None:
+        """The client's own request ends, and nothing else: never a refresh that others share."""
         if self.stage == DONE:
             return
-        self._stop("gone")
-        self.status = self.status or _CLIENT_GONE
-        self._finish("client", self._client.server.monotonic())
+        self._stop("client_disconnected")
+        self._status = self._status or _CLIENT_GONE
+        self._finish("client", self._process.monotonic())
 
     def _stop(self, event: str) -> None:
         self._go(event)
@@ -548,25 +501,16 @@ class Exchange:
         self.route.pool.cancel(self)
         self._drop_connection()
 
-    def _drop_connection(self) -> None:
-        connection = self._detach()
-        if connection is not None:
-            self.route.pool.discard(connection)
-
     def _finish(self, source: str, now: float) -> None:
         stats = self.route.stats
         stats.in_flight -= 1
-        seconds = now - self.started
-        stats.finished(self.line.method.label, self.status, source, seconds)
-        server = self._client.server
-        if self.status >= server.logs_from or source != "upstream":
-            server.log_access(self, source, seconds)
+        seconds = now - self._started
+        stats.finished(self.line.method.label, self._status, source, seconds)
+        process = self._process
+        if self._status >= process.logs_from or source != "upstream":
+            process.exchange_ended(Record(self.line, self._status, source, seconds, self._request_id(), self._error))
         self._client.exchange_done(now)
 
-
-def _chunks(pieces: list[bytes | memoryview], *, done: bool) -> list[bytes | memoryview]:
-    """A body in the chunked coding, its last chunk included where it is done."""
-    coded = chunked.encode(pieces)
-    if done:
-        coded.append(chunked.LAST_CHUNK)
-    return coded
+    def _request_id(self) -> str:
+        """What the upstream gets as `X-Request-ID`."""
+        return semantics.request_id(self._id_line or self._request.head)

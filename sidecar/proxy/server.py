@@ -21,11 +21,11 @@ from sidecar.listener import Listener
 from sidecar.proxy import semantics, transport
 from sidecar.proxy.authorizer import Authorizer
 from sidecar.proxy.connect import Connector, Context, Explain, plainly
-from sidecar.proxy.downstream import Downstream
-from sidecar.proxy.exchange import Exchange
+from sidecar.proxy.context import Record
+from sidecar.proxy.downstream import Downstream, Server
 from sidecar.proxy.guard import Guard, guard_of
 from sidecar.proxy.pool import Pool
-from sidecar.proxy.routing import CompiledRoute, ResolvedLine, RoutingTable
+from sidecar.proxy.routing import CompiledRoute, Request, RoutingTable
 from sidecar.proxy.upstream import UpstreamConnection
 from sidecar.telemetry.http import UNROUTED, HttpStats
 
@@ -45,7 +45,7 @@ _LOGS_FROM = {"all": 0, "errors": 400, "none": 1000}
 _log = structlog.get_logger(__name__)
 
 
-class ProxyServer:
+class ProxyServer(Server):
     """See the module."""
 
     def __init__(
@@ -60,6 +60,7 @@ class ProxyServer:
         self.stats = stats
         self.clock = clock
         self.monotonic = clock.monotonic
+        self.wall = clock.wall
         self.draining = False
         self.keep_alive_seconds = KEEP_ALIVE_SECONDS
         """How long a connection is kept without a request."""
@@ -74,7 +75,8 @@ class ProxyServer:
         self._descriptors = descriptors
         self._max_connections = 10_000
         self._is_full = False
-        self._connections: set[Downstream] = set()
+        self.connections: set[Downstream] = set()
+        """Of clients, those that are refused and not gone yet included."""
         self._servers: list[Any] = []  # an asyncio.Server has a tuple of sockets, uvloop's has a list
         self._sweeper: asyncio.TimerHandle | None = None
         self._stopped_waiting = False
@@ -133,7 +135,7 @@ class ProxyServer:
         for sock in listener.sockets:
             transport.keep_alive(sock)
         self._servers = await listener.serve(partial(Downstream, self), _BACKLOG)
-        self._sweep()
+        self._sweep_again()
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 (the caller's own limit, not a cancellation)
         """Serve until nothing is left to serve, then stop listening; False when `timeout` seconds were not enough.
@@ -144,7 +146,7 @@ class ProxyServer:
         self.draining = True
         self.keep_alive_seconds = DRAIN_KEEP_ALIVE_SECONDS
         now = self.monotonic()
-        for connection in self._connections:
+        for connection in self.connections:
             connection.drain(now)
         end = asyncio.get_running_loop().time() + timeout
         try:
@@ -175,7 +177,7 @@ class ProxyServer:
     def _is_busy(self) -> bool:
         return (
             any(route.in_flight for route in self.stats.routes.values())
-            or any(connection.is_busy() for connection in self._connections)
+            or any(connection.is_busy() for connection in self.connections)
             or self._is_awaited()
         )
 
@@ -197,7 +199,7 @@ class ProxyServer:
         self._stop_listening()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for connection in list(self._connections):
+        for connection in list(self.connections):
             if connection.is_idle():
                 connection.transport.close()
             else:
@@ -212,8 +214,8 @@ class ProxyServer:
 
     def admit(self, connection: Downstream) -> bool:
         """Whether there is room for one more; it is swept in either case."""
-        self._connections.add(connection)
-        count = len(self._connections)
+        self.connections.add(connection)
+        count = len(self.connections)
         if count <= self._max_connections:
             return True
         self._say_full("limits.connections")
@@ -225,7 +227,7 @@ class ProxyServer:
         """How many more connections to upstreams there may be; those that are being opened are there already."""
         pools = (pool for route in self.stats.routes.values() for pool in route.pools)
         used = sum(pool.opening + pool.active + pool.idle for pool in pools)
-        room = self._descriptors.proxy - len(self._connections) - used
+        room = self._descriptors.proxy - len(self.connections) - used
         if room <= 0:
             self._say_full("file descriptors")
         return room
@@ -234,11 +236,11 @@ class ProxyServer:
         """Say so once, until most of the connections are gone again."""
         if not self._is_full:
             self._is_full = True
-            _log.warning("connections are refused", limit=limit, clients=len(self._connections))
+            _log.warning("connections are refused", limit=limit, clients=len(self.connections))
 
     def forget(self, connection: Downstream) -> None:
         """It is closed."""
-        self._connections.discard(connection)
+        self.connections.discard(connection)
 
     def request_id_line(self) -> bytes:
         """A header line with an id that no other request has."""
@@ -249,8 +251,11 @@ class ProxyServer:
         """Such an id alone."""
         return semantics.request_id(self.request_id_line())
 
-    def count_refusal(self, error: Problem, request_id: str, line: ResolvedLine | None = None) -> None:
-        """A request that was answered without an exchange."""
+    def request_refused(self, error: Problem, request_id: str, request: Request | None = None) -> None:
+        """Count and log a request that is answered without an exchange, or what is none."""
+        line = request.line if request is not None else None
+        if request is not None and request.refusal is not None and request.refusal[0]:
+            self.stats.guard_rejections[request.refusal[0]] += 1
         name = line.route.name if line is not None and line.route is not None else UNROUTED
         label = line.method.label if line is not None else "other"
         self.stats.route(name).finished(label, error.status, "sidecar", 0.0)
@@ -267,43 +272,43 @@ class ProxyServer:
                 detail=error.detail,
             )
 
-    def log_access(self, exchange: Exchange, source: str, seconds: float) -> None:
-        """One line of the access log, if one is kept; the query may hold anything, and is left out."""
-        if self._access == "none" or (source == "client" and exchange.status < self.logs_from):
+    def exchange_ended(self, record: Record) -> None:
+        """Write a line of the access log, if one is kept; the query may hold anything, and is left out."""
+        line, error = record.line, record.error
+        if self._access == "none" or (record.source == "client" and record.status < self.logs_from):
             return
-        line, error = exchange.line, exchange.error
+        assert line.route is not None
         _log.info(
             "request",
-            route=exchange.route.name,
+            route=line.route.name,
             method=line.method.label,
             path=line.path.decode("ascii"),
-            status=exchange.status,
-            source=source,
-            milliseconds=round(seconds * 1000, 1),
-            request_id=exchange.request_id(),
+            status=record.status,
+            source=record.source,
+            milliseconds=round(record.seconds * 1000, 1),
+            request_id=record.request_id,
             **({"code": error.code, "detail": error.detail} if error is not None else {}),
         )
 
-    def report_crash(self, task: asyncio.Task[None]) -> None:
-        """A slow path's task is done; an exception in it is a bug, and must not go unseen."""
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("a request failed by a fault in the sidecar", exc_info=task.exception())
-
     # --- time ----------------------------------------------------------------------------------------------------
 
-    def _sweep(self) -> None:
-        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+    def _sweep_again(self) -> None:
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep_again)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Tell the connections whose time limit is over, and close upstream connections that were idle for too long."""
         now = self.clock.monotonic()
-        for connection in [c for c in self._connections if c.deadline <= now]:
+        for connection in [c for c in self.connections if c.deadline <= now]:
             try:
                 connection.expired()
             except Exception as error:  # noqa: BLE001 (the others' time limits go on)
                 background.failed("sweep", error)
-                self._connections.discard(connection)
+                self.connections.discard(connection)
                 connection.transport.abort()
         for route in self.table.routes:
             route.pool.reap()
-        if self._is_full and len(self._connections) < self._max_connections // 2:
+        if self._is_full and len(self.connections) < self._max_connections // 2:
             self._is_full = False
 
 

@@ -1,4 +1,4 @@
-"""One connection to an upstream: answers are taken apart as strictly as requests are (RFC 9112, 6 and 9)."""
+"""One connection to an upstream: responses are taken apart as strictly as requests are (RFC 9112, 6 and 9)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol, cast
 
 from sidecar.errors import Problem, UpstreamProtocolError
 from sidecar.proxy import transport
-from sidecar.proxy.chunked import ChunkedDecoder, ChunkedError
+from sidecar.proxy.framing import BodyReader, ChunkedError, ChunkedReader, LengthReader, Pieces, UntilCloseReader
 from sidecar.proxy.routing import CompiledRoute, Response
 from sidecar.proxy.semantics import CHUNKED, EMPTY, LENGTH
 
@@ -18,57 +18,46 @@ _SWITCHING, _OK = 101, 200
 class Listener(Protocol):
     """The exchange, as its upstream connection sees it."""
 
-    def informational(self, answer: Response) -> None:
-        """A 1xx answer other than 101."""
-        ...
+    def informational_received(self, response: Response) -> None:
+        """A 1xx response other than 101 came."""
 
-    def switched(self, answer: Response, data: bytes) -> None:
-        """101, as asked; `data` came right behind it."""
-        ...
+    def protocol_switched(self, response: Response, data: bytes) -> None:
+        """101 came, as asked for; `data` came right behind it."""
 
-    def answered(self, answer: Response, pieces: list[bytes | memoryview], *, done: bool) -> None:
-        """The final head, and what of its body came with it; a chunked body is taken apart."""
-        ...
+    def response_received(self, response: Response, pieces: Pieces, *, done: bool) -> None:
+        """The final head came, with so much of its body, which is taken out of its chunks."""
 
-    def received(self, pieces: list[bytes | memoryview], *, done: bool) -> None:
-        """More of the body."""
-        ...
+    def body_received(self, pieces: Pieces, *, done: bool) -> None:
+        """More of the body came."""
 
-    def broken(self, error: Problem) -> None:
-        """The answer is invalid, or ended early; the connection is of no use any more."""
-        ...
+    def response_broken(self, error: Problem) -> None:
+        """The response is invalid, or ended early; the connection is of no use any more."""
 
-    def upstream_lost(self) -> None:
-        """The connection ended before a byte of the answer."""
-        ...
+    def connection_lost(self) -> None:
+        """The connection ended before a byte of the response."""
 
-    def upstream_paused(self, *, paused: bool) -> None:
+    def pause_request(self, *, paused: bool) -> None:
         """The upstream takes no more for now, or does again."""
-        ...
 
-    def tunnelled(self, data: bytes) -> None:
-        """Bytes of a tunnel."""
-        ...
+    def tunnel_data_received(self, data: bytes) -> None:
+        """Bytes of a tunnel came."""
 
-    def tunnel_ended(self) -> None:
+    def tunnel_eof_received(self) -> None:
         """The upstream sends nothing more through the tunnel."""
-        ...
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """See the module. At most one exchange at a time; the pool owns it in between."""
+    """Serves one exchange at a time; in between it is the pool's."""
 
     __slots__ = (
         "_answering",
+        "_body",
         "_buffer",
-        "_decoder",
         "_eof",
         "_head_only",
         "_informational",
-        "_left",
         "_limit",
         "_lost",
-        "_on_lost",
         "_read",
         "_route",
         "idle_until",
@@ -82,6 +71,7 @@ class UpstreamConnection(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(self, route: CompiledRoute, head_limit: int, opened_at: float) -> None:
+        """`head_limit` is in bytes, `opened_at` in seconds of the monotonic clock."""
         self._route = route
         self._limit = head_limit
         self.opened_at = opened_at
@@ -93,16 +83,15 @@ class UpstreamConnection(asyncio.Protocol):
         self._answering = False
         self._buffer: bytes | bytearray = b""
         self._informational = 0
-        self._left = 0
-        self._decoder: ChunkedDecoder | None = None
+        self._body: BodyReader | None = None
         self._eof = False
         self._lost = False
         self._read = self._read_head
 
     # --- the exchange's side -------------------------------------------------------------------------------------
 
-    def begin(self, listener: Listener, request: list[bytes], *, head_only: bool, upgrade: bool) -> None:
-        """Send a request; the pool gives out only what is usable."""
+    def begin(self, listener: Listener, request: list[bytes | bytearray], *, head_only: bool, upgrade: bool) -> None:
+        """Send a request; `upgrade` says that it asks for a WebSocket."""
         self.listener = listener
         self.upgrade = upgrade
         self._head_only = head_only
@@ -112,7 +101,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport.write(b"".join(request))
 
     def end(self) -> None:
-        """The exchange is over; whatever comes now is unasked."""
+        """The exchange is over; whatever comes now was not asked for."""
         self.listener = None
         if self.paused:
             self.pause(paused=False)
@@ -135,14 +124,14 @@ class UpstreamConnection(asyncio.Protocol):
     # --- asyncio's side ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport_: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
+        """Take the transport; the pool hands the connection out."""
         self.transport = cast("asyncio.Transport", transport_)  # uvloop's are no subclass of it
         self.transport.set_write_buffer_limits(high=transport.WRITE_HIGH_WATER)
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`."""
+        """Read a response, or close a connection on which nobody asked for one."""
         if self.listener is None:
-            # Nobody asked: an answer to nothing must not become the next request's (response splitting).
+            # A response to nothing must not become the next request's (response splitting).
             self._buffer = b"!"
             self._route.pool.lost(self)
             self.close()
@@ -150,50 +139,50 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             self._read(data)
         except Problem as error:
-            self._broken(error)
+            self._break(error)
         except ChunkedError as error:
-            self._broken(UpstreamProtocolError(f"The upstream's body is not valid. {error}"))
+            self._break(UpstreamProtocolError(f"The upstream's body is not valid. {error}"))
 
     def eof_received(self) -> None:
-        """See `asyncio.Protocol`. Over TLS this is a close_notify, and never a bare FIN."""
+        """End what ends with the connection. Over TLS this is a close_notify, and never a bare FIN."""
         self._eof = True
         listener = self.listener
         if listener is None:
             self._route.pool.lost(self)
-        elif self._read == self._read_until_end:
-            listener.received([], done=True)
+        elif self._read == self._read_body and isinstance(self._body, UntilCloseReader):
+            listener.body_received([], done=True)
         elif self._read == self._read_tunnel:
-            listener.tunnel_ended()
+            listener.tunnel_eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See `asyncio.Protocol`."""
+        """Tell whoever has the connection, and in which state its response was."""
         self._lost = True
         listener = self.listener
         if listener is None:
             self._route.pool.lost(self)
         elif self._read == self._read_tunnel and exc is None:
-            listener.tunnel_ended()
+            listener.tunnel_eof_received()
         elif not self._answering and not self._buffer:
-            listener.upstream_lost()
+            listener.connection_lost()
         else:
-            self._broken(UpstreamProtocolError("The upstream closed the connection in the middle of its answer."))
+            self._break(UpstreamProtocolError("The upstream closed the connection in the middle of its answer."))
 
     def pause_writing(self) -> None:
-        """See `asyncio.Protocol`."""
+        """Have the request paused."""
         if self.listener is not None:
-            self.listener.upstream_paused(paused=True)
+            self.listener.pause_request(paused=True)
 
     def resume_writing(self) -> None:
-        """See `asyncio.Protocol`."""
+        """Have the request go on."""
         if self.listener is not None:
-            self.listener.upstream_paused(paused=False)
+            self.listener.pause_request(paused=False)
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    def _broken(self, error: Problem) -> None:
+    def _break(self, error: Problem) -> None:
         listener = self.listener
         if listener is not None:
-            listener.broken(error)
+            listener.response_broken(error)
 
     def _read_head(self, data: bytes) -> None:
         if self._buffer:
@@ -211,81 +200,63 @@ class UpstreamConnection(asyncio.Protocol):
             self._buffer = data
             return
         end += 4
-        answer = self._route.response(data[:end])
+        response = self._route.response(data[:end])
         self._answering = True
-        if answer.status < _OK:
-            self._read_informational(answer, data[end:])
+        if response.status < _OK:
+            self._read_informational(response, data[end:])
         else:
-            self._read_answer(answer, data[end:])
+            self._read_response(response, data[end:])
 
-    def _read_informational(self, answer: Response, rest: bytes) -> None:
+    def _read_informational(self, response: Response, rest: bytes) -> None:
         listener = self.listener
         assert listener is not None
-        if answer.status == _SWITCHING:
-            if not self.upgrade or answer.fields.upgrade != b"websocket":
+        if response.status == _SWITCHING:
+            if not self.upgrade or response.fields.upgrade != b"websocket":
                 raise UpstreamProtocolError("The upstream switched protocols unasked.")
             self._read = self._read_tunnel
-            listener.switched(answer, rest)
+            listener.protocol_switched(response, rest)
             return
         self._informational += 1
         if self._informational > _MAX_INFORMATIONAL:
             raise UpstreamProtocolError("The upstream sends 1xx answers without end.")
-        listener.informational(answer)
+        listener.informational_received(response)
         if rest and self.listener is listener:
             self._read_head(rest)
 
-    def _read_answer(self, answer: Response, rest: bytes) -> None:
+    def _read_response(self, response: Response, rest: bytes) -> None:
         listener = self.listener
         assert listener is not None
-        ends = EMPTY if self._head_only else answer.fields.ends
+        fields = response.fields
+        ends = EMPTY if self._head_only else fields.ends
+        if ends == EMPTY or (ends == LENGTH and fields.length == len(rest)):
+            if ends == EMPTY:
+                self._expect_none(rest)
+            listener.response_received(response, [rest] if rest else [], done=True)
+            return
         if ends == LENGTH:
-            left = answer.fields.length - len(rest)
-            if left < 0:
-                self._no_more(b"!")
-            self._left = left
-            self._read = self._read_length
-            listener.answered(answer, [rest] if rest else [], done=not left)
-        elif ends == EMPTY:
-            self._no_more(rest)
-            listener.answered(answer, [], done=True)
-        elif ends == CHUNKED:
-            self._decoder = ChunkedDecoder()
-            self._read = self._read_chunked
-            pieces, done = self._decode(rest)
-            listener.answered(answer, pieces, done=done)
+            self._body = LengthReader(fields.length)
         else:
-            self._read = self._read_until_end
-            listener.answered(answer, [rest] if rest else [], done=False)
+            self._body = ChunkedReader() if ends == CHUNKED else UntilCloseReader()
+        self._read = self._read_body
+        pieces, done = self._feed(rest)
+        listener.response_received(response, pieces, done=done)
 
-    def _read_length(self, data: bytes) -> None:
-        left = self._left - len(data)
-        if left < 0:
-            self._no_more(b"!")
-        self._left = left
-        if self.listener is not None:
-            self.listener.received([data], done=not left)
-
-    def _read_chunked(self, data: bytes) -> None:
-        pieces, done = self._decode(data)
+    def _read_body(self, data: bytes) -> None:
+        pieces, done = self._feed(data)
         if self.listener is not None and (pieces or done):
-            self.listener.received(pieces, done=done)
+            self.listener.body_received(pieces, done=done)
 
-    def _decode(self, data: bytes) -> tuple[list[bytes | memoryview], bool]:
-        decoder = self._decoder
-        assert decoder is not None
-        pieces, rest = decoder.feed(data)
-        if decoder.done:
-            self._no_more(rest)
-        return list(pieces), decoder.done
+    def _feed(self, data: bytes) -> tuple[Pieces, bool]:
+        body = self._body
+        assert body is not None
+        pieces, rest = body.feed(data)
+        self._expect_none(rest)
+        return pieces, body.done
 
-    def _read_until_end(self, data: bytes) -> None:
-        if self.listener is not None:
-            self.listener.received([data], done=False)
+    def _expect_none(self, rest: bytes) -> None:
+        if rest:
+            raise UpstreamProtocolError("The upstream sent more bytes than its answer has.")
 
     def _read_tunnel(self, data: bytes) -> None:
         if self.listener is not None:
-            self.listener.tunnelled(data)
-
-    def _no_more(self, rest: bytes | memoryview) -> None:
-        if rest:
-            raise UpstreamProtocolError("The upstream sent more bytes than its answer has.")
+            self.listener.tunnel_data_received(data)

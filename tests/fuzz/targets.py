@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from sidecar.errors import BadRequestError, UnsupportedError, UpstreamProtocolError
 from sidecar.proxy import h1, scan, semantics
-from sidecar.proxy.chunked import ChunkedDecoder, ChunkedError
+from sidecar.proxy.framing import ChunkedError, ChunkedReader
 from sidecar.proxy.target import localize, parse
 from tests.fuzz.wire import Upstream, Wire, cut, messages
 from tests.proxy.heads import request_fields, response_fields
@@ -111,7 +111,7 @@ def chunks(data: bytes) -> None:
 
 
 def _decode(pieces: list[bytes]) -> tuple[bytes, bool] | None:
-    decoder = ChunkedDecoder()
+    decoder = ChunkedReader()
     body = b""
     try:
         for piece in pieces:

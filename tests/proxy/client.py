@@ -60,8 +60,8 @@ class RawClient(asyncio.Protocol):
         self.changed = asyncio.Event()
         self.lost = False
         self._taken = 0
-        self._drained = asyncio.Event()
-        self._drained.set()
+        self.drained = asyncio.Event()
+        self.drained.set()
 
     @classmethod
     async def open(cls, host: str, port: int) -> Self:
@@ -94,14 +94,14 @@ class RawClient(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
         self.reset = isinstance(error, ConnectionResetError)
-        self._drained.set()
+        self.drained.set()
         self.changed.set()
 
     def pause_writing(self) -> None:
-        self._drained.clear()
+        self.drained.clear()
 
     def resume_writing(self) -> None:
-        self._drained.set()
+        self.drained.set()
 
     async def send(self, pieces: Iterable[bytes]) -> None:
         """Each piece on its own; stops where the other side has ended."""
@@ -110,7 +110,7 @@ class RawClient(asyncio.Protocol):
                 return
             self.transport.write(piece)
             await breathe()
-            await self._drained.wait()
+            await self.drained.wait()
 
     def finish(self) -> None:
         """FIN; still reading."""

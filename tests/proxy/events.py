@@ -14,9 +14,9 @@ from typing import Any
 
 from sidecar.config.settings import Limits
 from sidecar.errors import Problem
-from sidecar.proxy import chunked, pool, transport
-from sidecar.proxy.chunked import ChunkedDecoder
+from sidecar.proxy import framing, pool, transport
 from sidecar.proxy.downstream import Downstream
+from sidecar.proxy.framing import ChunkedReader
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.server import ProxyServer
 from sidecar.proxy.upstream import UpstreamConnection
@@ -91,7 +91,7 @@ class CountingBytes(bytearray):
 @contextmanager
 def counting_bytes() -> Iterator[None]:
     """The buffers of heads and trailers that are not complete count."""
-    modules: list[Any] = [transport, chunked]
+    modules: list[Any] = [transport, framing]
     for module in modules:
         module.bytearray = CountingBytes
     try:
@@ -204,6 +204,8 @@ def lose_an_idle_one(size: int) -> Event:
 class Wire:
     """A transport that is only memory."""
 
+    closing = False
+
     def write(self, data: bytes) -> None: ...
 
     def writelines(self, pieces: list[bytes]) -> None: ...
@@ -217,19 +219,22 @@ class Wire:
         return default
 
     def is_closing(self) -> bool:
-        return False
+        return self.closing
 
     def is_reading(self) -> bool:
         return True
+
+    def pause_reading(self) -> None: ...
 
     def can_write_eof(self) -> bool:
         return True
 
     def write_eof(self) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.closing = True
 
-    def abort(self) -> None: ...
+    abort = close
 
 
 def connect(server: ProxyServer) -> Downstream:
@@ -239,15 +244,25 @@ def connect(server: ProxyServer) -> Downstream:
     return client
 
 
-def serve(clients: int) -> ProxyServer:
+def serve(clients: int, authorizer: FakeAuthorizer | None = None) -> ProxyServer:
     """A server with so many clients, none of whom has asked for anything."""
     server = ProxyServer(stats=HttpStats(), clock=ManualClock())
     limits = Limits(connections=20_000)
     configuration = settings(route("app", "http://127.0.0.1:1"), limits=limits)
-    server.configure(configuration, {"app": FakeAuthorizer()}, {})
+    server.configure(configuration, {"app": authorizer or FakeAuthorizer()}, {})
     for _ in range(clients):
         connect(server)
     return server
+
+
+def connect_upstream(server: ProxyServer) -> UpstreamConnection:
+    """An idle connection to the upstream."""
+    (app,) = server.table.routes
+    upstream = UpstreamConnection(app, 64 << 10, 1000.0)
+    upstream.connection_made(Wire())  # type: ignore[arg-type]
+    app.pool.active = 1
+    app.pool.release(upstream, 1000.0, 15.0)
+    return upstream
 
 
 def come_and_go(size: int) -> Event:
@@ -261,11 +276,7 @@ def come_and_go(size: int) -> Event:
 
 def request_and_answer(size: int, *, draining: bool = False) -> Event:
     server = serve(size)
-    (app,) = server.table.routes
-    upstream = UpstreamConnection(app, 64 << 10, 1000.0)
-    upstream.connection_made(Wire())  # type: ignore[arg-type]
-    app.pool.active = 1
-    app.pool.release(upstream, 1000.0, 15.0)
+    upstream = connect_upstream(server)
     clients = iter([connect(server) for _ in range(3)])
 
     def event() -> None:
@@ -299,7 +310,7 @@ def byte_of_an_answer(size: int) -> Event:
 
 
 def byte_of_a_trailer(size: int) -> Event:
-    decoder = ChunkedDecoder()
+    decoder = ChunkedReader()
     decoder.feed(b"0\r\nX: ")
     decoder.feed(b"x" * size)
 

@@ -147,10 +147,7 @@ class Lab:
     async def passes(self, seconds: float) -> None:
         """Time passes, and the server looks at its deadlines."""
         self.clock.now += seconds
-        timer = self.server._sweeper
-        assert timer is not None
-        timer.cancel()
-        self.server._sweep()
+        self.server.sweep()
 
     def counted(self, method: str, code: int, source: str) -> int:
         """How often this outcome was counted for the route."""
@@ -159,7 +156,7 @@ class Lab:
     def settled(self) -> bool:
         """Whether nobody is served and nothing is under way."""
         return (
-            not self.server._connections
+            not self.server.connections
             and not any(pool.waiting for pool in self.pools)
             and self.stats.in_flight == self.stats.connections_active == self.stats.connections_opening == 0
         )
@@ -203,7 +200,7 @@ async def _settles(running: Lab) -> None:
         await until(running.settled)
     except TimeoutError:
         pools = [(pool.waiting, pool.opening, pool.active, pool.idle) for pool in running.pools]
-        raise AssertionError(f"left over: {running.server._connections}, {running.stats.in_flight}, {pools}") from None
+        raise AssertionError(f"left over: {running.server.connections}, {running.stats.in_flight}, {pools}") from None
 
 
 @contextlib.asynccontextmanager

@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from sidecar.proxy.chunked import LAST_CHUNK, ChunkedDecoder, ChunkedError, encode
+from sidecar.proxy.framing import (
+    BodyReader,
+    ChunkedError,
+    ChunkedReader,
+    LengthReader,
+    Pieces,
+    UntilCloseReader,
+    encode,
+)
 
 GOOD = [
     (b"0\r\n\r\n", b""),
@@ -85,7 +93,7 @@ CUTS = [whole, single_bytes, random_cuts]
 Cut = Callable[[bytes], list[bytes]]
 
 
-def play(decoder: ChunkedDecoder, pieces: Iterable[bytes]) -> tuple[bytes, bytes]:
+def play(decoder: BodyReader, pieces: Iterable[bytes]) -> tuple[bytes, bytes]:
     """The data, and what follows the end."""
     data, after = b"", b""
     for piece in pieces:
@@ -102,7 +110,7 @@ def play(decoder: ChunkedDecoder, pieces: Iterable[bytes]) -> tuple[bytes, bytes
 @pytest.mark.parametrize(("raw", "data"), GOOD)
 def test_data_comes_out(raw: bytes, data: bytes, cut: Cut) -> None:
     """Every byte of data and nothing else, however the wire cuts it; extensions and trailers are dropped."""
-    decoder = ChunkedDecoder()
+    decoder = ChunkedReader()
     assert play(decoder, cut(raw)) == (data, b"")
     assert decoder.done
 
@@ -111,7 +119,7 @@ def test_data_comes_out(raw: bytes, data: bytes, cut: Cut) -> None:
 @pytest.mark.parametrize(("raw", "data"), GOOD)
 def test_what_follows_is_not_touched(raw: bytes, data: bytes, cut: Cut) -> None:
     """What follows the end, a pipelined request, comes back byte for byte."""
-    decoder = ChunkedDecoder()
+    decoder = ChunkedReader()
     assert play(decoder, cut(raw + b"GET / HTTP/1.1\r\n\r\n")) == (data, b"GET / HTTP/1.1\r\n\r\n")
 
 
@@ -119,7 +127,7 @@ def test_what_follows_is_not_touched(raw: bytes, data: bytes, cut: Cut) -> None:
 def test_no_end_before_the_end(raw: bytes, data: bytes) -> None:
     """A body that stops anywhere before its last byte is never done."""
     for length in range(len(raw)):
-        decoder = ChunkedDecoder()
+        decoder = ChunkedReader()
         assert data.startswith(play(decoder, [raw[:length]])[0])
         assert not decoder.done
 
@@ -129,7 +137,7 @@ def test_no_end_before_the_end(raw: bytes, data: bytes) -> None:
 def test_ambiguous_bytes_are_refused(raw: bytes, word: str, cut: Cut) -> None:
     """What two parsers could read in two ways is refused, however the wire cuts it; the text says what is wrong."""
     with pytest.raises(ChunkedError) as caught:
-        play(ChunkedDecoder(), cut(raw + b"\r\n" * 4))
+        play(ChunkedReader(), cut(raw + b"\r\n" * 4))
     assert word in str(caught.value)
 
 
@@ -137,28 +145,28 @@ def test_bare_line_feed_is_refused_at_once() -> None:
     """A sender of bare LFs hears of it, and does not wait for a time limit."""
     for raw in (b"5\n", b"0\r\nA: 1\n"):
         with pytest.raises(ChunkedError):
-            ChunkedDecoder().feed(raw)
+            ChunkedReader().feed(raw)
 
 
 def test_trailers_are_bounded() -> None:
     """All of them together, with the empty line behind them, have a limit."""
     line = b"A: " + b"x" * (1024 - 3 - 4) + b"\r\n"
-    assert play(ChunkedDecoder(trailer_limit=1024), [b"0\r\n", line, b"\r\n"]) == (b"", b"")
+    assert play(ChunkedReader(trailer_limit=1024), [b"0\r\n", line, b"\r\n"]) == (b"", b"")
     with pytest.raises(ChunkedError):
-        play(ChunkedDecoder(trailer_limit=1000), [b"0\r\n", line, b"\r\n"])
+        play(ChunkedReader(trailer_limit=1000), [b"0\r\n", line, b"\r\n"])
 
 
 @pytest.mark.parametrize("line", [b"A: x\r\n", b"\rA: x\r\n"])
 def test_dripping_trailers_are_bounded(line: bytes) -> None:
     """Byte by byte they have the same limit."""
     with pytest.raises(ChunkedError):
-        play(ChunkedDecoder(), single_bytes(b"0\r\n" + line * 4000))
+        play(ChunkedReader(), single_bytes(b"0\r\n" + line * 4000))
 
 
 def test_data_is_not_copied() -> None:
     """A large chunk comes back as a slice of what was fed."""
     raw = b"100000\r\n" + b"x" * (1 << 20)
-    pieces, _ = ChunkedDecoder().feed(raw)
+    pieces, _ = ChunkedReader().feed(raw)
     assert [piece.obj is raw for piece in pieces] == [True]
 
 
@@ -172,15 +180,39 @@ def test_data_is_not_copied() -> None:
         ([b"x" * 4096], b"1000\r\n" + b"x" * 4096 + b"\r\n"),
     ],
 )
-def test_encode(pieces: list[bytes | memoryview], expected: bytes) -> None:
-    """All pieces as one chunk; no data is no chunk, for that would end the body."""
-    assert b"".join(encode(pieces)) == expected
+def test_encode(pieces: Pieces, expected: bytes) -> None:
+    """All pieces as one chunk; no data is no chunk, for that would end the body, which the last chunk alone does."""
+    assert b"".join(encode(pieces, done=False)) == expected
+    assert b"".join(encode(pieces, done=True)) == expected + b"0\r\n\r\n"
 
 
 def test_encode_then_decode() -> None:
     """What is coded here is read here, and is the plainest spelling there is."""
     data = [bytes([n]) * n for n in range(1, 50)]
-    raw = b"".join(b"".join(encode([piece])) for piece in data) + LAST_CHUNK
-    decoder = ChunkedDecoder()
+    raw = b"".join(b"".join(encode([piece], done=piece is data[-1])) for piece in data)
+    decoder = ChunkedReader()
     assert play(decoder, random_cuts(raw)) == (b"".join(data), b"")
     assert decoder.done
+
+
+# --- the other framings ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("length", [2, 5, 4096])
+def test_a_body_of_a_known_length(length: int, cut: Cut) -> None:
+    """So many bytes, however they are cut, and not one of what follows."""
+    raw = random.Random(length).randbytes(length)
+    reader = LengthReader(length)
+    assert play(reader, cut(raw + b"GET / HTTP/1.1\r\n\r\n")) == (raw, b"GET / HTTP/1.1\r\n\r\n")
+    assert reader.done
+    reader = LengthReader(length + 1)
+    assert play(reader, cut(raw)) == (raw, b"")
+    assert not reader.done
+
+
+def test_a_body_that_ends_with_its_connection() -> None:
+    """Everything belongs to it, and no byte is its last."""
+    reader = UntilCloseReader()
+    assert play(reader, [b"hello", b"", b"0\r\n\r\n"]) == (b"hello0\r\n\r\n", b"")
+    assert not reader.done

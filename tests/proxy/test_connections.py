@@ -94,11 +94,11 @@ async def test_reading_ahead_is_bounded() -> None:
         async with await it.client() as client:
             sending = asyncio.ensure_future(client.send([request() * 100_000]))
             await until(lambda: it.origin.requests)
-            (downstream,) = it.server._connections
+            (downstream,) = it.server.connections
             await until(lambda: not downstream.transport.is_reading())
             for _ in range(100):
                 await asyncio.sleep(0)
-            assert len(downstream._buffer) <= it.server.header_bytes + (256 << 10)
+            assert downstream.held() <= it.server.header_bytes + (256 << 10)
             assert len(it.origin.requests) == 1
             sending.cancel()
             client.break_off()
@@ -215,7 +215,7 @@ async def test_a_fin_inside_a_pipelined_request() -> None:
 
     async def answer(connection: Connection, message: Message) -> None:
         client.finish()
-        await until(lambda: all(downstream.half_closed for downstream in it.server._connections))
+        await until(lambda: all(downstream.half_closed for downstream in it.server.connections))
         await echo(connection, message)
 
     async with lab(answer) as it, await it.client() as client:
@@ -300,7 +300,7 @@ async def test_a_reset_at_any_moment_of_the_request(sent: bytes) -> None:
     async with lab(never) as it:
         async with await it.client() as client:
             await client.send([sent])
-            await until(lambda: it.server._connections)
+            await until(lambda: it.server.connections)
             client.break_off()
         await until(it.settled)
 

@@ -445,7 +445,7 @@ async def test_client_stops_reading() -> None:
             before = sent
             await arrive()
         assert sent < 20_000_000  # the kernel's buffers on four sockets, and a few hundred KiB of ours
-        (downstream,) = running.server._connections
+        (downstream,) = running.server.connections
         assert downstream.transport.get_write_buffer_size() <= 512 << 10
         await running.passes(61.0)
         await running.origin.idle()
@@ -460,7 +460,7 @@ async def test_upstream_stops_reading() -> None:
             await client.send([request(b"POST", b"/app/x", b"Content-Length: 100000000")])
             await until(lambda: running.origin.connections)
             sent = 0
-            while client._drained.is_set():
+            while client.drained.is_set():
                 client.transport.write(b"x" * 50_000)
                 sent += 50_000
                 await arrive()

@@ -130,7 +130,7 @@ async def test_idle_connections_are_closed_while_others_work() -> None:
         draining = asyncio.ensure_future(it.server.drain(60))
         await until(lambda: it.server.draining)
         async with await it.client() as new:
-            await until(lambda: len(it.server._connections) == 3)
+            await until(lambda: len(it.server.connections) == 3)
             await it.passes(DRAIN_KEEP_ALIVE_SECONDS / 2)
             assert not idle.ended
             await it.passes(DRAIN_KEEP_ALIVE_SECONDS)

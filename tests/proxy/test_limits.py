@@ -134,7 +134,7 @@ async def test_connections_over_the_limit_are_refused() -> None:
     """503 with Retry-After at once, without waiting for a request; those who are in are not disturbed."""
     async with lab(echo, limits=Limits(connections=3)) as it, contextlib.AsyncExitStack() as stack:
         inside = [await stack.enter_async_context(await it.client()) for _ in range(3)]
-        await until(lambda: len(it.server._connections) == 3)
+        await until(lambda: len(it.server.connections) == 3)
         async with await it.client() as over:
             answer = required(await over.final())
             assert (answer.status, answer.value(b"sidecar-error")) == (503, b"overloaded")
@@ -153,7 +153,7 @@ async def test_a_place_that_is_free_again_is_given_again() -> None:
     async with lab(echo, limits=Limits(connections=1)) as it:
         for _ in range(5):
             assert (await it.ask(request())).status == 200
-            await until(lambda: not it.server._connections)
+            await until(lambda: not it.server.connections)
 
 
 async def test_refusing_has_a_limit_too() -> None:
@@ -163,7 +163,7 @@ async def test_refusing_has_a_limit_too() -> None:
         clients: list[RawClient] = []
         for n in range(6):
             clients.append(await stack.enter_async_context(await it.client()))
-            await until(lambda n=n: len(it.server._connections) >= min(n + 1, 3) or clients[-1].ended)
+            await until(lambda n=n: len(it.server.connections) >= min(n + 1, 3) or clients[-1].ended)
         for client in clients[3:]:
             await client.closed()
         assert [bool(client.raw) for client in clients] == [False, True, True, False, False, False]

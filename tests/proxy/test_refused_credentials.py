@@ -8,6 +8,7 @@ import pytest
 
 from sidecar.config.settings import Limits, Rule
 from sidecar.errors import TokenUnavailableError
+from tests.proxy.events import connect, connect_upstream, serve
 from tests.proxy.lab import Lab, echo, head_of, in_turn, lab, request, required, response, says, token, until
 from tests.proxy.origin import Answer, Connection
 from tests.proxy.strict import Message
@@ -155,10 +156,8 @@ async def test_large_refusal_is_not_piled_up() -> None:
         await until(lambda: it.authorizer.events)
         for _ in range(50):
             await asyncio.sleep(0)
-        (downstream,) = it.server._connections
-        assert downstream._exchange is not None
-        assert downstream._exchange._held is not None
-        assert sum(map(len, downstream._exchange._held[1])) <= 512 << 10
+        (downstream,) = it.server.connections
+        assert 0 < downstream.held() <= 512 << 10
         gate.set()
         assert len(required(await client.final()).body) == size
 
@@ -216,9 +215,8 @@ async def test_refusal_that_breaks_while_the_body_goes_on(replaced: bool) -> Non
     async with lab(greet=first_breaks, authorizer=authorizer) as it, await it.client() as client:
         await client.send([request(b"POST", b"/app/x", b"Transfer-Encoding: chunked")])
         await until(lambda: it.authorizer.events)
-        (downstream,) = it.server._connections
         sent = 0
-        while downstream._exchange is not None and downstream._exchange._connection is not None:
+        while it.stats.connections_active:
             await client.send([b"a\r\nxxxxxxxxxx\r\n"])
             sent += 1
         await client.send([b"0\r\n\r\n"])
@@ -355,36 +353,25 @@ async def test_early_refusal_and_the_rest_of_the_body() -> None:
 
 async def test_a_replay_does_not_stand_in_line_behind_the_refused_upload() -> None:
     """The whole request is out of the client's hands, but not with an upstream that does not read: it is left alone."""
-
-    async def first_refuses(connection: Connection) -> None:
-        await connection.received(60)
-        if len(connection.origin.connections) == 1:
-            (downstream,) = it.server._connections
-            downstream.upstream_is_full = True  # what is left of the upload waits in our buffer
-            await connection.send(REFUSED)
-            await connection.lost
-        else:
-            await connection.send(response(b"200 OK", body=b"thanks"))
-
-    async with lab(greet=first_refuses, authorizer=two_tokens()) as it, await it.client() as client:
-        await client.send([request(b"POST", body=b"hello world")])
-        assert required(await client.final()).body == b"thanks"
-        assert len(it.origin.connections) == 2
+    server = serve(0, two_tokens())
+    (app,) = server.table.routes
+    upstream = connect_upstream(server)
+    connect(server).data_received(request(b"POST", body=b"hello world"))
+    upstream.pause_writing()
+    upstream.data_received(REFUSED)
+    assert (app.pool.active, app.pool.idle) == (0, 0)
 
 
 async def test_an_early_answer_that_is_no_refusal_cuts_no_upload_short() -> None:
     """202 comes before the upstream has taken the whole body: what waits in our buffer still goes out."""
-
-    async def accepts_early(connection: Connection, message: Message) -> None:
-        (downstream,) = it.server._connections
-        downstream.upstream_is_full = True
-        await connection.send(response(b"202 Accepted", body=b"later"))
-
-    async with lab(accepts_early) as it, await it.client() as client:
-        for _ in range(2):
-            await client.send([request(b"POST", body=b"hello world")])
-            assert required(await client.final()).status == 202
-        assert len(it.origin.connections) == 1, "it was not ended"
+    server = serve(0)
+    (app,) = server.table.routes
+    upstream = connect_upstream(server)
+    connect(server).data_received(request(b"POST", body=b"hello world"))
+    upstream.pause_writing()
+    upstream.data_received(response(b"202 Accepted", body=b"later"))
+    assert (app.pool.active, app.pool.idle) == (0, 1)
+    assert not upstream.transport.is_closing()
 
 
 @pytest.mark.parametrize("close", [False, True])
@@ -425,10 +412,9 @@ async def test_early_refusal_of_a_large_body() -> None:
         await client.send([raw[: start + 500]])
         await until(lambda: it.authorizer.events)
         sending = asyncio.ensure_future(client.send([raw[start + 500 :]]))
-        (downstream,) = it.server._connections
+        (downstream,) = it.server.connections
         await until(lambda: not downstream.transport.is_reading())
-        assert downstream._exchange is not None
-        assert downstream._exchange._body_bytes <= 1000 + (256 << 10)
+        assert downstream.held() <= 1000 + (256 << 10)
         authorizer.gate.set()
         await sending
         assert required(await client.final()).body == b"thanks"

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Iterable
 
 import pytest
 
-from sidecar.config.settings import Upstream
-from sidecar.dial import Dialer, Resolver
-from sidecar.proxy.connect import Connector, plainly
+from sidecar.config.settings import Timeouts
 from sidecar.proxy.tls import MAX_RESUMPTION_SECONDS, Verified, resumable
-from sidecar.proxy.upstream import UpstreamConnection
 from tests.proxy.certificates import OTHER_CA, client_context, server_context
-from tests.proxy.lab import Lab, ManualClock, lab, request, response, says
+from tests.proxy.lab import Lab, lab, request, response, says
 from tests.proxy.origin import Connection, Origin
-from tests.proxy.support import route
-from tests.proxy.test_routing import compiled
 from tests.proxy.test_tls import BareTls, bare
 
 BYE = response(b"200 OK", b"Connection: close", body=b"bye")
@@ -108,38 +102,21 @@ async def test_a_server_that_breaks_off_over_it() -> None:
 async def test_a_server_that_says_nothing_more() -> None:
     """Whoever gives up waiting for it leaves no session that the next one would offer, to wait as long."""
     context = server_context()
-    silent = asyncio.Event()
+    resumed: list[bool] = []
 
-    async def falls_silent(connection: Connection) -> None:
+    async def falls_silent_once(connection: Connection) -> None:
         if len(connection.origin.connections) == 2:
-            silent.set()
-        else:
-            await BareTls(connection, context).request()
+            await connection.lost
+            return
+        tls = BareTls(connection, context)
+        await tls.request()
+        resumed.append(tls.session_reused)
+        await tls.send(BYE)
+        connection.finish()
 
-    upstreams: list[UpstreamConnection] = []
-
-    def make() -> UpstreamConnection:
-        upstreams.append(UpstreamConnection(compiled(route("app", "https://localhost")), 65536, 0.0))
-        return upstreams[-1]
-
-    tls = client_context()
-    async with Origin(greet=falls_silent) as origin:
-        clock = ManualClock()
-        dialer = Dialer("localhost", origin.port, None, Resolver(clock), clock)
-        upstream = Upstream("https", "localhost", origin.port, "")
-        connect = Connector(upstream, lambda: tls, dialer, plainly, clock)
-        await connect(make)
-        waiting = asyncio.ensure_future(connect(make))
-        await silent.wait()
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        assert connect._verified is None
-        await connect(make)
-        assert connect._verified is not None
-        for upstream in upstreams:
-            if hasattr(upstream, "transport"):
-                upstream.close()
+    async with bare(falls_silent_once, timeouts=Timeouts(connect=0.5)) as it:
+        assert [(await it.ask(request())).status for _ in range(4)] == [200, 502, 200, 200]
+        assert resumed == [False, False, True]
 
 
 def test_when_a_session_may_be_resumed() -> None:

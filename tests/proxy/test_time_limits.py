@@ -14,6 +14,7 @@ from sidecar.config.settings import Limits, Timeouts
 from sidecar.proxy import transport
 from sidecar.proxy.downstream import LINGER_SECONDS
 from sidecar.proxy.server import KEEP_ALIVE_SECONDS
+from sidecar.proxy.transport import WRITE_HIGH_WATER
 from tests.proxy.lab import HOST, echo, in_turn, lab, never, request, required, response, says, until
 from tests.proxy.origin import Connection
 from tests.proxy.strict import Message
@@ -83,7 +84,7 @@ async def test_a_client_that_ended_its_side_is_not_waited_for_for_ever(early: bo
         if not early:
             await until(lambda: it.origin.requests)
         client.finish()
-        await until(lambda: it.origin.requests and all(c.half_closed for c in it.server._connections))
+        await until(lambda: it.origin.requests and all(c.half_closed for c in it.server.connections))
         await it.passes(6.9)
         assert not client.raw
         await it.passes(0.2)
@@ -98,7 +99,7 @@ async def test_a_head_that_stops(begun: bytes) -> None:
     """408 and the end, `head_timeout` after its first byte."""
     async with lab(echo, limits=Limits(head_timeout=5.0)) as it, await it.client() as client:
         await client.send([begun])
-        await until(lambda: any(downstream._buffer for downstream in it.server._connections))
+        await until(lambda: any(downstream.held() for downstream in it.server.connections))
         await it.passes(4.9)
         assert not client.raw
         await it.passes(0.2)
@@ -113,7 +114,7 @@ async def test_a_head_that_drips() -> None:
         raw = request()
         for n in range(5):
             await client.send([raw[n : n + 1]])
-            await until(lambda n=n: any(len(downstream._buffer) == n + 1 for downstream in it.server._connections))
+            await until(lambda n=n: any(downstream.held() == n + 1 for downstream in it.server.connections))
             await it.passes(1.0)
         assert required(await client.final()).status == 408
 
@@ -126,7 +127,7 @@ async def test_the_next_head_has_its_own_time() -> None:
         await it.passes(100)
         raw = request()
         await client.send([raw[:5]])
-        await until(lambda: any(downstream._buffer for downstream in it.server._connections))
+        await until(lambda: any(downstream.held() for downstream in it.server.connections))
         await it.passes(4.9)
         await client.send([raw[5:]])
         assert required(await client.final()).status == 200
@@ -153,12 +154,12 @@ async def test_a_client_that_never_reads_its_answer_is_let_go() -> None:
     async with lab(says(response(b"200 OK", body=body))) as it, await it.client() as client:
         client.transport.pause_reading()
         await client.send([request() * 300])
-        await until(lambda: any(downstream._is_full for downstream in it.server._connections))
+        await until(lambda: any(downstream.unsent() > WRITE_HIGH_WATER for downstream in it.server.connections))
         await until(lambda: it.stats.in_flight == 0)
         await it.passes(KEEP_ALIVE_SECONDS + 1)
         await it.passes(LINGER_SECONDS + 1)
         await it.passes(LINGER_SECONDS + 1)
-        await until(lambda: not it.server._connections)
+        await until(lambda: not it.server.connections)
 
 
 async def test_a_small_answer_that_is_never_read() -> None:
@@ -169,7 +170,7 @@ async def test_a_small_answer_that_is_never_read() -> None:
         await until(lambda: it.counted("GET", 200, "upstream"))
         await it.passes(KEEP_ALIVE_SECONDS + 1)
         await it.passes(LINGER_SECONDS + 1)
-        await until(lambda: not it.server._connections)
+        await until(lambda: not it.server.connections)
 
 
 async def test_lingering_ends() -> None:
@@ -180,9 +181,9 @@ async def test_lingering_ends() -> None:
         await client.closed()
         await it.passes(LINGER_SECONDS - 0.1)
         await client.send([b"x" * 1000])
-        assert len(it.server._connections) == 1
+        assert len(it.server.connections) == 1
         await it.passes(0.2)
-        await until(lambda: not it.server._connections)
+        await until(lambda: not it.server.connections)
 
 
 @pytest.mark.parametrize("raw", [request(b"POST", body=b"hello"), request(b"POST", b"/app/x", CHUNKED) + b"5\r\nhello"])
@@ -279,7 +280,7 @@ async def test_an_upstream_that_does_not_read() -> None:
 
     async with lab(greet=deaf, route_changes=TIMES) as it, await it.client() as client:
         sending = asyncio.ensure_future(client.send([request(b"POST", body=b"x" * (16 << 20))]))
-        await until(lambda: any(downstream.upstream_is_full for downstream in it.server._connections))
+        await until(lambda: any(not downstream.transport.is_reading() for downstream in it.server.connections))
         for _ in range(100):
             await asyncio.sleep(0)
         await it.passes(20.1)
@@ -319,14 +320,14 @@ async def test_a_slow_reader_that_reads_is_not_idle() -> None:
     """The idle limit is for a connection on which nothing moves; a client that takes its time makes progress."""
     body = b"x" * (4 << 20)
     async with lab(says(response(b"200 OK", body=body)), route_changes=TIMES) as it, await it.client() as client:
-        await until(lambda: it.server._connections)
-        (downstream,) = it.server._connections
+        await until(lambda: it.server.connections)
+        (downstream,) = it.server.connections
         # Small buffers below us, so that what the client reads is seen soon.
         downstream.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32_768)
         client.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
         client.transport.pause_reading()
         await client.send([request()])
-        await until(lambda: downstream._is_full)
+        await until(lambda: downstream.unsent() > WRITE_HIGH_WATER)
         for _ in range(20):
             seen = len(client.raw)
             client.transport.resume_reading()
@@ -346,7 +347,7 @@ async def test_a_reader_that_stops_is_idle() -> None:
     async with lab(says(response(b"200 OK", body=body)), route_changes=TIMES) as it, await it.client() as client:
         client.transport.pause_reading()
         await client.send([request()])
-        await until(lambda: any(downstream._is_full for downstream in it.server._connections))
+        await until(lambda: any(downstream.unsent() > WRITE_HIGH_WATER for downstream in it.server.connections))
         for _ in range(50):
             await asyncio.sleep(0)
         await it.passes(7.1)

@@ -1,9 +1,9 @@
-"""The chunked transfer coding (RFC 9112, 7.1): decoded strictly, so that it can be coded anew."""
+"""Where a body ends (RFC 9112, 6.3): a reader of each framing; the chunked coding is read strictly and written anew."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _QUOTED = rb"\"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+\""
@@ -23,10 +23,39 @@ class ChunkedError(ValueError):
     """The bytes are not a chunked body; the text says why."""
 
 
-_State = Callable[[memoryview, list[memoryview]], memoryview | None]
+Pieces = list[bytes | memoryview]
+"""Bytes of a message, in the pieces in which they came."""
+_State = Callable[[memoryview, Pieces], memoryview | None]
 
 
-class ChunkedDecoder:
+class LengthReader:
+    """Reads a body of a known length."""
+
+    __slots__ = ("_left", "done")
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self.done = not length
+
+    def feed(self, data: bytes) -> tuple[Pieces, bytes]:
+        """The body's part of `data`, and what follows the body's end (empty until `done`)."""
+        left = self._left
+        self._left = max(0, left - len(data))
+        self.done = not self._left
+        return ([data[:left]] if left else []), data[left:]
+
+
+class UntilCloseReader:
+    """Reads a body that ends with its connection."""
+
+    done = False
+
+    def feed(self, data: bytes) -> tuple[Pieces, bytes]:
+        """All of `data`."""
+        return ([data] if data else []), b""
+
+
+class ChunkedReader:
     """Takes the wire's bytes in any cuts, gives the data in them; trailers are checked and dropped.
 
     Data comes back as slices of what came in, without a copy.
@@ -42,17 +71,17 @@ class ChunkedDecoder:
         self._state: _State = self._size
         self.done = False
 
-    def feed(self, data: bytes | memoryview) -> tuple[list[memoryview], memoryview]:
+    def feed(self, data: bytes) -> tuple[Pieces, bytes]:
         """The data of the body in `data`, and what follows the body's end (empty until `done`).
 
         Raises:
             ChunkedError: anything that two parsers could read in two ways.
         """
         if self._buffer:
-            data = self._buffer + bytes(data)
+            data = self._buffer + data
             self._buffer = b""
         view = memoryview(data)
-        pieces: list[memoryview] = []
+        pieces: Pieces = []
         while view and not self.done:
             rest = self._state(view, pieces)
             if rest is None:
@@ -61,10 +90,10 @@ class ChunkedDecoder:
                 break
             view = rest
         if len(pieces) > _MANY:
-            pieces = [memoryview(b"".join(pieces))]  # crumbs: a view of each would cost more than a copy of all
-        return pieces, view
+            pieces = [b"".join(pieces)]  # crumbs: a view of each would cost more than a copy of all
+        return pieces, bytes(view)
 
-    def _size(self, view: memoryview, _: list[memoryview]) -> memoryview | None:
+    def _size(self, view: memoryview, _: Pieces) -> memoryview | None:
         start = bytes(view[: _MAX_SIZE_LINE + _CRLF])
         end = start.find(b"\r\n")
         if end < 0:
@@ -80,7 +109,7 @@ class ChunkedDecoder:
         self._state = self._data if self._left else self._trailers
         return view[end + _CRLF :]
 
-    def _data(self, view: memoryview, pieces: list[memoryview]) -> memoryview | None:
+    def _data(self, view: memoryview, pieces: Pieces) -> memoryview | None:
         piece = view[: self._left]
         pieces.append(piece)
         self._left -= len(piece)
@@ -88,7 +117,7 @@ class ChunkedDecoder:
             self._state = self._data_end
         return view[len(piece) :]
 
-    def _data_end(self, view: memoryview, _: list[memoryview]) -> memoryview | None:
+    def _data_end(self, view: memoryview, _: Pieces) -> memoryview | None:
         if view[:_CRLF] != b"\r\n"[: len(view)]:
             raise ChunkedError("A chunk's data is not followed by CRLF.")
         if len(view) < _CRLF:
@@ -96,7 +125,7 @@ class ChunkedDecoder:
         self._state = self._size
         return view[_CRLF:]
 
-    def _trailers(self, view: memoryview, _: list[memoryview]) -> memoryview | None:
+    def _trailers(self, view: memoryview, _: Pieces) -> memoryview | None:
         # They may come byte by byte: what is here is neither copied nor looked at again.
         trailers = self._trailer
         before = len(trailers)
@@ -115,9 +144,16 @@ class ChunkedDecoder:
         return view[end + _CRLF - before :]
 
 
-def encode(pieces: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
-    """One chunk of all `pieces`, as buffers to write; nothing for no data (an empty chunk would end the body)."""
+BodyReader = LengthReader | ChunkedReader | UntilCloseReader
+
+
+def encode(pieces: Pieces, *, done: bool) -> Pieces:
+    """`pieces` as one chunk, and the last chunk behind it where the body is `done`; as buffers to write.
+
+    No data is no chunk: an empty one would end the body.
+    """
     size = sum(map(len, pieces))
-    if not size:
-        return []
-    return [b"%x\r\n" % size, *pieces, b"\r\n"]
+    coded: Pieces = [b"%x\r\n" % size, *pieces, b"\r\n"] if size else []
+    if done:
+        coded.append(LAST_CHUNK)
+    return coded

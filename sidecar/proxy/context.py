@@ -1,0 +1,81 @@
+"""What an exchange needs of its client's connection and of the process, and what it tells when it has ended."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from sidecar.errors import Problem
+from sidecar.proxy.framing import Pieces
+from sidecar.proxy.routing import ResolvedLine
+
+
+class Client(Protocol):
+    """The connection that a request came on, as its exchange sees it."""
+
+    deadline: float
+    """When `Exchange.expired` is called, in seconds of the monotonic clock."""
+    keep_alive: bool
+    """Whether the connection can take another request after this one."""
+    half_closed: bool
+    """Whether the client has ended its side."""
+
+    def send(self, pieces: Pieces) -> None:
+        """Write, unless the client is gone."""
+
+    def send_error(self, error: Problem, request_id: str, line: ResolvedLine) -> None:
+        """Answer with a problem document."""
+
+    def start_tunnel(self) -> None:
+        """Hand over all that the client sends from here on by `Exchange.send_through_tunnel`."""
+
+    def update_reading(self) -> None:
+        """Read on or stop, as `Exchange.holds_back` says."""
+
+    def unsent(self) -> int:
+        """Bytes that wait until the client takes them."""
+
+    def request_timed_out(self) -> None:
+        """The client stopped in the middle of its body: answer so."""
+
+    def abort(self) -> None:
+        """End the connection so that nothing that was sent can look whole."""
+
+    def exchange_done(self, now: float) -> None:
+        """The response is sent, or never will be; `now` is in seconds of the monotonic clock."""
+
+
+class Process(ABC):
+    """What is the same for all exchanges; a class, because compiled code is slower with a `Protocol`."""
+
+    monotonic: Callable[[], float]
+    """Seconds that never run backwards."""
+    wall: Callable[[], float]
+    """Seconds since 1970."""
+    replay_bytes: int
+    """The longest body, in bytes, that is kept in case that the request has to be sent again."""
+    logs_from: int
+    """The lowest status of an upstream's response that `exchange_ended` is told of."""
+
+    @abstractmethod
+    def request_id_line(self) -> bytes:
+        """An `X-Request-ID` line that no other request has."""
+
+    @abstractmethod
+    def exchange_ended(self, record: Record) -> None:
+        """Take what is told of an exchange that has ended, for the access log."""
+
+
+class Record(NamedTuple):
+    """What is told of an exchange that has ended."""
+
+    line: ResolvedLine
+    status: int
+    """The response's; 499 where the client was gone before there was one."""
+    source: str
+    """Who ended it: `upstream`, `sidecar` or `client`."""
+    seconds: float
+    request_id: str
+    error: Problem | None
+    """Why the sidecar ended it."""
