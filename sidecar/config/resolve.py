@@ -8,7 +8,7 @@ from sidecar.config.listeners import check_listeners
 from sidecar.config.report import Report
 from sidecar.config.resolve_credentials import Credentials
 from sidecar.config.resolve_routes import Routes
-from sidecar.config.urls import origin
+from sidecar.config.urls import endpoint
 
 
 def resolve(written: model.Configuration, files: Files) -> settings.Settings:
@@ -60,7 +60,7 @@ def issuer_of(credential: settings.Credential) -> str | None:
     """Return the origin of a credential's issuer, or None where there is no issuer."""
     match credential:
         case settings.ClientCredentials(token_url=url) | settings.SessionLogin(login_url=url):
-            return origin(url)
+            return endpoint(url).origin
         case _:
             return None
 

@@ -53,16 +53,11 @@ def endpoint(url: str) -> Upstream:
 
 
 def parse_origin(text: str) -> str:
-    """Read an origin like `http://keycloak:18080`, and return it in the form that `origin` gives."""
+    """Read an origin like `http://keycloak:18080`, and return it in lower case, without a default port."""
     upstream, parts = _parse(text)
     if upstream.base_path or parts.query:
         raise BadValueError("is more than an origin", f"write {upstream.origin}: the limit is the whole service's")
     return upstream.origin
-
-
-def origin(url: str) -> str:
-    """Return scheme, host and port of a valid URL, in lower case and without a default port."""
-    return _parse(url)[0].origin
 
 
 def _parse(text: str) -> tuple[Upstream, SplitResult]:

@@ -4,7 +4,7 @@ import pytest
 
 from sidecar.config.report import BadValueError
 from sidecar.config.settings import TcpAddress, UnixAddress, Upstream
-from sidecar.config.urls import is_ambiguous, is_loopback, origin, parse_base, parse_endpoint, parse_listen
+from sidecar.config.urls import endpoint, is_ambiguous, is_loopback, parse_base, parse_endpoint, parse_listen
 
 BASES = [
     ("https://h", Upstream("https", "h", 443, "")),
@@ -65,7 +65,7 @@ def test_a_token_endpoint_may_have_a_query():
 )
 def test_the_origin_is_what_a_budget_belongs_to(url, expected):
     """Spellings of one service have one origin."""
-    assert origin(url) == expected
+    assert endpoint(url).origin == expected
 
 
 LISTEN = [
