@@ -3,8 +3,8 @@ import pytest
 import yaml
 
 from sidecar.config import json_schema
-from sidecar.config.reference import replace_tables
 from tests.config.support import MINIMAL, ROOT, all_keys, mistakes
+from tests.reference import replace_tables
 
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 DOCUMENT = ROOT / "docs" / "configuration.md"
@@ -44,7 +44,7 @@ def test_the_schema_accepts_what_the_program_accepts(tmp_path, text):
 
 
 def test_the_reference_is_current():
-    """The tables of docs/configuration.md are the model's; see sidecar/config/reference.py for how to renew them."""
+    """The tables of docs/configuration.md are the model's; see tests/reference.py for how to renew them."""
     text = DOCUMENT.read_text(encoding="utf-8")
     assert replace_tables(text) == text
 

@@ -1,6 +1,6 @@
 """The tables of `docs/configuration.md` in Markdown: all keys of the model, and all environment variables.
 
-`python -m sidecar.config.reference docs/configuration.md` writes them anew; a test tells when that is due.
+`python -m tests.reference docs/configuration.md` writes them anew; a test tells when that is due.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sidecar.config.model import UNWRITTEN, Configuration
 from sidecar.config.restart import GRPC_NEEDS_RESTART, NEEDS_RESTART
 from sidecar.config.shape import Key, Shape, keys_of, tag_of
 
-BEGIN = "<!-- begin {name}: made by python -m sidecar.config.reference -->"
+BEGIN = "<!-- begin {name}: made by python -m tests.reference -->"
 END = "<!-- end {name} -->"
 
 
