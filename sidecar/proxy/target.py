@@ -79,7 +79,7 @@ def check_path(path: bytes) -> None:
             raise BadRequestError("The path has a control character or a backslash, plain or escaped.")
         if _OVERLONG.search(reading):
             raise BadRequestError("The path has an overlong or impossible UTF-8 escape.")
-        if _DOT_SEGMENT.search(_PARAMETERS.sub(b"", reading)) or _DOT_SEGMENT.search(reading):
+        if _DOT_SEGMENT.search(_PARAMETERS.sub(b"", reading)):
             raise BadRequestError("The path has a `.` or `..` segment, plain or disguised.")
 
 

@@ -45,6 +45,8 @@ def passes(rule: str, method: bytes, path: bytes) -> bool:
         ("GET /a/b*", b"GET", b"/a/b"),
         ("GET /a/b*", b"GET", b"/a/bcd"),
         ("GET /a/*.xml", b"GET", b"/a/model.xml"),
+        ("GET /a*a", b"GET", b"/aa"),
+        ("GET /a*b*a", b"GET", b"/abba"),
         ("GET /a/", b"GET", b"/a/"),
         ("GET /a.b", b"GET", b"/a.b"),
         ("GET /a/*", b"GET", b"/a/b;c=d"),
@@ -75,6 +77,11 @@ def test_let_pass(rule: str, method: bytes, path: bytes) -> None:
         ("GET /a/**", b"GET", b"/ab"),
         ("GET /a/", b"GET", b"/a"),
         ("GET /a.b", b"GET", b"/axb"),
+        # What stands before a star and what stands after it do not share a character.
+        ("GET /a*a", b"GET", b"/a"),
+        ("GET /ab*ba", b"GET", b"/aba"),
+        ("GET /a*b*a", b"GET", b"/aba/"),
+        ("GET /a*bb*a", b"GET", b"/aba"),
         ("GET /a/(b)", b"GET", b"/a/b"),
         # Every way in which the path can be read has to match.
         ("GET /a/*", b"GET", b"/a/b%2fc"),
