@@ -16,6 +16,9 @@ from sidecar import background
 from sidecar.admin.problems import CODES
 from sidecar.cli import COMMANDS, main
 from sidecar.config import load
+from sidecar.config.products import PRODUCTS
+from sidecar.config.scalars import show_duration
+from sidecar.config.settings import Timeouts
 from sidecar.errors import Problem
 from sidecar.telemetry.http import HttpStats
 from sidecar.telemetry.http_collector import CONNECTION_STATES, GUARD_REASONS, RETRY_REASONS
@@ -113,6 +116,14 @@ def test_the_error_table_is_the_error_tree():
     """Every code with its status, and none that does not exist."""
     told = {(int(status), code.strip("`")) for status, code, *_ in table(README, "status", "code")}
     assert told == {(problem.status, problem.code) for problem in problems()}
+
+
+def test_the_products_time_limits_are_told():
+    """How long each product's response may take, as the code has it; 0s is no limit."""
+    rows = table(CONFIGURATION, "product", "`timeouts.response`")
+    told = {product.strip("`"): limit.partition(",")[0].strip("`") for product, limit, *_ in rows}
+    assert told.pop("none of them") == show_duration(Timeouts().response)
+    assert told == {name: show_duration(product.response_timeout) for name, product in PRODUCTS.items()}
 
 
 def test_every_error_code_has_its_cure():
