@@ -47,11 +47,11 @@ class SystemClock:
             self._boot_id = ""
 
     def boot_id(self) -> str:
-        """See `Clock`."""
+        """Tell one boot of the machine from the next; empty where the system does not say."""
         return self._boot_id
 
     async def sleep(self, seconds: float) -> None:
-        """See `Clock`."""
+        """Wait on the event loop; zero or less yields once."""
         import asyncio  # noqa: PLC0415 (without it, commands that run no event loop start a third faster)
 
         await asyncio.sleep(max(0.0, seconds))

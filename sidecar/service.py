@@ -1,4 +1,4 @@
-"""The one composition root: build, start, reload, drain. Only here do the rooms' concrete classes meet."""
+"""Puts a sidecar together, starts, reloads and drains it. Concrete classes of the rooms meet here and nowhere else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from sidecar.admin.readiness import Readiness
 from sidecar.admin.server import AdminServer
 from sidecar.admin.status_model import ProblemStatus, Status
 from sidecar.admin.view import OwnView, View
-from sidecar.background import in_thread, repeat
+from sidecar.background import in_thread, repeat, spawn
 from sidecar.clock import Clock
 from sidecar.config.restart import reloaded
 from sidecar.config.settings import GRPC, Settings, TcpAddress
@@ -47,17 +47,16 @@ if TYPE_CHECKING:
 
 _LISTENERS = "listeners"
 SECRET_POLL_SECONDS = 2.0
-"""Well within the five seconds in which a changed secret file is to be noticed."""
+"""A changed secret file has to be noticed within five seconds."""
 
 _log = structlog.get_logger(__name__)
-
 
 Heed = Callable[[signal.Signals], None]
 
 
 @dataclass(frozen=True)
 class Listeners:
-    """Where a service is asked."""
+    """The bound sockets of a service."""
 
     proxy: Listener
     admin: Listener
@@ -65,39 +64,46 @@ class Listeners:
     """Reserved: grpcio binds it by itself."""
 
 
+def watch_signals(heed: Heed) -> None:
+    """Have the signals of this process heeded; called in the event loop."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, heed, number)
+
+
+def log_ready(settings: Settings, listeners: Listeners, **more: object) -> None:
+    """Say that the sidecar serves, and where."""
+    grpc = {} if listeners.grpc is None else {"grpc": str(listeners.grpc)}
+    _log.info(
+        "ready",
+        version=__version__,
+        configuration=settings.source,
+        listen=str(listeners.proxy.address),
+        admin=str(listeners.admin.address),
+        routes=len(settings.routes),
+        **grpc,
+        **more,
+    )
+
+
+async def _nothing() -> None:
+    """Wait for nothing."""
+
+
 @dataclass(frozen=True)
 class Process:
-    """What a service is told by the process that it runs in; a worker of several differs in these from a lone one."""
+    """What a service is told by the process that it runs in: by one of its own, or by one of several workers."""
 
     pid: int
     """Of the sidecar as a whole: signals are sent there."""
     started_at: float
     """In seconds since 1970."""
-    watch_signals: Callable[[Heed], None]
-    """Have SIGTERM, SIGINT and SIGHUP heeded, from whatever source; called in the event loop."""
-    announce: Callable[[Settings], None]
+    watch_signals: Callable[[Heed], None] = watch_signals
+    announce: Callable[[Settings, Listeners], None] = log_ready
     """Say that the service is ready."""
-    view: Callable[[View], View]
+    view: Callable[[View], View] = lambda own: own
     """What the admin listener shows, made from the view of this process."""
-    before_close: Callable[[], Awaitable[None]]
+    before_close: Callable[[], Awaitable[None]] = _nothing
     """What a drained process waits for, its admin listener still answering."""
-
-
-def own_process(clock: Clock, listeners: Listeners) -> Process:
-    """A process that is the whole sidecar."""
-
-    def watch_signals(heed: Heed) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, heed, number)
-
-    return Process(
-        pid=os.getpid(),
-        started_at=clock.wall(),
-        watch_signals=watch_signals,
-        announce=lambda settings: log_ready(settings, listeners),
-        view=lambda view: view,
-        before_close=partial(clock.sleep, 0),
-    )
 
 
 @contextmanager
@@ -142,7 +148,7 @@ class Service:
         self.clock = clock
         self._load = load
         self.listeners = listeners
-        self._process = process = process or own_process(clock, listeners)
+        self._process = process = process or Process(os.getpid(), clock.wall())
         self._readiness = Readiness(_LISTENERS)
         self._http = HttpStats()
         self._metrics = Metrics(self._http, clock)
@@ -186,12 +192,12 @@ class Service:
         await self.proxy.start(self.listeners.proxy)
         if self.grpc is not None and self.listeners.grpc is not None:
             await self.grpc.start(self.listeners.grpc)
-        self._spawn("secret_files", repeat("secret_files", self._poll_secrets, self.clock, SECRET_POLL_SECONDS))
-        self._spawn("problems", repeat("problems", self._date_problems, self.clock, SECRET_POLL_SECONDS))
+        spawn("secret_files", repeat("secret_files", self._poll_secrets, self.clock, SECRET_POLL_SECONDS), self._tasks)
+        spawn("problems", repeat("problems", self._date_problems, self.clock, SECRET_POLL_SECONDS), self._tasks)
         self._readiness.done(_LISTENERS)
         self._metrics.config.loaded()
         gc.freeze()  # what is here stays for good: the collector need not look at it again and again
-        self._process.announce(self.settings)
+        self._process.announce(self.settings, self.listeners)
 
     async def close(self) -> None:
         """End what is still there, tokens last: they are saved by then."""
@@ -218,7 +224,7 @@ class Service:
 
     def _heed(self, number: signal.Signals) -> None:
         if number == signal.SIGHUP:
-            self._spawn("reload", self.reload())
+            spawn("reload", self.reload(), self._tasks)
             return
         if self._stop.is_set():
             _log.warning("second signal: ending at once", signal=number.name)
@@ -263,7 +269,7 @@ class Service:
         if self.grpc is not None and settings.grpc is not None:
             self.grpc.configure(settings, authorizers[GRPC], partial(getattr, credentials.grpc_tls, "value"))
         elif self.grpc is not None:
-            self._spawn("reload", self._end_grpc(self.grpc))
+            spawn("reload", self._end_grpc(self.grpc), self._tasks)
         self._tokens.retire(before.values())
 
     async def _end_grpc(self, grpc: GrpcServer) -> None:
@@ -290,14 +296,11 @@ class Service:
             self._tokens.secrets_changed()
 
     async def _date_problems(self) -> None:
-        """Look what is wrong, so that `since` says when it began and not when somebody first asked."""
+        """Look for problems, so that `since` says when one began and not when somebody first asked."""
         self._status()
 
-    def _spawn(self, name: background.Work, work: Coroutine[object, object, None]) -> None:
-        background.spawn(name, work, self._tasks)
-
     def _status(self) -> Status:
-        """Everything, with its problems."""
+        """Return everything that `/status` tells of this process."""
         wall, config = self.clock.wall(), self._metrics.config
         process = Status(
             pid=self._process.pid,
@@ -329,21 +332,6 @@ def _grpc_server(settings: Settings, http: HttpStats, clock: Clock) -> GrpcServe
     from sidecar.grpc.server import GrpcServer  # noqa: PLC0415 (grpcio is an extra, and slow to import)
 
     return GrpcServer(stats=http.route(GRPC), guard_rejections=http.guard_rejections, clock=clock)
-
-
-def log_ready(settings: Settings, listeners: Listeners, **more: object) -> None:
-    """Say that the sidecar serves, and where."""
-    grpc = {} if listeners.grpc is None else {"grpc": str(listeners.grpc)}
-    _log.info(
-        "ready",
-        version=__version__,
-        configuration=settings.source,
-        listen=str(listeners.proxy.address),
-        admin=str(listeners.admin.address),
-        routes=len(settings.routes),
-        **grpc,
-        **more,
-    )
 
 
 def _log_warnings(settings: Settings) -> None:

@@ -25,7 +25,7 @@ BASE_PATHS = {
     "hub": "/hub",
     "modeler": "/modeler/api",
 }
-"""On SaaS these are hosts of their own; their base paths are like here."""
+"""On SaaS each product has a host of its own, with the same base path."""
 
 
 def _part(number: int, name: str) -> dict[str, str]:
@@ -122,7 +122,7 @@ ENDPOINTS: dict[str, dict[tuple[str, str], Any]] = {
 
 
 class Apis:
-    """Serves them all; counts what was served and what was not."""
+    """Serves all APIs and counts their answers."""
 
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer

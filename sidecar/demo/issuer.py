@@ -25,7 +25,7 @@ FORM = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who may ask for tokens, and for which audiences. The secret is made up anew for each."""
+    """A client that may get tokens for some audiences, with a new random secret."""
 
     client_id: str
     audiences: frozenset[str]
@@ -34,16 +34,16 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """One request that arrived at the token endpoint."""
+    """A request that arrived at the token endpoint."""
 
     at: float
-    """By the monotonic clock."""
+    """In seconds of the monotonic clock."""
     outcome: Outcome
     audience: str = ""
 
 
 class OAuthError(Exception):
-    """RFC 6749, 5.2."""
+    """An error response of the token endpoint (RFC 6749, 5.2)."""
 
     def __init__(self, status: int, error: str, description: str) -> None:
         super().__init__(description)
@@ -52,7 +52,7 @@ class OAuthError(Exception):
 
 
 class Issuer:
-    """Counts every request first, then reads it; knows the tokens that it has issued."""
+    """Limits the rate of requests, grants tokens, and tells whether a token is valid."""
 
     def __init__(
         self, clients: tuple[Client, ...], clock: Clock, limit: Limit, lifetime: int, extra: Mapping[str, Any]
@@ -66,10 +66,10 @@ class Issuer:
         self._key = secrets.token_bytes(32)
         self._issued: dict[str, dict[str, Any]] = {}
         self.requests: list[TokenRequest] = []
-        """Everything that arrived, in order."""
+        """All requests, in the order in which they arrived."""
 
     def count(self, outcome: Outcome | None = None) -> int:
-        """How many requests arrived, or ended so."""
+        """Return how many requests arrived, or how many of them had this outcome."""
         return sum(outcome in (None, request.outcome) for request in self.requests)
 
     async def token(self, request: web.Request) -> web.Response:
@@ -91,7 +91,7 @@ class Issuer:
         return web.json_response(answer, headers={"Cache-Control": "no-store"})
 
     def refusal(self, request: web.Request, audience: str) -> str | None:
-        """Why an API refuses what `request` has for Authorization, or None."""
+        """Return why an API refuses the Authorization of `request`, or None if it does not."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             return "no bearer token"
@@ -120,7 +120,7 @@ class Issuer:
         return answer | ({"scope": fields["scope"]} if "scope" in fields else {}) | self._extra
 
     def _issue(self, client: Client, audience: str) -> str:
-        """A JWT, HS256 (RFC 7515, 7518, 7519) by a key that nobody else has."""
+        """Return a JWT, signed with HS256 (RFC 7515, 7518, 7519) and a key that nobody else has."""
         now = int(self._clock.wall())
         claims = {
             "iss": "http://stand-in/",
@@ -140,7 +140,7 @@ class Issuer:
 
 
 async def _fields(request: web.Request) -> Mapping[str, str]:
-    """The request's fields from its form or JSON body, the client from HTTP Basic where it came so."""
+    """Return the fields of a form or a JSON body; HTTP Basic, where it is there, names the client instead."""
     if request.content_type == FORM:
         fields = {name: str(value) for name, value in (await request.post()).items()}
     elif request.content_type == "application/json":

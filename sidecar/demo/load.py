@@ -1,4 +1,4 @@
-"""Several programs that call Camunda with no credentials, all at once."""
+"""Sends requests without credentials from several programs at once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Sample:
 
     @property
     def served(self) -> bool:
-        """Whether the upstream's answer came through."""
+        """Tell whether a successful answer came."""
         return 200 <= self.status < 300  # noqa: PLR2004 (RFC 9110's successful)
 
 
@@ -48,7 +48,7 @@ class Load:
     samples: list[Sample] = field(default_factory=list)
 
     async def run(self, progress: Callable[[int], None]) -> None:
-        """Send them all; `progress` hears how many are answered."""
+        """Send all requests; call `progress` with the number of answers after each."""
         begun = self.clock.monotonic()
         shares = [self.total // self.clients + (index < self.total % self.clients) for index in range(self.clients)]
         async with asyncio.TaskGroup() as group:
@@ -56,7 +56,7 @@ class Load:
                 group.create_task(self._client(index, share, begun, progress))
 
     async def _client(self, index: int, share: int, begun: float, progress: Callable[[int], None]) -> None:
-        """One program: a connection of its own, one request after the other."""
+        """Be one program, which has a connection and sends one request after the other."""
         timeout, connector = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT), aiohttp.TCPConnector(limit=1)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             for prefix, method, path in islice(calls(index), share):
@@ -70,7 +70,7 @@ class Load:
 
 
 def calls(start: int) -> Iterator[tuple[str, str, str]]:
-    """Prefix, method and path, for ever; each client begins with another prefix."""
+    """Yield prefix, method and path for ever; each client begins with another prefix."""
     endless = {prefix: cycle(of) for prefix, of in CALLS.items()}
     for prefix in islice(cycle(CALLS), start % len(CALLS), None):
         method, path = next(endless[prefix])

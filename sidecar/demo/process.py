@@ -1,4 +1,4 @@
-"""The sidecar as a real process of its own, on a configuration made for the stand-in."""
+"""Runs a sidecar as a process, with a configuration for the stand-in."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOST = "127.0.0.1"
 
 
 class DemoError(SidecarError):
-    """The demo cannot go on; the detail has what the sidecar said."""
+    """The demo cannot go on; the detail says what the sidecar logged."""
 
 
 class SidecarProcess:
@@ -67,11 +67,11 @@ class SidecarProcess:
         return self._clock.monotonic() - begun
 
     async def ended(self) -> int:
-        """Wait until it ends by itself; its exit code."""
+        """Wait until it ends by itself; return its exit code."""
         return await self._process.wait() if self._process is not None else 0
 
     async def stop(self) -> None:
-        """End it: SIGTERM, and SIGKILL if it takes much longer than its drain."""
+        """Send SIGTERM, and SIGKILL if it takes much longer than its drain."""
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
             return
@@ -84,11 +84,11 @@ class SidecarProcess:
             await process.wait()
 
     def log_tail(self, lines: int = 15) -> str:
-        """The last lines that it logged."""
+        """Return the last lines that it logged."""
         return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
     async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
-        """Whether it is this very process that says so: another sidecar may have taken the port."""
+        """Ask whether this very process is ready: another sidecar may have taken the port."""
         assert self._process is not None
         try:
             async with session.get(f"{self.admin_url}/status") as response:
@@ -145,5 +145,5 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _is_foreign(variable: str) -> bool:
-    """Forward proxies and Camunda's own variables are left out: the demo is the same everywhere."""
+    """Tell whether a variable is hidden from the sidecar, so that the demo is the same everywhere."""
     return variable.upper().endswith("_PROXY") or variable.startswith(("CAMUNDA_", "ZEEBE_"))

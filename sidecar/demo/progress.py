@@ -1,4 +1,4 @@
-"""What is seen while the demo works: each token as it is granted, and a bar."""
+"""Shows how far the demo is: each token when it is granted, and a bar."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REDRAW = 0.05  # seconds between two drawings of the bar
 
 
 class Progress:
-    """Draws on a terminal; elsewhere one line for each token and each quarter."""
+    """Draws a bar on a terminal; writes a line for each token and each quarter elsewhere."""
 
     def __init__(self, out: TextIO, total: int, clock: Clock, issuer: Issuer) -> None:
         self._out = out
@@ -25,7 +25,7 @@ class Progress:
         self._terminal = out.isatty()
 
     def answered(self, count: int) -> None:
-        """So many requests are answered by now."""
+        """Show that `count` requests are answered."""
         self._answered = count
         self._show()
         if not self._terminal and count * 4 // self._total > self._quarters:
@@ -33,13 +33,13 @@ class Progress:
             self._line(f"  {self._elapsed()}  {count} of {self._total} answered")
 
     async def animate(self) -> None:
-        """Keep drawing until cancelled: while nothing is answered, the clock is seen to run."""
+        """Draw again and again until cancelled, so that the time runs while nothing is answered."""
         while True:
             await self._clock.sleep(2 * REDRAW)
             self._show()
 
     def finish(self) -> None:
-        """The last drawing."""
+        """Draw for the last time."""
         self._drawn_at = float("-inf")
         self._show()
         if self._terminal:

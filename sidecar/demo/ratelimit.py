@@ -11,7 +11,7 @@ Verdict = Literal["allowed", "throttled", "blocked"]
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How often one source address may ask, and what repeated bursts cost it. Seconds throughout."""
+    """How often one source address may ask, and how long repeated bursts block it. All times are in seconds."""
 
     interval: float = 1.0
     """Between two requests; 0: no limit."""
@@ -29,14 +29,14 @@ class _Source:
 
 
 class RateLimiter:
-    """Decides request by request; `now` is an argument, so that a test needs no waiting."""
+    """Decides request by request. `now` is an argument, in seconds of the monotonic clock."""
 
     def __init__(self, limit: Limit) -> None:
         self._limit = limit
         self._sources: dict[str, _Source] = {}
 
     def admit(self, address: str, now: float) -> tuple[Verdict, float]:
-        """Count one request from `address`, failed ones too: what becomes of it, and for how many seconds."""
+        """Count a request from `address`; return what becomes of it, and after how many seconds it may be repeated."""
         source = self._sources.setdefault(address, _Source())
         if now < source.blocked_until:
             return "blocked", source.blocked_until - now

@@ -1,4 +1,4 @@
-"""The demo's table: what was served, what it cost in tokens, how long it took. Pure."""
+"""Writes the demo's table: what was served, what it cost in tokens, how long it took. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ROW = "  {:<9}   {:<20}   {:>6}   {:>6}   {:>12}   {:>12}   {:>11}"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is told of one run."""
+    """The results of one run."""
 
     samples: Sequence[Sample]
     audiences: Mapping[str, str]
@@ -28,12 +28,12 @@ class Report:
         return all(sample.served for sample in self.samples) and self.tokens_refused == 0
 
     def of(self, prefix: str) -> list[Sample]:
-        """One prefix's requests."""
+        """Return the requests of one prefix."""
         return [sample for sample in self.samples if sample.prefix == prefix]
 
 
 def render(report: Report) -> Iterator[str]:
-    """The lines to print."""
+    """Return the lines to print."""
     yield _ROW.format("prefix", "audience", "served", "failed", "first answer", "then: median", "99 % within")
     visited = {prefix: audience for prefix, audience in report.audiences.items() if report.of(prefix)}
     for prefix, audience in visited.items():
@@ -58,13 +58,13 @@ def render(report: Report) -> Iterator[str]:
 
 
 def warm(samples: Sequence[Sample]) -> list[Sample]:
-    """Those that began after the first answer of their prefix: the token was there."""
+    """Return the samples that began after the first answer: their token was there already."""
     first = min((sample.ended for sample in samples), default=0.0)
     return [sample for sample in samples if sample.begun >= first]
 
 
 def latency(samples: Sequence[Sample]) -> tuple[str, str]:
-    """The median, and what 99 % do not exceed."""
+    """Return the median, and what 99 % do not exceed."""
     durations = [sample.ended - sample.begun for sample in samples]
     return milliseconds(percentile(durations, 0.5)), milliseconds(percentile(durations, 0.99))
 

@@ -1,4 +1,4 @@
-"""The demo from beginning to end: stand-in, sidecar, load, table, and both left running to try by hand."""
+"""Runs the demo: stand-in, sidecar, load and table; then both go on running, to be tried by hand."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def run_demo(*, requests: int, clients: int, port: int, once: bool) -> int
 
 
 class Demo:
-    """One run."""
+    """One run of the demo."""
 
     def __init__(self, requests: int, clients: int, port: int, *, once: bool) -> None:
         self._requests, self._clients, self._port, self._once = requests, clients, port, once
@@ -128,7 +128,7 @@ def _say(*lines: str) -> None:
 
 
 def invitation(standin: StandIn, sidecar: SidecarProcess) -> tuple[str, ...]:
-    """What to try by hand."""
+    """Return the lines that say what to try by hand."""
     return (
         "Both go on running. Try it, with no credentials:",
         "",

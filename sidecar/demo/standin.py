@@ -18,10 +18,10 @@ TOKEN_PATH = "/oauth/token"  # noqa: S105 (a path)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a test may want different."""
+    """What a test may change."""
 
     lifetime: int = 3600
-    """A token's, in seconds."""
+    """The lifetime of a token, in seconds."""
     limit: Limit = field(default_factory=Limit)
     extra: Mapping[str, Any] = field(default_factory=dict)
     """More fields of a token response, such as `refresh_expires_in` and `not-before-policy`."""
@@ -49,11 +49,11 @@ class StandIn:
 
     @property
     def token_url(self) -> str:
-        """The issuer's token endpoint."""
+        """Return the URL of the token endpoint."""
         return self.url + TOKEN_PATH
 
     def upstream(self, product: str) -> str:
-        """A product's base URL."""
+        """Return the base URL of a product."""
         return self.url + BASE_PATHS[product]
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""The registry as text, in the form that the scraper asks for."""
+"""Writes a registry in the format that the scraper asks for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 
 
 def expose(registry: Collector, accept: str) -> tuple[bytes, str]:
-    """The metrics and their content type: OpenMetrics where `accept` (RFC 9110, 12.5.1) names it, else the text form.
+    """Return the metrics and their content type: OpenMetrics where `accept` (RFC 9110, 12.5.1) names it, else text.
 
     Prometheus names OpenMetrics first; everything else, a browser and curl included, reads the plain text.
     """

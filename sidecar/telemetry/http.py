@@ -1,4 +1,4 @@
-"""Counters of the data plane: plain integers on the hot path, turned into metrics at the scrape."""
+"""The data plane's counters: plain integers for the hot path, which become metrics only at a scrape."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Protocol
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 UNROUTED = "-"
-"""The `route` of requests that matched none."""
+"""The label `route` of requests that matched no route."""
 
 
 class Connections(Protocol):
-    """A pool's connections, counted by what they do."""
+    """The numbers of a pool's connections in each state."""
 
     active: int
 
     @property
     def opening(self) -> int:
-        """Being dialled."""
+        """Return how many are being dialled."""
         ...
 
     @property
     def idle(self) -> int:
-        """Kept for the next request."""
+        """Return how many are kept for the next request."""
         ...
 
 
 class RouteStats:
-    """One route's counters. Everything but `routes`' own names in its keys is from a fixed set (no invented labels)."""
+    """The counters of one route. A client cannot add a key: every part of one is from a fixed set."""
 
     __slots__ = (
         "duration_counts",
@@ -61,21 +61,21 @@ class RouteStats:
 
     @property
     def connections_opening(self) -> int:
-        """Connections to the upstream that are being dialled."""
+        """Return how many connections to the upstream are being dialled."""
         return sum(pool.opening for pool in self.pools)
 
     @property
     def connections_active(self) -> int:
-        """Connections to the upstream that carry an exchange."""
+        """Return how many connections to the upstream carry an exchange."""
         return sum(pool.active for pool in self.pools)
 
     @property
     def connections_idle(self) -> int:
-        """Connections to the upstream that are kept for the next request."""
+        """Return how many connections to the upstream are kept for the next request."""
         return sum(pool.idle for pool in self.pools)
 
     def finished(self, method: str, code: int, source: str, seconds: float) -> None:
-        """One request has been answered, wholly or not; `code` is the one that was sent."""
+        """Count a request that was answered, wholly or not, with status `code` after `seconds`."""
         self.requests[method, code, source] += 1
         self.duration_counts[bisect_left(DURATION_BUCKETS, seconds)] += 1
         self.duration_sum += seconds
@@ -83,7 +83,7 @@ class RouteStats:
             self.failing = ""
 
     def failed(self, code: str, now: float) -> None:
-        """The sidecar answered with an error of its own; `now` is in seconds since 1970."""
+        """Note that the sidecar answered with an error of its own; `now` is in seconds since 1970."""
         if code.startswith("upstream_"):
             if not self.failing:
                 self.failing_since = now
@@ -91,7 +91,7 @@ class RouteStats:
 
 
 class HttpStats:
-    """The data plane's counters: one `RouteStats` a route, one for requests that matched none, and the guard's."""
+    """The counters of the data plane: one `RouteStats` a route and one for what matched none, and the guard's."""
 
     def __init__(self) -> None:
         self.routes: dict[str, RouteStats] = {}
@@ -99,5 +99,5 @@ class HttpStats:
         """By reason: `host`, `origin`, `fetch_metadata`, `require_header`, `allow`, `remote`."""
 
     def route(self, name: str) -> RouteStats:
-        """The counters of a route; they live on over a reload."""
+        """Return the counters of a route; a reload does not reset them."""
         return self.routes.setdefault(name, RouteStats(name))

@@ -1,4 +1,4 @@
-"""The data plane's plain counters (`telemetry/http.py`) as metric families, made at the scrape."""
+"""Makes metric families of the data plane's counters (`telemetry/http.py`) at each scrape."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIRST_SERIES = (
     ("POST", 200, "upstream"),
     *((method, code, "sidecar") for method in ("GET", "POST") for code in (502, 503, 504)),
 )
-"""Series of `http_requests_total` that every route has from the start: what a dashboard and an alert ask for first."""
+"""The series of `http_requests_total` that every route has from the start, since dashboards and alerts ask for them."""
 FIRST_UNROUTED_SERIES = (("GET", 404, "sidecar"), ("POST", 404, "sidecar"))
 
 _P = "camunda_sidecar_"
@@ -26,13 +26,13 @@ Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 
 class HttpCollector(Collector):
-    """Reads `HttpStats`; costs the hot path nothing."""
+    """Reads `HttpStats`, so that the hot path pays nothing for metrics."""
 
     def __init__(self, stats: HttpStats) -> None:
         self._stats = stats
 
     def collect(self) -> Iterator[Family]:
-        """See `Collector`."""
+        """Make every family of the data plane from the counts as they are now."""
         everything = list(self._stats.routes.values())
         routes = [stats for stats in everything if stats.route != UNROUTED]
         yield _requests(everything)

@@ -13,22 +13,22 @@ from sidecar.clock import SystemClock
 
 STDERR = 2
 MAX_BYTES = 1 << 20
-"""Lines of so many bytes wait for a reader that is slow; further ones are dropped."""
+"""The most bytes of lines that wait for a slow reader; further lines are dropped."""
 PATIENCE = 0.1
 """Seconds that a line waits for its reader where there is no thread."""
 FLUSH_SECONDS = 1.0
 
 
 class LogWriter:
-    """One file descriptor, and after `start` the thread that writes to it.
+    """Writes to one file descriptor, after `start` in a thread.
 
-    Without the thread a line is written at once, if it can be within `PATIENCE`: commands that serve nobody need no
-    more, and the parent of the workers must have no thread when it forks.
+    Without the thread a line is written at once, or dropped after `PATIENCE`: commands that serve nobody need no more,
+    and the parent of the workers must have no thread when it forks.
     """
 
     def __init__(self, descriptor: int = STDERR, max_bytes: int = MAX_BYTES) -> None:
         self.dropped = 0
-        """Lines that nobody can have read: too many waited, or the descriptor is closed or has no reader any more."""
+        """How many lines were dropped: too much waited, or the descriptor is closed or has no reader any more."""
         self.dropped_at: float | None = None
         """When the last of them was dropped, in seconds since 1970."""
         self._descriptor = descriptor
@@ -106,7 +106,7 @@ class LogWriter:
 
 
 def _write_some(descriptor: int, data: bytes) -> int:
-    """The number of bytes written; none where another process has made the descriptor non-blocking and it is full."""
+    """Return how many bytes were written; 0 where another process made the descriptor non-blocking and it is full."""
     try:
         return os.write(descriptor, data)
     except BlockingIOError:
@@ -114,4 +114,4 @@ def _write_some(descriptor: int, data: bytes) -> int:
 
 
 WRITER = LogWriter()
-"""The process's own standard error."""
+"""The writer of this process's standard error."""

@@ -77,7 +77,7 @@ class ForwardingHandler(logging.Handler):
     """The standard library's records, said by structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """See `logging.Handler`."""
+        """Log the record by structlog."""
         try:
             message = record.getMessage()
         except Exception:  # noqa: BLE001 (a library's malformed call is not ours to die of)

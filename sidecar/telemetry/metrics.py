@@ -1,4 +1,4 @@
-"""Every metric that the sidecar exposes, in a registry of its own."""
+"""Builds the registry with every metric that the sidecar exposes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sidecar.telemetry.token_metrics import TokenMetrics
 
 
 class ConfigMetrics:
-    """How the last reload of the configuration went (the start counts as the first), and its secret files."""
+    """How the last load of the configuration ended (the start is the first), and the state of its secret files."""
 
     def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
         self._clock = clock
@@ -49,29 +49,29 @@ class ConfigMetrics:
         )
 
     def secret_files(self, settings: Iterable[str], unusable: Mapping[str, str]) -> None:
-        """Which watched settings there are, and why whose newest file cannot be used."""
+        """Set which settings name a watched file, and why the newest file of some cannot be used."""
         self.unusable = unusable
         self._secret_files.clear()
         for setting in settings:
             self._secret_files.labels(setting).set(setting in unusable)
 
     def loaded(self) -> None:
-        """A configuration is in force from now."""
+        """Note that a configuration is in force from now."""
         self._success.set(1)
         self.refused_at, self.mistakes = None, ()
         self._timestamp.set(self._clock.wall())
 
     def refused(self, mistakes: Iterable[str]) -> None:
-        """A new configuration was invalid; the old one stays in force."""
+        """Note that a new configuration was invalid and the old one stays in force."""
         self._success.set(0)
         self.refused_at, self.mistakes = self._clock.wall(), tuple(mistakes)
 
 
 class FaultCollector(Collector):
-    """What goes wrong and no request shows."""
+    """Counts what went wrong without failing a request."""
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """The counts as they are now."""
+        """Return the counts as they are now."""
         yield CounterMetricFamily(
             "camunda_sidecar_log_lines_dropped",
             "Log lines that standard error did not take in time, or not at all.",

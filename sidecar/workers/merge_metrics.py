@@ -1,6 +1,6 @@
-"""Many workers' numbers as one sidecar's. Pure.
+"""Makes one exposition of several workers' expositions. Pure.
 
-Counters and histograms are summed. What a gauge means stands in `GAUGES`; a test asks it for each that there is.
+Counters and histograms are added. `GAUGES` says how the values of a gauge become one; a test finds one without a rule.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Rule = Callable[[float, float], float]
 
 
 def add(one: float, other: float) -> float:
-    """The sum, where each worker has some of it."""
+    """Return the sum."""
     return one + other
 
 
@@ -26,14 +26,14 @@ GAUGES: dict[str, Rule] = {
     f"{_P}http_requests_in_flight": add,
     f"{_P}upstream_connections": add,
     f"{_P}token_waiters": add,
-    # One sees what concerns all of them, perhaps later than another.
+    # Each worker sees what concerns all of them, one perhaps later than another: the most is right.
     f"{_P}token_expiry_timestamp_seconds": max,
     f"{_P}cooldown_until_timestamp_seconds": max,
     f"{_P}quarantined": max,
     f"{_P}secret_pending": max,
     f"{_P}secret_file_errors": max,
     f"{_P}build_info": max,
-    # All is well only where it is with each.
+    # All is well only if it is so in every worker: the least is right.
     f"{_P}store_up": min,
     f"{_P}config_last_reload_success": min,
     f"{_P}config_last_reload_success_timestamp_seconds": min,
@@ -46,12 +46,12 @@ GAUGES: dict[str, Rule] = {
 
 
 def is_cumulative(family: Metric) -> bool:
-    """Whether its numbers only ever grow."""
+    """Whether the family's numbers only ever grow."""
     return family.type in {"counter", "histogram"}
 
 
 def merge(expositions: Iterable[Iterable[Metric]]) -> list[Metric]:
-    """One exposition; series stand in the order in which they first come."""
+    """Merge expositions; families and series keep the order in which they first come."""
     merged: dict[str, Metric] = {}
     for family in chain.from_iterable(expositions):
         whole = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
@@ -70,11 +70,11 @@ def _combined(samples: Iterable[Sample], rule: Rule) -> Iterator[Sample]:
 
 
 class Merged(Collector):
-    """An exposition that is there already, for whoever wants a registry."""
+    """A registry of an exposition that is there already."""
 
     def __init__(self, families: Sequence[Metric]) -> None:
         self._families = families
 
     def collect(self) -> Iterable[Metric]:
-        """See `Collector`."""
+        """Return the exposition."""
         return self._families

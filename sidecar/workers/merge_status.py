@@ -1,4 +1,4 @@
-"""Many workers' `/status` as one sidecar's. Pure."""
+"""Makes one `/status` of several workers'. Pure."""
 
 from __future__ import annotations
 

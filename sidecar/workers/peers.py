@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
@@ -113,12 +114,18 @@ class Peer:
 class WholeView:
     """What the admin listener shows of several workers: ready when all are, and the numbers of all."""
 
-    def __init__(self, own: View, directory: Path, count: int) -> None:
-        """Show the worker of the view `own`, and `count` - 1 others whose admin sockets are in `directory`."""
-        self._own = own
+    _own: View
+
+    def __init__(self, directory: Path, count: int) -> None:
+        """Show `count` workers; all but the first have their admin sockets in `directory`."""
         self._counters = Counters(socket_of(directory, 0))
         self._problems: tuple[ProblemStatus, ...] = ()
         self._peers = [Peer(index, socket_of(directory, index)) for index in range(1, count)]
+
+    def over(self, own: View) -> View:
+        """This view, where `own` is of the first worker alone."""
+        self._own = own
+        return self
 
     async def not_ready(self) -> str | None:
         """Name this process's reason, or the others'."""
@@ -158,7 +165,9 @@ def socket_of(directory: Path, index: int) -> Path:
 
 
 def _parse(exposition: bytes) -> list[Metric]:
-    return list(text_string_to_metric_families(exposition.decode()))
+    with suppress(ValueError):  # a file that is damaged
+        return list(text_string_to_metric_families(exposition.decode()))
+    return []
 
 
 def _start(families: list[Metric]) -> float | None:
@@ -168,5 +177,6 @@ def _start(families: list[Metric]) -> float | None:
 
 def _replace(file: Path, content: bytes) -> None:
     beside = file.with_suffix(file.suffix + ".new")
-    beside.write_bytes(content)
-    beside.replace(file)
+    with suppress(OSError):  # the file system is full: what is in memory is enough until this process dies
+        beside.write_bytes(content)
+        beside.replace(file)

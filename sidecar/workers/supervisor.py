@@ -44,7 +44,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass
 class Worker:
-    """One worker, through all the processes that it is one after another. Moments are on the monotonic clock."""
+    """One worker: its process, and what is known from earlier ones. Moments are in seconds of the monotonic clock."""
 
     index: int
     pid: int = 0
@@ -144,7 +144,7 @@ class Supervisor:
             self._kill()
 
     def _milliseconds(self) -> float | None:
-        """Until there is something to do without being told; None: never."""
+        """Return how long to wait for events until something is due; None: for ever."""
         if self._kill_at is not None:
             moments = [self._kill_at]
         else:
@@ -154,8 +154,8 @@ class Supervisor:
     def _announce(self) -> None:
         if not self._was_ready and all(worker.ready for worker in self._workers):
             self._was_ready = True
-            count = len(self._workers)
-            log_ready(self._settings, Listeners(self._proxies[0], self._admin, self._grpc), workers=count)
+            listeners = Listeners(self._proxies[0], self._admin, self._grpc)
+            log_ready(self._settings, listeners, workers=len(self._workers))
 
     def _reload(self) -> None:
         """Load for workers to come; those that are there do it themselves, and say what is wrong with it."""
@@ -288,7 +288,7 @@ def _refuse_memory(settings: Settings, workers: int) -> None:
 
 
 def _signals_as_bytes() -> int:
-    """A file descriptor from which each signal is read as a byte from now on."""
+    """Return a file descriptor from which each signal can be read as a byte from now on."""
     wakeup, written = os.pipe()
     os.set_blocking(written, False)
     signal.set_wakeup_fd(written, warn_on_full_buffer=False)

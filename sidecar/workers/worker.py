@@ -7,7 +7,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from sidecar.admin.view import View
 from sidecar.clock import Clock
 from sidecar.config.settings import Settings, TcpAddress, UnixAddress
 from sidecar.listener import Listener, listening
@@ -50,7 +49,7 @@ class WorkerSpec:
 
 
 class Orders:
-    """A signal source: what the supervisor sends."""
+    """The signals of a worker, which its supervisor sends."""
 
     def __init__(self, control: socket.socket) -> None:
         self.supervisor_is_gone = False
@@ -76,7 +75,7 @@ class Orders:
             _log.warning("the supervisor is gone")
             heed(signal.SIGTERM)
 
-    def say_ready(self, _settings: Settings) -> None:
+    def say_ready(self, _settings: Settings, _listeners: Listeners) -> None:
         """Tell the supervisor that this worker serves."""
         _log.info("worker is ready")
         with suppress(OSError):
@@ -84,7 +83,7 @@ class Orders:
 
 
 def share_of(settings: Settings, index: int, count: int) -> Settings:
-    """The settings of one worker: limits are the sidecar's as a whole, and one of them tells the warnings."""
+    """Return the settings of one worker: its share of the connections, and the warnings for the first one only."""
     limits = msgspec.structs.replace(settings.limits, connections=-(-settings.limits.connections // count))
     return replace(settings, limits=limits, warnings=settings.warnings if index == 0 else ())
 
@@ -92,7 +91,7 @@ def share_of(settings: Settings, index: int, count: int) -> Settings:
 def serve(
     settings: Settings, load: Callable[[], Settings], clock: Clock, spec: WorkerSpec, loop_factory: LoopFactory
 ) -> None:
-    """Be this worker until ordered to end, or until the supervisor is gone.
+    """Run this worker until it is ordered to end, or until the supervisor is gone.
 
     Raises:
         ListenError: its admin socket cannot be bound.
@@ -101,30 +100,20 @@ def serve(
     structlog.contextvars.bind_contextvars(worker=spec.index)
     share = partial(share_of, index=spec.index, count=spec.count)
     orders = Orders(spec.control)
+    process = Process(spec.supervisor, spec.started_at, orders.watch, orders.say_ready)
+    if spec.index == 0:
+        whole = WholeView(spec.directory, spec.count)
+        process = replace(process, view=whole.over, before_close=partial(whole.until_alone, clock.sleep))
 
     async def run(admin: Listener) -> None:
-        views: list[WholeView] = []
-
-        def view(own: View) -> View:
-            if spec.index:
-                return own
-            views.append(WholeView(own, spec.directory, spec.count))
-            return views[0]
-
-        async def before_close() -> None:
-            for whole in views:
-                await whole.until_alone(clock.sleep)
-
-        process = Process(spec.supervisor, spec.started_at, orders.watch, orders.say_ready, view, before_close)
         listeners = Listeners(spec.proxy, admin, spec.grpc)
         await Service(share(settings), lambda: share(load()), clock, listeners, process).run()
 
-    own = UnixAddress(socket_of(spec.directory, spec.index))
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        if spec.index == 0:
-            runner.run(run(spec.admin))
-        else:
-            with listening("admin.listen", own) as [admin]:
-                runner.run(run(admin))
+    with ExitStack() as stack:
+        admin = spec.admin
+        if spec.index:
+            own = UnixAddress(socket_of(spec.directory, spec.index))
+            [admin] = stack.enter_context(listening("admin.listen", own))
+        stack.enter_context(asyncio.Runner(loop_factory=loop_factory)).run(run(admin))
     if orders.supervisor_is_gone:
         shutil.rmtree(spec.directory, ignore_errors=True)  # nobody else is left to do it

@@ -43,7 +43,9 @@ async def worker(directory, start, requests):
 def whole(directory, start, requests) -> WholeView:
     """The first worker's view, as a process with these numbers."""
     own = OwnView(Registry(start, requests), Readiness(), lambda: status(routes=(route(requests),)))
-    return WholeView(own, directory, 2)
+    view = WholeView(directory, 2)
+    view.over(own)
+    return view
 
 
 async def told(view) -> tuple[float, float, int, int]:
@@ -83,7 +85,8 @@ async def test_a_missing_worker_is_a_problem_since_it_was_missed(tmp_path):
     """A later look does not date it anew, and it is over when the worker is back."""
     uptimes = iter((10.0, 20.0, 30.0))
     own = OwnView(Registry(50, 10), Readiness(), lambda: status(uptime=next(uptimes)))
-    view = WholeView(own, tmp_path, 2)
+    view = WholeView(tmp_path, 2)
+    view.over(own)
     looks = [await view.status() for _ in range(2)]
     async with worker(tmp_path, 100, 5):
         looks.append(await view.status())
