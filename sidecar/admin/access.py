@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from sidecar.config.urls import is_loopback
 from sidecar.errors import BadRequestError, ForbiddenByPolicyError, Problem
 from sidecar.proxy.guard import Guard
+from sidecar.proxy.target import host_name
 
 PROBES = frozenset({"/livez", "/readyz"})
 OPEN = PROBES | {"/metrics"}
 """What a peer that is not loopback gets: kubelet and Prometheus come by the pod's address."""
 
-_AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]*)(?::[0-9]*)?", re.ASCII)
 _SINGLE = frozenset({b"host", b"origin", b"sec-fetch-site"})
 
 
@@ -44,6 +43,5 @@ def decide(path: str, peer: str | None, guard: Guard, fields: Iterable[tuple[byt
             return BadRequestError(f"More than one {key.decode('ascii')} header.")
         values[key] = value
     authority = values.get(b"host", b"")
-    matched = _AUTHORITY.fullmatch(authority)
-    refused = guard.refusal(matched[1].lower() if matched else b"", authority, values)
+    refused = guard.refusal(host_name(authority) or b"", authority, values)
     return refused[1] if refused else None
