@@ -28,6 +28,7 @@ def routes(settings: Settings, stats: HttpStats) -> tuple[RouteStatus, ...]:
             in_flight=counters.in_flight,
             failing=counters.failing,
             failing_since=counters.failing_since,
+            failed_at=counters.failed_at,
         )
         for route in settings.all_routes
     )

@@ -99,7 +99,7 @@ def _token(token: TokenStatus, now: float) -> Iterator[Found]:
 
 def _route(route: RouteStatus, now: float) -> Iterator[Found]:
     since = route.failing_since
-    if since is None or now - since > RECENT_SECONDS:
+    if now - route.failed_at > RECENT_SECONDS:
         return
     if route.failing == "upstream_unreachable":
         text = f"No connection to {route.upstream} can be made."

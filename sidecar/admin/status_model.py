@@ -50,6 +50,8 @@ class RouteStatus(msgspec.Struct, frozen=True, kw_only=True):
     failing: str = ""
     """The code of the sidecar's own latest error about this upstream, until the upstream answers again."""
     failing_since: float | None = None
+    failed_at: float = 0.0
+    """When the latest such error came."""
 
 
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,6 +34,7 @@ class RouteStats:
     __slots__ = (
         "duration_counts",
         "duration_sum",
+        "failed_at",
         "failing",
         "failing_since",
         "in_flight",
@@ -54,6 +55,8 @@ class RouteStats:
         """The code of the latest error about the upstream, until the upstream answers."""
         self.failing_since: float | None = None
         """When the first such error came, in seconds since 1970."""
+        self.failed_at = 0.0
+        """When the latest came."""
         self.retries: Counter[str] = Counter()
         """By reason: `connection_lost`, `token_refused`."""
         self.pools: set[Connections] = set()
@@ -87,7 +90,7 @@ class RouteStats:
         if code.startswith("upstream_"):
             if not self.failing:
                 self.failing_since = now
-            self.failing = code
+            self.failing, self.failed_at = code, now
 
 
 class HttpStats:

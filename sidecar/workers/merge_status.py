@@ -79,7 +79,8 @@ def _route(metrics: Sequence[Metric], seen: list[RouteStatus]) -> RouteStatus:
         errors=requests(lambda labels: labels["route"] == name and labels["source"] == "sidecar"),
         in_flight=sum(one.in_flight for one in seen),
         failing=next((one.failing for one in seen if one.failing), ""),
-        failing_since=_latest(one.failing_since for one in seen if one.failing),
+        failing_since=min((one.failing_since for one in seen if one.failing and one.failing_since), default=None),
+        failed_at=max(one.failed_at for one in seen),
     )
 
 

@@ -14,9 +14,9 @@ def token(state, **more):
     return {"tokens": (TokenStatus(credential="cluster", audience="a", state=state, **more),)}
 
 
-def route(failing, since):
+def route(failing, since, latest=None):
     given = {"name": "operate", "prefix": "/operate", "upstream": "https://u", "credential": "cluster"}
-    return {"routes": (RouteStatus(**given, failing=failing, failing_since=since),)}
+    return {"routes": (RouteStatus(**given, failing=failing, failing_since=since, failed_at=latest or since),)}
 
 
 def cooling(until):
@@ -62,6 +62,10 @@ FOUND = {
     ),
     "no connection to an upstream": (
         route("upstream_unreachable", NOW - 5),
+        ("critical", "upstream_unreachable", "operate", "https://u"),
+    ),
+    "no connection to an upstream, for an hour": (
+        route("upstream_unreachable", NOW - 3600, NOW - 5),
         ("critical", "upstream_unreachable", "operate", "https://u"),
     ),
     "an upstream that does not answer": (

@@ -77,6 +77,18 @@ def test_problems_are_those_of_the_whole():
     assert (whole.workers, whole.workers_missing) == (4, 1)
 
 
+def test_an_upstream_fails_since_the_first_worker_saw_it():
+    """And recently, if any worker saw it recently."""
+    seen = [
+        route(failing="upstream_timeout", failing_since=20.0, failed_at=25.0),
+        route(failing="upstream_timeout", failing_since=10.0, failed_at=15.0),
+        route(),
+    ]
+    first, *others = (status(routes=(one,)) for one in seen)
+    [whole] = merged(first, dict(enumerate(others, 1))).routes
+    assert (whole.failing, whole.failing_since, whole.failed_at) == ("upstream_timeout", 10.0, 25.0)
+
+
 def test_a_token_that_one_worker_renewed_is_no_problem_of_another():
     """One failed, another has a new token on the store, which the first finds when it needs it."""
     failed = status(tokens=(token("expired", expires_at=10.0, detail="no answer"),))
