@@ -30,3 +30,11 @@ def test_no_test_asks_for_a_program_by_another_way():
     """`tests/needs.py` alone decides what a missing program means."""
     askers = [file for file in (ROOT / "tests").rglob("*.py") if "shutil.which(" in file.read_text()]
     assert [file.name for file in askers if file != Path(__file__)] == ["needs.py"]
+
+
+def test_nothing_speaks_of_a_page_outside():
+    """What a reader of the repository cannot open explains nothing to them."""
+    folders = ("bench", "deploy", "docs", "sidecar", "tests")
+    texts = [path for name in folders for path in (ROOT / name).rglob("*") if path.suffix in {".py", ".md", ".yaml"}]
+    outside = re.compile(r"DESIGN[' ]")
+    assert [str(path.relative_to(ROOT)) for path in texts if outside.search(path.read_text())] == []

@@ -1,4 +1,4 @@
-"""A credential that an upstream refuses (DESIGN 5.8): replaced and replayed once, or the refusal passed on."""
+"""A credential that an upstream refuses: replaced and replayed once, or the refusal passed on."""
 
 from __future__ import annotations
 
