@@ -21,7 +21,7 @@ from sidecar.tokens import commands, events, problems
 from sidecar.tokens.commands import Command, Step
 from sidecar.tokens.context import Context
 from sidecar.tokens.events import Event, Failure
-from sidecar.tokens.fetch import fetch
+from sidecar.tokens.fetch import ends_within, fetch
 from sidecar.tokens.grant import GrantSource, TokenAttachment
 from sidecar.tokens.identity import Identity, Labels
 from sidecar.tokens.issuer_budget import AttemptSlots, IssuerBudget
@@ -375,11 +375,7 @@ class CachedToken:
         """
         deadline = self._waiters.next_deadline()
         left = math.inf if deadline is None else deadline - self._now()
-        patience = asyncio.ensure_future(self._context.clock.sleep(min(SAVE_PATIENCE, left / 2)))
-        try:
-            await asyncio.wait({self._spawn(work), patience}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            patience.cancel()
+        await ends_within(self._context.clock, min(SAVE_PATIENCE, left / 2), self._spawn(work))
 
     async def _invalidate(self, refused: str) -> None:
         if self.state.token is not None and self.state.token.version == refused:

@@ -76,14 +76,20 @@ async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> 
     Raises:
         TimeoutError: it took longer, by this clock; the work is cancelled.
     """
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(work)
-    timer = loop.create_task(clock.sleep(seconds))
+    task = asyncio.get_running_loop().create_task(work)
     try:
-        await asyncio.wait({task, timer}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
+        if not await ends_within(clock, seconds, task):
             raise TimeoutError
         return task.result()
     finally:
-        timer.cancel()
         task.cancel()
+
+
+async def ends_within(clock: Clock, seconds: float, task: asyncio.Task[T]) -> bool:
+    """Whether the task ends within so many seconds, by this clock; it goes on if not."""
+    timer = asyncio.get_running_loop().create_task(clock.sleep(seconds))
+    try:
+        await asyncio.wait({task, timer}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        timer.cancel()
+    return task.done()

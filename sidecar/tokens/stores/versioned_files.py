@@ -322,7 +322,7 @@ class VersionedFiles:
         for name in sorted(self._names(), key=lambda name: (len(name), name)):  # a record's versions in ascending order
             most = OLD_TEMPORARY if name.startswith(TEMPORARY) else OLD_RECORD if is_record(name) else None
             if most is not None:
-                with suppress(FileNotFoundError):
+                with suppress(OSError):  # another process was faster, or this is no file at all
                     status = os.stat(name, dir_fd=self._directory, follow_symlinks=False)
                     if now - status.st_mtime > most:
                         self._unlink(name)
