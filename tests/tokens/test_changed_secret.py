@@ -186,6 +186,8 @@ async def test_a_reload_with_another_secret_keeps_the_token_as_well() -> None:
         assert one.now_attached() == bearer("token-1")
     assert told(one) == ("stale", False, "pending")
     assert before.current() is one.authorizer.current()  # a request that came before the reload
+    one.issuer.password = None  # the old file is gone
+    assert (await before.obtain()).header == bearer("token-1")
     source.otherwise = lambda _: grant("new")
     await one.clock.advance(300)
     assert one.now_attached() == bearer("new")
@@ -216,17 +218,25 @@ async def test_nothing_but_the_secret_may_differ(changed) -> None:
     assert other.current() is None
 
 
-async def test_of_two_credentials_with_one_identity_only_the_changed_one_moves() -> None:
-    """They shared a token; the other keeps it, its clients wait where they were, and it is renewed with its secret."""
-    one = await in_use()
-    other_source = FakeIssuer(one.clock, otherwise=lambda _: grant("others"))
-    other = one.manager.authorizer(other_source, credential="other", audience="operate.camunda.io")
-    change(one)
+@pytest.mark.parametrize("which", ["first", "second"])
+async def test_of_two_credentials_with_one_identity_only_the_changed_one_moves(which) -> None:
+    """They shared a token. The other keeps it, and it is renewed with that one's secret."""
+    one = await rig()
+    second = FakeIssuer(one.clock)
+    authorizers = [one.authorizer, one.manager.authorizer(second, credential="second", audience="operate.camunda.io")]
+    await one.ask()
+    changed, kept = (one.issuer, second) if which == "first" else (second, one.issuer)
+    moved, stays = authorizers if which == "first" else authorizers[::-1]
+    for source in (one.issuer, second):
+        source.by_secret = {OLD: grant("renewed"), NEW: grant("new")}
+    changed.password = Secret(NEW)
+    one.manager.secrets_changed()
+    assert stays.current().header == moved.current().header == bearer("token-1")
     await one.clock.advance(5)
-    assert one.now_attached() == bearer("new")
-    assert other.current().header == bearer("token-1")
+    assert (moved.current().header, stays.current().header) == (bearer("new"), bearer("token-1"))
     await one.clock.advance(2900)
-    assert other.current().header == bearer("others")
+    assert stays.current().header == bearer("renewed")
+    assert kept.requests
 
 
 async def test_clients_that_wait_when_the_secret_changes_wait_for_the_new_ones_token() -> None:

@@ -139,6 +139,8 @@ async def test_a_derivation_that_fails_is_tried_again(monkeypatch) -> None:
 def test_the_salt_follows_from_who_asks_whom(other) -> None:
     """The same on every machine; another for every issuer and every client or user, so that no table serves for two."""
     assert identity().salt == identity(secret="changed", audience="another").salt != other.salt
+    users = [Identity(ISSUER, (("username", name),), Secret("x")).salt for name in ("demo", "admin")]
+    assert users[0] != users[1]
 
 
 @pytest.mark.parametrize("by", [0.0, 50.0, -5000.0])

@@ -48,14 +48,14 @@ async def test_a_client_costs_the_same_beside_many_others(event) -> None:
     for others in (FEW, MANY):
         one, clients = await waiting_beside(others)
 
-        def happen(one=one, clients=clients) -> None:
+        def happen(one=one, clients=clients, middle=others // 2) -> None:
             match event:
                 case "joins":
                     joining = one.authorizer.obtain()
                     joining.send(None)
                     joining.close()
                 case "goes away":
-                    clients[others // 2].cancel()
+                    clients[middle].cancel()
                 case "looks":
                     one.authorizer.current()
 

@@ -14,7 +14,7 @@ from sidecar.tokens.context import Context
 from sidecar.tokens.identity import Labels
 from sidecar.tokens.issuer_budget import AttemptSlots, IssuerBudget, NoSlotError, SupersededError
 from sidecar.tokens.observer import TokenObserver
-from sidecar.tokens.rate_limit import RateLimit
+from sidecar.tokens.rate_limit import RateLimit, Refused
 from sidecar.tokens.stores.base import Record, StoreError, Update
 from sidecar.tokens.stores.memory import MemoryStore
 from tests.tokens.support import ISSUER, ErasableStore, Events, FakeIssuer, ManualClock, rig, settle
@@ -194,6 +194,18 @@ async def test_a_store_that_forgets_does_not_make_a_process_forget() -> None:
     assert not waiting.done()
     await clock.advance(INTERVAL)
     assert waiting.done()
+
+
+async def test_a_store_that_forgets_ends_no_cool_down_that_a_process_knows() -> None:
+    """The issuer said when to come back."""
+    clock = ManualClock()
+    store = ErasableStore(clock)
+    one = budget(store, clock)
+    await one.throttled(60.0)
+    store.erase()
+    clock.suspend(30)
+    refused = await one.reserve(10.0, background=False)
+    assert refused == Refused(pytest.approx(30.0), cooling=True)
 
 
 @pytest.mark.parametrize("data", [b"", b"garbage", b'{"free_in":"x"}'])

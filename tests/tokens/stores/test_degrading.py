@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import shutil
 
 import pytest
@@ -348,18 +349,22 @@ async def test_a_directory_that_is_taken_away_and_given_back(tmp_path) -> None:
     assert (tmp_path / "store" / "key.1").exists()
 
 
-async def test_an_error_of_the_system_names_the_directory_and_the_reason(tmp_path, monkeypatch) -> None:
-    """A full disk, for one."""
+@pytest.mark.parametrize(("code", "readable"), [(errno.ENOSPC, True), (errno.EROFS, True), (errno.EIO, False)])
+async def test_an_error_of_the_system_names_the_directory_and_the_reason(tmp_path, monkeypatch, code, readable) -> None:
+    """A full disk, for one; whether what is there can still be read follows from it."""
     clock = ManualClock()
     store = FileStore(tmp_path / "store", None, clock)
     await store.open()
 
     def full(*_positional, **_named):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("sidecar.tokens.stores.versioned_files.os.write", full)
-    with pytest.raises(StoreError, match=rf"{tmp_path}/store cannot be used: No space left on device"):
+    with pytest.raises(
+        StoreError, match=rf"{re.escape(str(tmp_path))}/store cannot be used: {os.strerror(code)}"
+    ) as raised:
         await store.update("key", lambda _record, _now: b"data")
+    assert raised.value.readable is readable
     monkeypatch.undo()
     # Nothing half-written stays: version 0 is an empty file, and no record.
     left = {path.name: path.stat().st_size for path in (tmp_path / "store").iterdir()}
