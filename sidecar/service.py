@@ -301,7 +301,7 @@ class Service:
 
     def _status(self) -> Status:
         """Return everything that `/status` tells of this process."""
-        wall, config = self.clock.wall(), self._metrics.config
+        wall, config, fault = self.clock.wall(), self._metrics.config, self._store.fault
         process = Status(
             pid=self._process.pid,
             version=__version__,
@@ -313,7 +313,7 @@ class Service:
             admin=str(self.listeners.admin.address),
             configuration=self.settings.source,
             drain=self.settings.drain_delay + self.settings.drain_timeout,
-            store=replace(self._store_status, up=self._metrics.tokens.store_is_up),
+            store=replace(self._store_status, up=fault is None, detail=fault.reason if fault is not None else ""),
             reload_refused_at=config.refused_at,
             mistakes=config.mistakes,
             secret_files=dict(config.unusable),

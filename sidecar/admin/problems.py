@@ -117,7 +117,13 @@ def _process(status: Status, now: float) -> Iterator[Found]:
         yield "warning", "configuration_refused", status.configuration, text, status.reload_refused_at
     if not status.store.up:
         place = f"{status.store.type} {status.store.location}".strip()
-        yield "warning", "store_down", place, f"The token store ({place}) cannot be used.", None
+        yield (
+            "warning",
+            "store_down",
+            place,
+            f"The token store ({place}) cannot be used. {status.store.detail}".strip(),
+            None,
+        )
     if status.workers_missing:
         text = f"{status.workers_missing} of {status.workers} workers do not answer."
         yield "warning", "workers_missing", "", text, None

@@ -61,6 +61,8 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     location: str = ""
     """A directory, or a host; never a password."""
     up: bool = True
+    detail: str = ""
+    """Why it is not up, in words."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

@@ -103,7 +103,6 @@ class TokenMetrics(TokenObserver):
         self._invalidations = counter("token_invalidations_total", given_up, "audience", "reason")
         waited = "How long token requests waited for their slot in the issuer's budget."
         self._budget_wait = histogram("budget_wait_seconds", waited)
-        self.store_is_up = True
         self._store_up = gauge("store_up", "1 while tokens are shared through the store.")
         self._store_errors = counter("store_errors_total", "Operations of the token store that failed.", "operation")
         for operation in get_args(StoreOperation):
@@ -165,7 +164,6 @@ class TokenMetrics(TokenObserver):
 
     def store_up(self, *, up: bool) -> None:
         """Tell whether the store is in use."""
-        self.store_is_up = up
         self._store_up.set(up)
 
     def store_failed(self, *, operation: StoreOperation) -> None:

@@ -1,4 +1,4 @@
-"""What scrypt borrows is given back to the system, and so is everything that is freed after it.
+"""The memory that scrypt needs is given back to the system, and so is everything that is freed after it.
 
 The C library of most Linux systems takes blocks over 128 KiB from the system one by one and gives each back, until one
 is freed that is larger: from then on it keeps blocks of that size, and twice as much of whatever else is freed (glibc's

@@ -1,4 +1,4 @@
-"""What passes between the token core and the credentials: a grant, and the gate that every attempt goes through."""
+"""The interface between the token core and the credentials: a grant, its source, and what counts the attempts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TokenAttachment:
 
 
 class AttemptGate(Protocol):
-    """Stands before each attempt to reach the issuer, aiohttp-retry's included: no attempt is uncounted."""
+    """Every attempt to reach the issuer waits for its slot here, aiohttp-retry's included."""
 
     async def slot(self) -> None:
         """Wait for this attempt's slot in the issuer's budget.

@@ -1,7 +1,7 @@
 """When an issuer may be asked: slots `min_interval` apart and cool-downs, over everything on one store. Pure.
 
 Moments are seconds of this machine's boot clock; the store turns them into ages, so that no wall clock is trusted.
-Traffic that waits goes before background refreshes: those take a slot only if it is free now.
+Requests that clients wait for go before background refreshes, which take a slot only if it is free now.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ from typing import Final
 from sidecar.tokens.token_record import NEVER
 
 COOLDOWN_FIRST, COOLDOWN_MOST = 5.0, 300.0
-"""Of the series that grows where the issuer names no time."""
+"""Seconds of the first and of the longest cool-down, where the issuer names no time."""
 RETRY_AFTER_LEAST, RETRY_AFTER_MOST = 1.0, 3600.0
-"""What is believed of a `Retry-After`."""
+"""Seconds: a `Retry-After` counts as no less and no more than these."""
 SAME: Final = 1e-3
-"""Two moments that went through a store's relative times are the same within this."""
+"""Seconds: two moments that were written as relative times and read again are the same within this."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """One issuer origin's record."""
+    """What the store says of one issuer origin. Moments are seconds of the boot clock."""
 
     free_at: float = NEVER
-    """The next slot."""
+    """The moment of the next slot."""
     cooldown_until: float = NEVER
     throttled: int = 0
-    """429s in a row, over the whole store."""
+    """How many times in a row the issuer answered 429, to any process on the store."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """A slot: the attempt may start at this moment."""
+    """A slot is reserved: the attempt may start at this moment."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No slot in time; nothing was reserved. `retry_after`: seconds until one could be had."""
+    """There is no slot in time, and nothing was reserved. `retry_after`: seconds until there is one."""
 
     retry_after: float
     cooling: bool
@@ -49,7 +49,7 @@ class Refused:
 def reserve(
     limit: RateLimit, now: float, interval: float, *, patience: float, background: bool, not_before: float = NEVER
 ) -> tuple[RateLimit, Reserved | Refused]:
-    """The next slot within `patience` seconds; for a background refresh only one that is free now."""
+    """Reserve the next slot within `patience` seconds; for a background refresh only one that is free now."""
     free_at = max(limit.free_at, limit.cooldown_until)
     at = max(now, free_at, not_before)
     if at - now > patience or (background and free_at > now):
@@ -58,19 +58,19 @@ def reserve(
 
 
 def release(limit: RateLimit, slot: Reserved, interval: float) -> RateLimit:
-    """Gives back a slot that is not needed any more, if nobody has reserved after it."""
+    """Give back a slot that is not needed any more, if no later one is reserved."""
     if abs(limit.free_at - (slot.at + interval)) > SAME:
         return limit
     return replace(limit, free_at=slot.at)
 
 
 def sent(limit: RateLimit, now: float, interval: float) -> RateLimit:
-    """The attempt's head has left just now: the next slot counts from here."""
+    """The head of the attempt has left just now: the next slot is an interval after that."""
     return replace(limit, free_at=max(limit.free_at, now + interval))
 
 
 def throttled(limit: RateLimit, now: float, retry_after: float | None, jitter: float) -> RateLimit:
-    """The issuer said 429: what it asks for, or longer each time; `jitter` from -1 to 1 only lengthens."""
+    """After a 429: a cool-down of `retry_after` seconds, or one that grows; `jitter` (-1 to 1) only lengthens it."""
     count = limit.throttled + 1
     if retry_after is not None and math.isfinite(retry_after) and retry_after > 0:
         pause = min(RETRY_AFTER_MOST, max(RETRY_AFTER_LEAST, retry_after))
@@ -80,13 +80,13 @@ def throttled(limit: RateLimit, now: float, retry_after: float | None, jitter: f
 
 
 def postpone(limit: RateLimit, now: float, seconds: float) -> RateLimit:
-    """The issuer is not available and says for how long: it is left alone, and that counts as no throttling."""
+    """After a 503 that names a time: a cool-down of so many seconds, which does not count as throttling."""
     pause = min(RETRY_AFTER_MOST, seconds)
     return replace(limit, cooldown_until=max(limit.cooldown_until, now + pause))
 
 
 def granted(limit: RateLimit) -> RateLimit:
-    """The issuer gave a token: it is not throttling."""
+    """After a grant: the next cool-down is a short one again."""
     return replace(limit, throttled=0)
 
 
@@ -100,5 +100,5 @@ def merged(one: RateLimit, other: RateLimit) -> RateLimit:
 
 
 def unreadable(now: float, interval: float) -> RateLimit:
-    """In place of a record that was damaged: somebody may have asked just now."""
+    """What replaces a damaged record: another process may have asked just now."""
     return RateLimit(free_at=now + interval)

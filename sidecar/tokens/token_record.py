@@ -22,14 +22,14 @@ class Token:
     """A grant with its place in time. Moments are seconds of this machine's boot clock."""
 
     version: str
-    """Random: tells this grant from every other."""
+    """A random name, which no other grant has."""
     grant: Grant = field(repr=False)
     born: float
     """When the request that brought it was sent."""
 
     @property
     def lifetime(self) -> float:
-        """In seconds."""
+        """Seconds from `born` to `end`."""
         return self.grant.lifetime
 
     @property
@@ -84,7 +84,7 @@ class TokenRecord:
 
 
 class PutToken(msgspec.Struct, frozen=True):
-    """A grant came."""
+    """The issuer gave a grant."""
 
     token: Token
 

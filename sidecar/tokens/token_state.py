@@ -13,17 +13,17 @@ from sidecar.config.settings import Refresh
 from sidecar.tokens.token_record import NEVER, Quarantine, Token, TokenRecord
 
 STALE_JITTER: Final = 0.05
-"""Share of the life by which processes that share a token spread their refreshes, either way."""
+"""Share of the life by which a refresh is earlier or later, so that processes that share a token do not coincide."""
 LAST_SECONDS: Final = 2.0
 """Seconds before its end from which a token is not used."""
 LEEWAY_SHARE: Final = 0.1
-"""Of a short life, the leeway and the unusable end are at most this share."""
+"""The leeway, and the end in which a token is not used, are at most this share of its life."""
 
 # --- a token's life ----------------------------------------------------------------------------------------------
 
 
 class Freshness(Enum):
-    """Of a token, now."""
+    """The freshness of a token at a moment."""
 
     FRESH = auto()
     STALE = auto()
@@ -81,7 +81,7 @@ class TokenState:
     previous: Token | None = None
     """A token of the secret that was in force before: it serves until this identity has one. It is never saved."""
     moments: Schedule | None = None
-    """Of the token in use."""
+    """The schedule of the token in use."""
     fetch: FetchState = FetchState.NONE
     failures: int = 0
     """Background refreshes that failed since one last succeeded."""

@@ -36,7 +36,7 @@ def merge_status(
         routes=_each((one.routes for one in everybody), lambda route: route.name, partial(_route, metrics)),
         tokens=_each((one.tokens for one in everybody), lambda t: (t.credential, t.audience, t.issuer), _token),
         issuers=_each((one.issuers for one in everybody), lambda one: one.issuer, partial(_issuer, metrics)),
-        store=replace(first.store, up=all(one.store.up for one in everybody)),
+        store=next((one.store for one in everybody if not one.store.up), first.store),
         mistakes=next((one.mistakes for one in everybody if one.mistakes), ()),
         reload_refused_at=_latest(one.reload_refused_at for one in everybody),
         secret_files={key: reason for one in everybody for key, reason in one.secret_files.items()},

@@ -81,8 +81,8 @@ FOUND = {
         ("warning", "configuration_refused", "/etc/camunda-sidecar/config.yaml", "routes: is empty"),
     ),
     "the store cannot be used": (
-        {"store": StoreStatus(type="redis", location="redis:6379", up=False)},
-        ("warning", "store_down", "redis redis:6379", "redis:6379"),
+        {"store": StoreStatus(type="redis", location="redis:6379", up=False, detail="It did not answer.")},
+        ("warning", "store_down", "redis redis:6379", "did not answer"),
     ),
     "a worker is missing": (
         {"workers": 4, "workers_missing": 1, "ready": False, "reason": "waiting for: worker 2"},

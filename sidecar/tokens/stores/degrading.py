@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 CHECK_EVERY: Final = 5.0
-"""Seconds between two looks whether the store still works. They ask nothing of an issuer."""
+"""Seconds between two checks of a store that works. A check asks nothing of an issuer."""
 RETRY_FIRST, RETRY_MOST = 2.0, 30.0
 """Seconds until a failed store is tried again, doubling."""
 PATIENCE: Final = 5.0
@@ -104,7 +104,7 @@ class DegradingStore:
             log.info("a lock on the token store was not given back; it ends by itself")
 
     async def close(self) -> None:
-        """Let the store go."""
+        """End the checks, and let the store go."""
         self._next_check.set(None)
         for task in self._tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""The store's directory: made, or found and looked at hard. Blocking."""
+"""The store's directory: it is made, or one that exists is checked. Blocking."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Access:
 
     @property
     def directory_mode(self) -> int:
-        """0700, or 2770: files in it then belong to the group."""
+        """0700; for a group 2770, so that files in it belong to the group."""
         return 0o700 if self.group is None else 0o2770
 
     @property
     def file_mode(self) -> int:
-        """0600 or 0660."""
+        """0600; for a group 0660."""
         return 0o600 if self.group is None else 0o660
 
     def objection(self, status: os.stat_result) -> str:
@@ -49,7 +49,7 @@ class Access:
 
 
 def access(group: str | None) -> Access:
-    """Of this process.
+    """Who may share a store that this process uses.
 
     Raises:
         StoreError: there is no such group.

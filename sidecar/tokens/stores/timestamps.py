@@ -1,4 +1,4 @@
-"""How old something is, told by clocks that may have been stepped, on a machine that may have been restarted. Pure."""
+"""How old something is, by clocks that may have been set, on a machine that may have been restarted. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Stamp:
 
 
 def stamp(clock: Clock) -> Stamp:
-    """Now."""
+    """The present moment."""
     return Stamp(clock.wall(), clock.boot_id(), clock.boottime())
 
 

@@ -380,7 +380,7 @@ async def test_a_store_that_is_not_open_says_so(tmp_path) -> None:
 
 async def test_a_lock_that_is_won_for_nobody_is_given_back(tmp_path) -> None:
     """Who wanted it went away while a thread was winning it."""
-    clock = ManualClock()
+    clock = ManualClock(wall=SystemClock().wall())
     one, other = FileStore(tmp_path / "store", None, clock), FileStore(tmp_path / "store", None, clock)
     await one.open()
     await other.open()
