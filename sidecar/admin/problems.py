@@ -113,7 +113,7 @@ def _process(status: Status, now: float) -> Iterator[Found]:
     for setting, reason in status.secret_files.items():
         yield "warning", "secret_file_unusable", setting, f"The newest file of {setting} cannot be used. {reason}", None
     if status.mistakes:
-        text = f"The new configuration was refused, the old one is in force. {' '.join(status.mistakes)}"
+        text = f"The new configuration was refused, the old one is in force. {'; '.join(status.mistakes)}"
         yield "warning", "configuration_refused", status.configuration, text, status.reload_refused_at
     if not status.store.up:
         place = f"{status.store.type} {status.store.location}".strip()

@@ -77,8 +77,8 @@ FOUND = {
         ("warning", "secret_file_unusable", "credentials.cluster.client_secret_file", "is empty"),
     ),
     "a reload was refused": (
-        {"mistakes": ("config.yaml: routes: is empty",), "reload_refused_at": NOW - 9},
-        ("warning", "configuration_refused", "/etc/camunda-sidecar/config.yaml", "routes: is empty"),
+        {"mistakes": ("config.yaml: routes: is empty", "config.yaml: x: is no key"), "reload_refused_at": NOW - 9},
+        ("warning", "configuration_refused", "/etc/camunda-sidecar/config.yaml", "is empty; config.yaml: x: is no key"),
     ),
     "the store cannot be used": (
         {"store": StoreStatus(type="redis", location="redis:6379", up=False, detail="It did not answer.")},
