@@ -19,6 +19,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sidecar import build
+
 _ROOT = Path(__file__).parents[1]
 _STORE = Path(__file__).with_suffix(".json")
 _SHAPES = ("same", "varied", "post")
@@ -29,10 +31,8 @@ _COUNT = re.compile(r"I\s+refs:\s+([\d,]+)")
 
 def interpreter() -> str:
     """Counts are comparable only for one interpreter, built by one compiler, with the same modules compiled."""
-    import sidecar.proxy.h1 as sample  # noqa: PLC0415
-
-    kind = "pure Python" if str(sample.__file__).endswith(".py") else "compiled modules"
-    return f"{platform.python_implementation()} {platform.python_version()}, {platform.python_compiler()}, {kind}"
+    python = f"{platform.python_implementation()} {platform.python_version()}, {platform.python_compiler()}"
+    return f"{python}, {build.kind()}"
 
 
 def parse_count(text: str) -> int:
