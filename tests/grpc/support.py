@@ -13,8 +13,8 @@ from typing import Any
 import grpc
 import trustme
 from grpc import StatusCode, aio
-from pyzeebe.proto import gateway_pb2 as pb
-from pyzeebe.proto import gateway_pb2_grpc as rpc
+from zeebe_grpc import gateway_pb2 as pb
+from zeebe_grpc import gateway_pb2_grpc as rpc
 
 from sidecar.clock import SystemClock
 from sidecar.config.settings import Grpc, Settings, TcpAddress

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 from grpc import StatusCode
-from pyzeebe.proto import gateway_pb2 as pb
-from pyzeebe.proto import gateway_pb2_grpc as rpc
 from structlog.testing import capture_logs
+from zeebe_grpc import gateway_pb2 as pb
+from zeebe_grpc import gateway_pb2_grpc as rpc
 
 from sidecar import background
 from sidecar.config.settings import Guard, Limits, Logging, RequiredHeader

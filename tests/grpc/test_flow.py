@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from grpc import aio
-from pyzeebe.proto import gateway_pb2 as pb
-from pyzeebe.proto import gateway_pb2_grpc as rpc
+from zeebe_grpc import gateway_pb2 as pb
+from zeebe_grpc import gateway_pb2_grpc as rpc
 
 from tests.grpc.support import client, gateway, listening, until
 from tests.grpc.wire import ACK, GOAWAY, PING, PREFACE, SETTINGS, frame, frames

@@ -8,8 +8,8 @@ import socket
 import pytest
 import trustme
 from grpc import StatusCode
-from pyzeebe.proto import gateway_pb2 as pb
-from pyzeebe.proto import gateway_pb2_grpc as rpc
+from zeebe_grpc import gateway_pb2 as pb
+from zeebe_grpc import gateway_pb2_grpc as rpc
 
 from sidecar.clock import SystemClock
 from sidecar.config.settings import TcpAddress

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 from grpc import StatusCode, aio
-from pyzeebe.proto import gateway_pb2 as pb
-from pyzeebe.proto import gateway_pb2_grpc as rpc
+from zeebe_grpc import gateway_pb2 as pb
+from zeebe_grpc import gateway_pb2_grpc as rpc
 
 from sidecar.errors import TokenUnavailableError
 from tests.grpc.support import GATEWAY, GOOD, NEXT, client, ending, gateway, listening, read_all, settled

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from grpc import StatusCode, aio
-from pyzeebe.proto import gateway_pb2 as pb
-from pyzeebe.proto import gateway_pb2_grpc as rpc
+from zeebe_grpc import gateway_pb2 as pb
+from zeebe_grpc import gateway_pb2_grpc as rpc
 
 from tests.acceptance.peers import grants, peer, refuses, says
 from tests.acceptance.support import clean_environment, command, plain, running, spawn, write
