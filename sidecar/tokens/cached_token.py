@@ -48,27 +48,20 @@ class CachedToken:
     """One identity in this process."""
 
     def __init__(
-        self,
-        context: Context,
-        source: GrantSource,
-        identity: Identity,
-        labels: Labels,
-        *,
-        repository: TokenRepository,
-        budget: IssuerBudget,
+        self, context: Context, source: GrantSource, identity: Identity, labels: Labels, budget: IssuerBudget
     ) -> None:
         self.source = source
         self.identity = identity
         self.labels = labels
         self.budget = budget
-        self.state = TokenState(context.refresh, context.requests.max_wait)
+        self.state = TokenState()
         self.attachment: TokenAttachment | None = None
         self.serve_until = NEVER
         """Until this moment of the boot clock the attachment may be handed out without asking."""
         self.last_failure = ""
         """What happened at the last token request, if it failed."""
         self._context = context
-        self._repository = repository
+        self._repository = TokenRepository(context, identity)
         self._deadline = NEVER
         """The deadline of the last client that began to wait, whether it went away since or not."""
         self._waiters: Waiters[tuple[TokenAttachment, Source]] = Waiters()
@@ -133,10 +126,6 @@ class CachedToken:
         self._dispatch(events.QuarantineEnded())
         await self._repository.save()
 
-    def reconfigure(self) -> None:
-        """Follow the context's settings, for tokens that come from now on."""
-        self.state = replace(self.state, refresh=self._context.refresh, max_wait=self._context.requests.max_wait)
-
     async def warm(self) -> None:
         """Derive the keys and read the store before the first request needs it; the issuer is not asked."""
         await self.look()
@@ -192,7 +181,8 @@ class CachedToken:
         """Let the lifecycle decide, and carry it out. Synchronous: nothing comes between a decision and its record."""
         now = self._now()
         before = self.state.token
-        self.state, decided = decide(self.state, event, now, self._context.rng.uniform(-1, 1))
+        state = replace(self.state, refresh=self._context.refresh, max_wait=self._context.requests.max_wait)
+        self.state, decided = decide(state, event, now, self._context.rng.uniform(-1, 1))
         token = self.state.token
         if token is not before:
             self.last_failure = self.last_failure if token is None else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sidecar.clock import Clock
 from sidecar.config.settings import Refresh, TokenRequests
+from sidecar.tokens.encryption import KeyRing
 from sidecar.tokens.observer import TokenObserver
 from sidecar.tokens.stores.base import SharedStore
 
@@ -22,5 +23,6 @@ class Context:
     """For jitter alone."""
     requests: TokenRequests
     refresh: Refresh
+    keyring: KeyRing
     shared_only: bool
     """No issuer is asked while the store cannot be written to."""

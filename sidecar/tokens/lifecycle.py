@@ -108,13 +108,8 @@ WANTED: Final[dict[tuple[Freshness, bool, bool], Answer]] = {
 }
 """The answer by the token's freshness, whether it is usable at all, and whether the issuer rests."""
 
-JOIN: Final = {
-    FetchState.NONE: FetchState.WAITED,
-    FetchState.BACKGROUND: FetchState.JOINED,
-    FetchState.JOINED: FetchState.JOINED,
-    FetchState.WAITED: FetchState.WAITED,
-}
-"""What becomes of a fetch when a client waits for it."""
+JOINED: Final = {FetchState.NONE: FetchState.WAITED, FetchState.BACKGROUND: FetchState.JOINED}
+"""What becomes of a fetch when a client waits for it; the other states stay."""
 
 WITH_CLIENTS: Final = frozenset({FetchState.JOINED, FetchState.WAITED})
 """Fetches that clients wait for: what they bring is used."""
@@ -328,7 +323,7 @@ def _background(state: TokenState) -> Decision:
 
 def _joined(state: TokenState) -> Decision:
     look: tuple[Command, ...] = (commands.Look(),) if state.fetch is FetchState.NONE else ()
-    return replace(state, fetch=JOIN[state.fetch]), look
+    return replace(state, fetch=JOINED.get(state.fetch, state.fetch)), look
 
 
 def _ended(state: TokenState, *then: Command) -> Decision:

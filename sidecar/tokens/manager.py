@@ -65,9 +65,9 @@ class TokenManager:
             rng or random.Random(),  # noqa: S311 (jitter)
             requests or TokenRequests(),
             refresh or Refresh(),
+            KeyRing(),
             shared_only,
         )
-        self._keyring = KeyRing()
         self._authorizers: list[TokenAuthorizer] = []
         self._tokens: dict[Identity, CachedToken] = {}
         self._retired: list[CachedToken] = []
@@ -83,7 +83,7 @@ class TokenManager:
         self._started = True
 
     async def close(self) -> None:
-        """End every flight, save what is to be saved, let the store go."""
+        """End every fetch, save what is to be saved, let the store go."""
         for task in self._tasks:
             task.cancel()
         gone = TokenUnavailableError("The sidecar is shutting down.", retry_after=1.0)
@@ -117,8 +117,6 @@ class TokenManager:
     def reconfigure(self, requests: TokenRequests, refresh: Refresh) -> None:
         """New settings, from now on."""
         self._context.requests, self._context.refresh = requests, refresh
-        for token in self._tokens.values():
-            token.reconfigure()
 
     def secrets_changed(self) -> None:
         """Some secret may be another one: the routes of its credential get the token of a new identity."""
@@ -139,7 +137,7 @@ class TokenManager:
             SecretUnavailableError: the credential's secret cannot be read.
         """
         context, budget = self._context, self._budget(source.issuer)
-        repository = TokenRepository(self._context.store, self._keyring, Identity.of(source))
+        repository = TokenRepository(context, Identity.of(source))
         deadline = context.clock.boottime() + FETCH_NOW_PATIENCE
         labels = Labels(label(source.issuer), "", "")
         slots = AttemptSlots(budget, context, labels, deadline=lambda: deadline)
@@ -202,14 +200,9 @@ class TokenManager:
     def _token(self, identity: Identity, authorizer: TokenAuthorizer) -> CachedToken:
         token = self._tokens.get(identity)
         if token is None:
-            token = self._tokens[identity] = CachedToken(
-                self._context,
-                authorizer.source,
-                identity,
-                authorizer.labels,
-                repository=TokenRepository(self._context.store, self._keyring, identity),
-                budget=self._budget(authorizer.source.issuer),
-            )
+            budget = self._budget(authorizer.source.issuer)
+            token = CachedToken(self._context, authorizer.source, identity, authorizer.labels, budget)
+            self._tokens[identity] = token
             if self._started:
                 background.spawn("tokens", token.warm(), self._tasks)
         token.source = authorizer.source  # after a reload, the newest: the old one's files are not watched any more
@@ -220,7 +213,7 @@ class TokenManager:
         for identity, token in list(self._tokens.items()):
             if token not in used:
                 del self._tokens[identity]
-                self._keyring.forget(identity.secret)
+                self._context.keyring.forget(identity.secret)
                 token.retire()
                 self._retired.append(token)
         self._retired = [token for token in self._retired if token.busy]

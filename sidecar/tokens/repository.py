@@ -9,10 +9,10 @@ from functools import reduce
 import structlog
 
 from sidecar.tokens.context import Context
-from sidecar.tokens.encryption import KeyRing, Keys
+from sidecar.tokens.encryption import Keys
 from sidecar.tokens.identity import Identity
 from sidecar.tokens.serialization import RecordError, decrypt_record, encrypt_record
-from sidecar.tokens.stores.base import Record, Release, Store
+from sidecar.tokens.stores.base import Record, Release
 from sidecar.tokens.token_record import Change, TokenRecord, apply
 
 log = structlog.get_logger(__name__)
@@ -26,11 +26,11 @@ POLL_FIRST, POLL_MOST = 0.05, 0.25
 class TokenRepository:
     """What all processes on the store know of an identity. Its methods raise what the store raises."""
 
-    def __init__(self, store: Store, keyring: KeyRing, identity: Identity) -> None:
+    def __init__(self, context: Context, identity: Identity) -> None:
         self.unsaved: list[Change] = []
         """Changes that are decided and not on the store yet."""
-        self._store = store
-        self._keyring = keyring
+        self._store = context.store
+        self._keyring = context.keyring
         self._identity = identity
         self._saving = asyncio.Lock()
 

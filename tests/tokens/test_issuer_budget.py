@@ -11,6 +11,7 @@ import pytest
 from sidecar.config.settings import Refresh, TokenRequests
 from sidecar.tokens import rate_limit
 from sidecar.tokens.context import Context
+from sidecar.tokens.encryption import KeyRing
 from sidecar.tokens.identity import Labels
 from sidecar.tokens.issuer_budget import AttemptSlots, IssuerBudget, NoSlotError, SupersededError
 from sidecar.tokens.observer import TokenObserver
@@ -39,7 +40,9 @@ class SlowStore(MemoryStore):
 
 def budget(store: MemoryStore, clock: ManualClock) -> IssuerBudget:
     requests = TokenRequests(min_interval=INTERVAL)
-    context = Context(store, clock, TokenObserver(), random.Random(1), requests, Refresh(), shared_only=False)
+    context = Context(
+        store, clock, TokenObserver(), random.Random(1), requests, Refresh(), KeyRing(), shared_only=False
+    )
     return IssuerBudget(context, "https://login.example")
 
 
@@ -49,7 +52,16 @@ def slots(
     deadline = clock.boottime() + patience
     return AttemptSlots(
         one,
-        Context(MemoryStore(clock), clock, events or Events(), random.Random(1), TokenRequests(), Refresh(), False),
+        Context(
+            MemoryStore(clock),
+            clock,
+            events or Events(),
+            random.Random(1),
+            TokenRequests(),
+            Refresh(),
+            KeyRing(),
+            shared_only=False,
+        ),
         Labels(ISSUER, "c", "a"),
         deadline=lambda: deadline,
         background=background,

@@ -297,10 +297,7 @@ class VersionedFiles:
             file=str(self._path / f"{key}.{version}"),
             reason=reason,
         )
-        self._set_aside(key, version)
-
-    def _set_aside(self, key: str, version: int) -> None:
-        """Keep a damaged file under another name, for analysis; the next change supersedes it."""
+        # It is kept under another name for analysis; the next change supersedes it.
         with suppress(OSError):  # another user's file may not be linked
             self._unlink(f"{key}.bad")
             self._link(f"{key}.{version}", f"{key}.bad")
