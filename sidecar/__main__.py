@@ -9,7 +9,7 @@ def main() -> None:
     """Run the command that the arguments name."""
     _open_standard_streams()
     if sys.argv[1:2] == ["run"]:
-        _heed_early_signals()
+        _handle_early_signals()
     from sidecar.cli import main as run_command  # noqa: PLC0415 (only now: it takes a while)
 
     run_command(prog_name="camunda-sidecar")
@@ -24,7 +24,7 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
 
 
-def _heed_early_signals() -> None:
+def _handle_early_signals() -> None:
     """Until the service takes over: nothing is served yet, so ending is done, and what a reload would read is read.
 
     As the first process of a container it would not end without a handler.

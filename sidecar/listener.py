@@ -7,7 +7,7 @@ import errno
 import socket
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,14 +104,14 @@ def _bind_tcp(address: TcpAddress, count: int, *, reuse_port: bool) -> list[List
     port = address.port
     shares: list[list[socket.socket]] = [[] for _ in range(count)]
     missing: OSError | None = None
-    try:
+    with ExitStack() as stack:
         for family, (host, _, *scope) in places:
             try:
                 if port and reuse_port:
                     # SO_REUSEPORT would share the port with another process of this user: see first whether it is free.
                     _bound(family, (host, port, *scope), reuse_port=False).close()
                 for share in shares:
-                    share.append(_bound(family, (host, port, *scope), reuse_port=reuse_port))
+                    share.append(stack.enter_context(_bound(family, (host, port, *scope), reuse_port=reuse_port)))
                     port = port or share[0].getsockname()[1]
             except OSError as error:
                 if error.errno not in _NO_SUCH_FAMILY:
@@ -119,11 +119,7 @@ def _bind_tcp(address: TcpAddress, count: int, *, reuse_port: bool) -> list[List
                 missing = error  # a name such as localhost may have an address of a family that is switched off here
         if missing is not None and not shares[0]:
             raise missing
-    except OSError:
-        for share in shares:
-            for sock in share:
-                sock.close()
-        raise
+        stack.pop_all()  # now the caller closes them
     return [Listener(TcpAddress(address.host, port), tuple(share)) for share in shares]
 
 

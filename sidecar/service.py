@@ -51,7 +51,7 @@ SECRET_POLL_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
 
-Heed = Callable[[signal.Signals], None]
+SignalHandler = Callable[[signal.Signals], None]
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ class Listeners:
     """Reserved: grpcio binds it by itself."""
 
 
-def watch_signals(heed: Heed) -> None:
-    """Have the signals of this process heeded; called in the event loop."""
+def watch_signals(handler: SignalHandler) -> None:
+    """Have `handler` called in the event loop for each signal of this process."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, heed, number)
+        asyncio.get_running_loop().add_signal_handler(number, handler, number)
 
 
 def log_ready(settings: Settings, listeners: Listeners, **more: object) -> None:
@@ -97,7 +97,7 @@ class Process:
     """Of the sidecar as a whole: signals are sent there."""
     started_at: float
     """In seconds since 1970."""
-    watch_signals: Callable[[Heed], None] = watch_signals
+    watch_signals: Callable[[SignalHandler], None] = watch_signals
     announce: Callable[[Settings, Listeners], None] = log_ready
     """Say that the service is ready."""
     view: Callable[[View], View] = lambda own: own
@@ -173,7 +173,7 @@ class Service:
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain. A second signal ends at once."""
-        self._process.watch_signals(self._heed)
+        self._process.watch_signals(self._signalled)
         try:
             await self.start()
             await self._stop.wait()
@@ -222,7 +222,7 @@ class Service:
             _log.warning("drain_timeout is over; requests under way are cut off")
         _log.info("stopped")
 
-    def _heed(self, number: signal.Signals) -> None:
+    def _signalled(self, number: signal.Signals) -> None:
         if number == signal.SIGHUP:
             spawn("reload", self.reload(), self._tasks)
             return

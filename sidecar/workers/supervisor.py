@@ -1,6 +1,6 @@
 """The parent of the workers: binds, forks, passes signals on, and replaces a worker that dies.
 
-It has no event loop and no thread, so that it may fork at any time. A worker does not heed signals: a terminal's Ctrl-C
+It has no event loop and no thread, so that it may fork at any time. A worker ignores signals: a terminal's Ctrl-C
 and systemd's SIGTERM reach the whole process group, and a worker would take the one from there and the one from here
 for two. Its orders come over a socket pair, which is there before the worker is, and ends with this process.
 """
@@ -30,12 +30,13 @@ from sidecar.listener import listening
 from sidecar.service import Listeners, grpc_reserved, log_ready
 from sidecar.telemetry.log_writer import WRITER
 from sidecar.telemetry.logs import configure_logging
-from sidecar.workers.backoff import backoff
 from sidecar.workers.worker import LoopFactory, WorkerSpec, serve
 
 GRACE = 5.0
 """Seconds that a worker has to end after its drain, or after a second signal, before it is killed."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+FIRST_BACKOFF, LONGEST_BACKOFF, LONG_LIFE = 0.1, 30.0, 60.0
+"""Seconds; a worker that dies after a long life did not die of how it starts."""
 _MAX_DIRECTORY = 80
 """Bytes: a Unix socket's path has at most 107."""
 
@@ -278,6 +279,14 @@ class Supervisor:
     def _back_off(self, worker: Worker, lived: float) -> None:
         worker.backoff = backoff(worker.backoff, lived)
         worker.due = self._clock.monotonic() + worker.backoff
+
+
+def backoff(previous: float, lived: float) -> float:
+    """Return the seconds until a worker is forked anew: twice the last time, so that no fault becomes a fork bomb.
+
+    `previous` is the backoff before the life that has ended, 0 for the first; `lived` is how long it was.
+    """
+    return 0.0 if lived >= LONG_LIFE else min(max(FIRST_BACKOFF, 2 * previous), LONGEST_BACKOFF)
 
 
 def _refuse_memory(settings: Settings, workers: int) -> None:

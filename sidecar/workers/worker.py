@@ -1,4 +1,4 @@
-"""One worker: a service on sockets that the supervisor has bound, which heeds the supervisor's orders, not signals."""
+"""One worker: a service on sockets that the supervisor has bound, with the supervisor's orders for signals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import structlog
 from sidecar.clock import Clock
 from sidecar.config.settings import Settings, TcpAddress, UnixAddress
 from sidecar.listener import Listener, listening
-from sidecar.service import Heed, Listeners, Process, Service
+from sidecar.service import Listeners, Process, Service, SignalHandler
 from sidecar.telemetry.logs import start_writer
 from sidecar.workers.peers import WholeView, socket_of
 
@@ -55,12 +55,12 @@ class Orders:
         self.supervisor_is_gone = False
         self._control = control
 
-    def watch(self, heed: Heed) -> None:
-        """Have each order heeded; the end of the supervisor is an order to end."""
+    def watch(self, handler: SignalHandler) -> None:
+        """Have `handler` called for each order; the end of the supervisor is an order to end."""
         self._control.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._control, self._receive, heed)
+        asyncio.get_running_loop().add_reader(self._control, self._receive, handler)
 
-    def _receive(self, heed: Heed) -> None:
+    def _receive(self, handler: SignalHandler) -> None:
         try:
             orders = self._control.recv(64)
         except BlockingIOError:
@@ -68,12 +68,12 @@ class Orders:
         except OSError:
             orders = b""
         for order in orders:
-            heed(signal.Signals(order))
+            handler(signal.Signals(order))
         if not orders:
             self.supervisor_is_gone = True
             asyncio.get_running_loop().remove_reader(self._control)
             _log.warning("the supervisor is gone")
-            heed(signal.SIGTERM)
+            handler(signal.SIGTERM)
 
     def say_ready(self, _settings: Settings, _listeners: Listeners) -> None:
         """Tell the supervisor that this worker serves."""

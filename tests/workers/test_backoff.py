@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.workers.backoff import LONG_LIFE, LONGEST, backoff
+from sidecar.workers.supervisor import LONG_LIFE, LONGEST_BACKOFF, backoff
 
 
 @pytest.mark.parametrize(
@@ -12,10 +12,10 @@ from sidecar.workers.backoff import LONG_LIFE, LONGEST, backoff
         (0.0, LONG_LIFE - 1, 0.1),
         (0.1, 0.5, 0.2),
         (1.6, 0.0, 3.2),
-        (LONGEST, 0.0, LONGEST),
-        (20.0, 0.0, LONGEST),
+        (LONGEST_BACKOFF, 0.0, LONGEST_BACKOFF),
+        (20.0, 0.0, LONGEST_BACKOFF),
         (0.0, LONG_LIFE, 0.0),
-        (LONGEST, LONG_LIFE, 0.0),
+        (LONGEST_BACKOFF, LONG_LIFE, 0.0),
     ],
 )
 def test_the_backoff_doubles_with_each_short_life(previous, lived, seconds):
