@@ -16,6 +16,7 @@ from sidecar.telemetry.http import DURATION_BUCKETS, UNROUTED, HttpStats, RouteS
 
 GUARD_REASONS = ("host", "origin", "fetch_metadata", "require_header", "allow", "remote")
 RETRY_REASONS = ("connection_lost", "token_refused", "connect")
+CONNECTION_STATES = ("opening", "active", "idle")
 FIRST_SERIES = (
     ("GET", 200, "upstream"),
     ("POST", 200, "upstream"),
@@ -70,9 +71,7 @@ def _requests(stats: RouteStats) -> Iterator[Row]:
 
 
 def _connections(stats: RouteStats) -> Iterator[Row]:
-    yield stats.route, "opening", stats.connections_opening
-    yield stats.route, "active", stats.connections_active
-    yield stats.route, "idle", stats.connections_idle
+    return ((stats.route, state, getattr(stats, f"connections_{state}")) for state in CONNECTION_STATES)
 
 
 def _retries(stats: RouteStats) -> Iterator[Row]:
