@@ -1,7 +1,4 @@
-"""Opening TCP connections: names are looked up, addresses tried in turn, a forward proxy asked for a tunnel.
-
-The two planes and `doctor` go this way; TLS is their own.
-"""
+"""Opens TCP connections for both planes: looks names up, tries addresses in turn, asks a forward proxy for a tunnel."""
 
 from __future__ import annotations
 
@@ -12,6 +9,8 @@ import re
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
+from itertools import takewhile
+from operator import ne
 from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -22,9 +21,9 @@ from sidecar.background import in_thread
 from sidecar.clock import Clock
 
 DNS_SECONDS: Final = 5.0
-"""How long an answer is used: the system does not tell for how long it holds."""
+"""How long an answer is used: the system does not tell for how long it is valid."""
 AVOID_SECONDS: Final = 30.0
-"""How long an address that failed comes after those that did not."""
+"""How long an address that failed is tried after those that did not."""
 _NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305, 5
 _MAX_CONNECT_RESPONSE = 16 << 10
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r)")
@@ -37,17 +36,17 @@ Peer = tuple[str, int]
 
 
 def look_up(host: str, port: int) -> Addresses:
-    """The addresses of a name by the system's resolver, in the order in which they are to be tried; blocks.
+    """The addresses of a name, in the order in which they are to be tried (RFC 6724); blocks.
 
     Raises:
-        OSError: `socket.gaierror`, where there is none.
+        OSError: `socket.gaierror`: there is none, or no server answers.
         UnicodeError: it cannot be a name.
     """
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 class Resolver:
-    """One look-up at a time for each name, on a thread of its own: one that hangs holds up nothing else."""
+    """Looks each name up once at a time, on a thread of its own: a look-up that hangs holds up nothing else."""
 
     def __init__(self, clock: Clock, look_up: LookUp = look_up) -> None:
         self._clock = clock
@@ -56,11 +55,10 @@ class Resolver:
         self._under_way: dict[tuple[str, int], asyncio.Task[Addresses]] = {}
 
     async def resolve(self, host: str, port: int) -> Addresses:
-        """The addresses of `host`; an answer is used by all who ask within `DNS_SECONDS`.
+        """The addresses of `host`, which may be `DNS_SECONDS` old.
 
         Raises:
-            OSError: there is none, or nobody can be asked.
-            UnicodeError: it cannot be a name.
+            OSError, UnicodeError: what `look_up` raises.
         """
         with contextlib.suppress(socket.gaierror):
             return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
@@ -70,19 +68,17 @@ class Resolver:
             return addresses
         task = self._under_way.get(key)
         if task is None:
-            task = self._under_way[key] = asyncio.get_running_loop().create_task(self._ask(host, port))
-            task.add_done_callback(partial(self._asked, key))
+            work = in_thread(partial(self._look_up, host, port))
+            task = self._under_way[key] = asyncio.ensure_future(work)
+            task.add_done_callback(partial(self._looked_up, key))
         return await asyncio.shield(task)
 
     def close(self) -> None:
-        """Give up on what is under way."""
+        """Wait for no look-up any more."""
         for task in self._under_way.values():
             task.cancel()
 
-    async def _ask(self, host: str, port: int) -> Addresses:
-        return await in_thread(partial(self._look_up, host, port))
-
-    def _asked(self, key: tuple[str, int], task: asyncio.Task[Addresses]) -> None:
+    def _looked_up(self, key: tuple[str, int], task: asyncio.Task[Addresses]) -> None:
         del self._under_way[key]
         now = self._clock.boottime()
         self._known = {name: known for name, known in self._known.items() if now < known[0]}
@@ -102,12 +98,12 @@ class Dialer:
         self._failed: dict[Peer, float] = {}
 
     async def dial(self, speak: Callable[[socket.socket], Awaitable[T]]) -> T:
-        """What `speak` makes of a connected socket, a TLS handshake for example; where it fails, of the next address.
+        """Connect, and return what `speak` makes of the socket, by a TLS handshake for example.
 
-        Addresses that failed lately come last. `speak` has the socket for good unless it raises.
+        Where the tunnel or `speak` fails, the next address is tried; addresses that failed lately come last.
 
         Raises:
-            OSError: that of the first address with which it came as far as `speak`, else why none can be connected to.
+            OSError: the first failure of those; if there was none, why no address can be connected to.
             UnicodeError: the host's name cannot be one.
         """
         addresses = await self._resolver.resolve(*first_hop(*self._target, self.proxy))
@@ -118,16 +114,17 @@ class Dialer:
                 sock = await open_socket(addresses)
             except OSError as error:
                 raise first_error or error from None
-            peer: Peer = sock.getpeername()[:2]
-            slower = addresses[: next((n for n, address in enumerate(addresses) if _peer(address) == peer), 0)]
-            self._avoid(*map(_peer, slower))
+            peer: Peer | None = None
             try:
                 with closed_on_error(sock):
+                    peer = sock.getpeername()[:2]
+                    self._avoid(*takewhile(partial(ne, peer), map(_peer, addresses)))  # they were slower
                     if self.proxy is not None:
                         await open_tunnel(sock, self.proxy, *self._target)
                     return await speak(sock)
             except BaseException as error:
-                self._avoid(peer)
+                if peer is not None:
+                    self._avoid(peer)
                 if not isinstance(error, OSError):
                     raise
                 first_error = first_error or error
@@ -147,7 +144,7 @@ class Dialer:
 
 
 def first_hop(host: str, port: int, proxy: str | None) -> tuple[str, int]:
-    """Where the connection itself goes: to the forward proxy, where there is one."""
+    """Host and port of the connection itself: the forward proxy's, if there is one."""
     if proxy is None:
         return host, port
     url = urlsplit(proxy)
@@ -155,7 +152,7 @@ def first_hop(host: str, port: int, proxy: str | None) -> tuple[str, int]:
 
 
 async def open_socket(addresses: Addresses) -> socket.socket:
-    """Connected to the first of `addresses` that answers; the next one is begun with after a moment (RFC 8305).
+    """A socket that is connected to the first of `addresses` to answer; each has a head start (RFC 8305).
 
     Raises:
         OSError: none does.
@@ -164,7 +161,7 @@ async def open_socket(addresses: Addresses) -> socket.socket:
 
 
 async def open_tunnel(sock: socket.socket, proxy: str, host: str, port: int) -> None:
-    """Have the forward proxy at the other end of `sock` connect it to `host` (RFC 9110, 9.3.6).
+    """Ask the forward proxy at the other end of `sock` for a tunnel to `host` (CONNECT: RFC 9110, 9.3.6).
 
     Raises:
         ConnectionError: it refused, or did not answer.

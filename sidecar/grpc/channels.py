@@ -11,6 +11,7 @@ from grpc import aio
 
 from sidecar import background
 from sidecar.config.settings import Upstream
+from sidecar.telemetry.http import ConnectionCounts
 
 PemFiles = tuple[bytes | None, bytes | None, bytes | None]
 """Authorities, client key and client certificate in PEM, in grpcio's order; None: the roots that come with grpcio, and
@@ -109,16 +110,16 @@ class Channels:
         self._channels: list[Channel] = []
         self._with_room: list[Channel] = []
         """Those of them that can carry one more call."""
-        self.opening = 0
-        """Not known: grpcio connects by itself."""
-        self.active = 0
+        self._active = 0
         """Channels that carry calls."""
         self._closing = closing
 
-    @property
-    def idle(self) -> int:
-        """Channels that carry no call; after two minutes they have no connection."""
-        return len(self._channels) - self.active
+    def counts(self) -> ConnectionCounts:
+        """Channels that carry calls, and that carry none: after two minutes these have no connection.
+
+        How many are being opened is not known, for grpcio connects by itself.
+        """
+        return 0, self._active, len(self._channels) - self._active
 
     def take(self) -> Channel:
         """A channel for one more call; give it back with `release`.
@@ -134,7 +135,7 @@ class Channels:
             self._with_room.append(Channel(self._open(pem_files)))
             self._channels += self._with_room
         channel = self._with_room[-1]
-        self.active += not channel.calls
+        self._active += not channel.calls
         channel.calls += 1
         if channel.calls == CALLS_PER_CHANNEL:
             self._with_room.pop()
@@ -147,7 +148,7 @@ class Channels:
             if not channel.calls:
                 self._close(channel)
             return
-        self.active -= not channel.calls
+        self._active -= not channel.calls
         if channel.calls == CALLS_PER_CHANNEL - 1:
             self._with_room.append(channel)
 
@@ -157,7 +158,7 @@ class Channels:
             channel.retired = True
             if not channel.calls:
                 self._close(channel)
-        self._channels, self._with_room, self.active = [], [], 0
+        self._channels, self._with_room, self._active = [], [], 0
 
     def _open(self, pem_files: PemFiles | None) -> aio.Channel:
         if pem_files is None:

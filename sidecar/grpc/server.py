@@ -70,7 +70,7 @@ class GrpcServer(grpc.GenericRpcHandler):
         )
         self._account.limit, self._account.access = limits.connections, settings.logging.access
         self._sizes = sizes
-        self._account.stats.pools = {self._plan.channels}
+        self._account.stats.pools = {self._plan.channels.counts}
         if old is not None:
             old.channels.retire()
 

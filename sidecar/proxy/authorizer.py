@@ -1,4 +1,4 @@
-"""All that the data plane knows of tokens: give me the credential to attach; this one was refused."""
+"""All that the data plane knows of credentials: one is asked for, and told to be refused."""
 
 from __future__ import annotations
 
@@ -7,35 +7,31 @@ from typing import Protocol
 
 
 class Attachment(Protocol):
-    """One version of a credential, ready to send."""
+    """One version of a credential as header lines."""
 
     @property
     def header(self) -> bytes:
-        """Complete header lines with CRLF, attached to every request; empty for `none`."""
-        ...
+        """Complete header lines with CRLF for every request; empty if the route has no credential."""
 
     @property
     def unsafe_header(self) -> bytes:
-        """More of them, for unsafe methods only."""
-        ...
+        """More of them, for unsafe methods only (RFC 9110, 9.2.1)."""
 
 
 class Authorizer(Protocol):
     """A route's credential. Shared by routes of one token identity."""
 
     def current(self) -> Attachment | None:
-        """The hot path: a fresh (or stale, but serving) credential at once, or None: then `obtain`.
+        """A credential that is at hand, or None: then `obtain` waits for one.
 
-        No lock, no await, no allocation.
+        Every request asks for it: no lock, no await, no allocation.
         """
-        ...
 
     def renewed(self, attachment: Attachment) -> Attachment | None:
-        """What to send instead of `attachment`, after a wait for a connection; mostly the same, and not counted again.
+        """What to send after a wait for a connection: mostly `attachment` itself, and it is not counted again.
 
-        None: it has expired meanwhile; `obtain`.
+        None: it has expired meanwhile, and `obtain` waits for another one.
         """
-        ...
 
     async def obtain(self) -> Attachment:
         """Wait for a credential, at most `token_requests.max_wait`.
@@ -43,27 +39,21 @@ class Authorizer(Protocol):
         Raises:
             TokenUnavailableError, CredentialRejectedError: for the client to see.
         """
-        ...
 
     def refuses(self, status: int, *, safe: bool) -> bool:
         """Whether an upstream's `status` (401 or 403) to a request says that the credential was refused.
 
-        `safe` is the request method's (RFC 9110, 9.2.1): Spring's CSRF filter answers 403 to unsafe ones only.
+        `safe` tells about the request's method (RFC 9110, 9.2.1): Spring's CSRF filter answers 403 to unsafe ones only.
         """
-        ...
 
     async def replace(self, refused: Attachment) -> Attachment | None:
-        """Compare and invalidate `refused`; the next credential to replay with, or None: pass the answer on."""
-        ...
+        """Invalidate `refused`, unless that is done; another credential to send, or None: pass the response on."""
 
     def invalidate(self, refused: Attachment) -> None:
-        """Compare and invalidate, without waiting: the request's body is gone, nothing can be replayed."""
-        ...
+        """Invalidate `refused`, unless that is done; the request cannot be sent again, for its body is gone."""
 
     def replayed(self, attachment: Attachment, *, accepted: bool) -> None:
         """How the one replay went: a forced refresh that did not help is backed off."""
-        ...
 
     def received_cookies(self, attachment: Attachment, set_cookie: Sequence[bytes]) -> None:
-        """The upstream's `Set-Cookie` values: a session that it rotates is taken over. Most credentials ignore it."""
-        ...
+        """Tell the upstream's `Set-Cookie` values: a session may have been renewed. Most credentials ignore them."""

@@ -1,4 +1,4 @@
-"""Opening upstream connections: what `sidecar.dial` connects to, TLS where it is https, and words for what fails."""
+"""Opens upstream connections: by `sidecar.dial`, with TLS for https, and with a sentence for what fails."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from sidecar.proxy.upstream import UpstreamConnection
 Context = Callable[[], ssl.SSLContext | None]
 Make = Callable[[], UpstreamConnection]
 Explain = Callable[[OSError, str, str | None], Awaitable[str]]
-"""What an error says about connecting to a URL, through a forward proxy or none, as a sentence."""
+"""Makes a sentence of an error in connecting to a URL, through a forward proxy's URL or directly."""
 
 
 async def plainly(error: OSError, _url: str, _proxy: str | None) -> str:
-    """The system's own words: an `Explain` where there is no better."""
+    """Explain in the system's own words."""
     return str(error)
 
 
@@ -31,15 +31,7 @@ class Connector:
     """Opens connections to one upstream."""
 
     def __init__(self, upstream: Upstream, tls: Context, dialer: Dialer, explain: Explain, clock: Clock) -> None:
-        """One for each route.
-
-        Args:
-            upstream: where to.
-            tls: the context in force; its files may change.
-            dialer: connects to it.
-            explain: what an error says, as a sentence.
-            clock: how long ago a certificate was verified; time in which the machine slept counts.
-        """
+        """`tls` gives the context in force, whose files may change; `dialer` connects to `upstream`."""
         self._upstream = upstream
         self._tls = tls
         self._dialer = dialer
@@ -48,10 +40,10 @@ class Connector:
         self._verified: Verified | None = None
 
     async def __call__(self, make: Make) -> UpstreamConnection:
-        """A new connection, TLS verified.
+        """A new connection, its certificate verified.
 
         Raises:
-            UpstreamUnreachableError: says why; its cause is the OSError.
+            UpstreamUnreachableError: there is none; its cause is what went wrong.
         """
         upstream = self._upstream
         try:

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from sidecar import background
 from sidecar.errors import (
     DrainingError,
+    OverloadedError,
     Problem,
     TokenUnavailableError,
     UpstreamProtocolError,
@@ -433,7 +434,8 @@ class Exchange:
             self._await_more()
         elif self.stage == WAIT_CONNECTION:
             if self.route.pool.is_full():
-                self.fail(pool.overloaded())
+                text = "All connections to the upstream are in use; try again shortly."
+                self.fail(OverloadedError(text, retry_after=1.0))
             else:
                 self.fail(UpstreamUnreachableError("The upstream did not accept a connection in time."))
         elif self.stage == SWITCHED_PROTOCOL:

@@ -1,9 +1,9 @@
-"""Upstream connections of one route: kept alive, reused last in first out, bounded; opened only for somebody.
+"""Upstream connections of one route: kept alive, reused last in first out, bounded, opened only for a request.
 
 `Pool._assign` alone decides which waiting request gets which connection, what is closed and how many are dialled. It
-changes the pool's books and does no I/O; `Pool._carry_out` does it afterwards, in a loop: a request that lets go of its
-connection while it is being given one changes the books, and the loop goes on. So nothing recurses, and no event costs
-more because many requests wait or many connections are open.
+changes the pool's state and does no I/O; `Pool._carry_out` does the I/O afterwards, in a loop. A request that gives its
+connection back while it is being served changes the state, and the loop goes on: so nothing recurses. And no event
+costs more because many requests wait or many connections are open.
 """
 
 from __future__ import annotations
@@ -13,20 +13,16 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
-import structlog
-
+from sidecar import background
 from sidecar.clock import Clock
-from sidecar.errors import OverloadedError, Problem, UpstreamUnreachableError
-from sidecar.telemetry.http import RouteStats
-
-_log = structlog.get_logger(__name__)
+from sidecar.errors import Problem, UpstreamUnreachableError
+from sidecar.telemetry.http import ConnectionCounts, RouteStats
 
 MAX_OPENING = 16
 """Dials at once: a thousand requests freed by one token do not open a thousand TLS connections."""
 MAX_CONNECTIONS = 1024
 MAX_IDLE_SECONDS = 15.0
-"""Below the keep-alive time of usual servers (Tomcat's is 20 s, and it says so to nobody), so that this side closes.
-"""
+"""Less than the keep-alive time of usual servers (Tomcat's is 20 s, which it does not say): this side closes first."""
 MAX_AGE_SECONDS = 300.0
 """So that a changed name is followed."""
 RETRY_DELAYS = (0.05, 0.1, 0.2, 0.4)
@@ -38,27 +34,23 @@ class Connection(Protocol):
 
     opened_at: float
     idle_until: float
-    """The pool's own: when a connection that nobody uses is closed."""
+    """When a connection that nobody uses is closed; the pool sets it."""
 
     def is_usable(self) -> bool:
-        """Whether it is open and nothing came in that nobody asked for."""
-        ...
+        """Whether it is open, and sent nothing that was not asked for."""
 
     def close(self) -> None:
         """End it."""
-        ...
 
 
 class Waiter(Protocol):
     """A request that waits for a connection."""
 
     def connected(self, connection: Connection, *, reused: bool) -> None:
-        """It has one."""
-        ...
+        """Use `connection`; `reused` says that it has served another request."""
 
     def unconnected(self, error: Problem) -> None:
-        """It gets none."""
-        ...
+        """There will be none, because of `error`."""
 
 
 def _no_limit() -> int:
@@ -67,7 +59,7 @@ def _no_limit() -> int:
 
 Dial = Callable[[], Awaitable[Connection]]
 Dialled = tuple[int, Connection | Problem]
-"""How a dial ended, and the number of the last request that had joined when it began."""
+"""How a dial ended, and the number of the last request that waited when it began."""
 
 
 class Assignment(NamedTuple):
@@ -75,7 +67,7 @@ class Assignment(NamedTuple):
 
     waiter: Waiter | None
     connection: Connection | None
-    """The waiter's; None where the one that was dialled for it is closed already."""
+    """The waiter's; None where the server has closed it at once."""
     reused: bool
     closed: list[Connection]
     dials: int
@@ -94,10 +86,9 @@ class Pool:
         self._connect_timeout = connect_timeout
         self._room = room
         self.active = 0
-        """Connections that carry an exchange."""
+        """Connections that are in use."""
         self._idle: dict[Connection, None] = {}
-        # Each with the number that it drew when it joined. Dictionaries whose first entry is found, and any entry
-        # removed, at the same cost however many there are (a plain `dict` looks through what was removed before it).
+        # By request, each with its number. (A plain `dict` finds its first entry behind all that were removed.)
         self._waiting: OrderedDict[Waiter, int] = OrderedDict()
         self._waiting_for_fresh: OrderedDict[Waiter, int] = OrderedDict()
         self._joined = 0
@@ -105,17 +96,11 @@ class Pool:
         self._max_opening = MAX_OPENING
         self._retired = False
         self._carrying_out = False
-        stats.pools.add(self)
+        stats.pools.add(self.counts)
 
-    @property
-    def opening(self) -> int:
-        """Connections that are being dialled."""
-        return len(self._dials)
-
-    @property
-    def idle(self) -> int:
-        """Connections that are kept for the next request."""
-        return len(self._idle)
+    def counts(self) -> ConnectionCounts:
+        """Connections that are being dialled, in use, and idle."""
+        return len(self._dials), self.active, len(self._idle)
 
     @property
     def waiting(self) -> int:
@@ -123,15 +108,15 @@ class Pool:
         return len(self._waiting) + len(self._waiting_for_fresh)
 
     def is_full(self) -> bool:
-        """Whether a request waits for others to finish, and not for the upstream."""
+        """Whether a waiting request waits for others to finish, and not for the upstream."""
         return self.active >= MAX_CONNECTIONS or self._room() <= 0
 
     # --- the requests' side --------------------------------------------------------------------------------------
 
     def acquire(self, waiter: Waiter, now: float, *, fresh: bool = False) -> Connection | None:
-        """An idle connection at once, or None: then `waiter` hears later. `fresh` wants one that nobody used."""
+        """An idle connection at once; or None, and `waiter` is told later. `fresh` asks for one that was never used."""
         idle = self._idle
-        while idle and not fresh:  # then nobody waits for any: the rule of `_assign` where there is but one to serve
+        while idle and not fresh:  # no request waits where one is idle: this is the rule of `_assign` for a single one
             connection = idle.popitem()[0]
             if connection.idle_until > now and connection.is_usable():
                 self.active += 1
@@ -143,12 +128,12 @@ class Pool:
         return None
 
     def cancel(self, waiter: Waiter) -> None:
-        """`waiter`, if it waits, wants none any more."""
+        """`waiter` needs no connection any more, if it has waited for one."""
         self._waiting.pop(waiter, None)
         self._waiting_for_fresh.pop(waiter, None)
 
     def release(self, connection: Connection, now: float, idle_seconds: float = 0.0) -> None:
-        """`connection` can bear another exchange: for `idle_seconds` from now, or as before where nothing was sent."""
+        """Take back a connection that can be used again: within `idle_seconds`, or as before if nothing was sent."""
         if self._retired or now - connection.opened_at > MAX_AGE_SECONDS or not connection.is_usable():
             self.discard(connection)
             return
@@ -160,14 +145,14 @@ class Pool:
             self._carry_out()
 
     def discard(self, connection: Connection, *, close: bool = True) -> None:
-        """`connection` was acquired and is of no use any more; without `close` it ends by itself."""
+        """Take back a connection that cannot be used again; without `close` it ends by itself."""
         self.active -= 1
         if close:
             connection.close()
         self._carry_out()
 
     def lost(self, connection: Connection) -> None:
-        """`connection` ended by itself. One that is in use is its exchange's affair."""
+        """Forget an idle connection that has ended; one that is in use is given back by its exchange."""
         self._idle.pop(connection, None)
 
     # --- the server's side ---------------------------------------------------------------------------------------
@@ -182,12 +167,12 @@ class Pool:
             self._carry_out()
 
     def close(self) -> None:
-        """Retire: close idle connections now, and busy ones when they are released; who waits is still served."""
+        """Retire: close idle connections now, others when they are released; requests that wait are still served."""
         self._retired = True
         self._carry_out()
 
     def shut_down(self) -> None:
-        """Give up on dials as well, and begin none: the process ends."""
+        """Retire, and give up all dials: the process ends."""
         self._max_opening = 0
         for dial in self._dials:
             dial.cancel()
@@ -196,7 +181,7 @@ class Pool:
     # --- the decision, and what follows from it ------------------------------------------------------------------
 
     def _assign(self, dialled: Connection | None) -> Assignment:
-        """What is to be done next, with a connection that was just `dialled` or without one."""
+        """Decide what is to be done next; `dialled` is a new connection, if there is one."""
         waiter: Waiter | None = None
         connection: Connection | None = None
         reused = False
@@ -224,9 +209,9 @@ class Pool:
         return Assignment(waiter, connection, reused, closed, self._missing())
 
     def _missing(self) -> int:
-        """How many dials are to begin: one for each waiting request that has none, within the bounds.
+        """How many dials are to begin: one for each waiting request, within the bounds.
 
-        A rule by which a busy connection gets a moment to come back before another one is dialled belongs here.
+        A rule that waits a moment for a connection in use to come back would stand here.
         """
         opening = len(self._dials)
         missing = min(self._max_opening - opening, self.waiting - opening, MAX_CONNECTIONS - self.active - opening)
@@ -235,7 +220,7 @@ class Pool:
     def _carry_out(self, dialled: Connection | None = None) -> None:
         """Do what `_assign` says until it has nothing more to say."""
         if self._carrying_out:
-            return  # called by a waiter that is being served: the loop below sees what it has changed
+            return  # called by a request that is being served: the loop below sees what it has changed
         self._carrying_out = True
         try:
             while True:
@@ -244,7 +229,9 @@ class Pool:
                 for one in closed:
                     one.close()
                 for _ in range(dials):
-                    self._begin_dial()
+                    task = asyncio.get_running_loop().create_task(self._dial_for_waiters())
+                    self._dials.add(task)
+                    task.add_done_callback(self._dial_ended)
                 if waiter is None:
                     break
                 if connection is not None:
@@ -255,14 +242,9 @@ class Pool:
             self._carrying_out = False
         if self._retired:
             is_used = self.active or self._dials or self.waiting
-            (self._stats.pools.add if is_used else self._stats.pools.discard)(self)
+            (self._stats.pools.add if is_used else self._stats.pools.discard)(self.counts)
 
     # --- dialling ------------------------------------------------------------------------------------------------
-
-    def _begin_dial(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._dial_for_waiters())
-        self._dials.add(task)
-        task.add_done_callback(self._dial_ended)
 
     def _dial_ended(self, task: asyncio.Task[Dialled]) -> None:
         self._dials.discard(task)
@@ -276,7 +258,7 @@ class Pool:
         self._carry_out(connection)
 
     async def _dial_for_waiters(self) -> Dialled:
-        # Whoever waits by now shares this dial's failure; whoever comes later gets a dial of their own.
+        # A failure is told to all requests that wait by now; a later one gets a dial of its own.
         newest = self._joined
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -285,8 +267,8 @@ class Pool:
             return newest, UpstreamUnreachableError("The upstream did not accept a connection in time.")
         except Problem as error:
             return newest, error
-        except Exception:  # noqa: BLE001 (whatever it is, nobody may wait for it, and nobody may dial for ever)
-            _log.exception("a connection to the upstream could not be opened by a fault in the sidecar")
+        except Exception as bug:  # noqa: BLE001 (whatever it is, no request may wait for it, and no dial be repeated)
+            background.failed("dials", bug)
             return newest, UpstreamUnreachableError("No connection to the upstream: see the sidecar's log.")
 
     async def _dial_patiently(self) -> Connection:
@@ -309,8 +291,3 @@ class Pool:
                     break
                 del waiting[waiter]
                 waiter.unconnected(error)
-
-
-def overloaded() -> OverloadedError:
-    """For a waiter whose turn does not come."""
-    return OverloadedError("All connections to the upstream are in use; try again shortly.", retry_after=1.0)

@@ -225,8 +225,7 @@ class ProxyServer(Server):
 
     def _room(self) -> int:
         """How many more connections to upstreams there may be; those that are being opened are there already."""
-        pools = (pool for route in self.stats.routes.values() for pool in route.pools)
-        used = sum(pool.opening + pool.active + pool.idle for pool in pools)
+        used = sum(sum(route.connections()) for route in self.stats.routes.values())
         room = self._descriptors.proxy - len(self.connections) - used
         if room <= 0:
             self._say_full("file descriptors")

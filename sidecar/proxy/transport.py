@@ -1,4 +1,4 @@
-"""Where transports differ between event loops, and what asyncio has no word for; the one place that knows."""
+"""The one place that knows where transports differ between event loops, and what asyncio has no method for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WRITE_HIGH_WATER = 64 << 10
 
 
 def write(transport: asyncio.WriteTransport, data: bytes | bytearray | memoryview) -> bool:
-    """Write, or say that it cannot be: uvloop raises on a transport that is closed, asyncio only complains."""
+    """Write unless the transport is closed: uvloop raises then, asyncio logs a warning. Whether it was written."""
     if transport.is_closing():
         return False
     transport.write(data)
@@ -24,7 +24,7 @@ def write(transport: asyncio.WriteTransport, data: bytes | bytearray | memoryvie
 
 
 def writelines(transport: asyncio.WriteTransport, pieces: list[bytes | memoryview]) -> bool:
-    """The same for several buffers, in one system call where the loop can."""
+    """Write several buffers, in one system call if the loop can, unless the transport is closed."""
     if transport.is_closing():
         return False
     transport.writelines(pieces)
@@ -32,20 +32,20 @@ def writelines(transport: asyncio.WriteTransport, pieces: list[bytes | memoryvie
 
 
 def write_eof(transport: asyncio.WriteTransport) -> bool:
-    """Half-close, where the transport can (TLS cannot)."""
+    """Half-close the transport, if it can (TLS cannot). Whether it did."""
     if transport.is_closing() or not transport.can_write_eof():
         return False
-    # The peer may be gone while nobody has noticed yet.
+    # The peer may be gone, and the loop not have noticed yet.
     with contextlib.suppress(OSError, RuntimeError):
         transport.write_eof()
     return True
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """End with a RST: `abort()` alone sends FIN, and a body that ends with the connection would look whole."""
+    """End with a RST: `abort()` alone sends a FIN, and a body that ends with its connection would look whole."""
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family != socket.AF_UNIX:
-        with contextlib.suppress(OSError, ValueError):  # closed already: asyncio says the one, uvloop the other
+        with contextlib.suppress(OSError, ValueError):  # it is closed already: asyncio's error, uvloop's error
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RST)
     transport.abort()
 
@@ -71,19 +71,19 @@ def keep_alive(sock: socket.socket) -> None:
 
 
 def pause(transport: asyncio.ReadTransport) -> None:
-    """Stop reading, if it is not stopped or over."""
+    """Stop reading, unless it is stopped or the transport is closed."""
     if not transport.is_closing() and transport.is_reading():
         transport.pause_reading()
 
 
 def resume(transport: asyncio.ReadTransport) -> None:
-    """Go on reading, if it was stopped and is not over."""
+    """Go on reading, if it was stopped and the transport is not closed."""
     if not transport.is_closing() and not transport.is_reading():
         transport.resume_reading()
 
 
 def is_readable(sock: socket.socket) -> bool:
-    """Whether bytes or an end, or at a listener a connection, wait in the kernel for the loop to take them."""
+    """Whether bytes, a FIN or, at a listener, a connection wait in the kernel until the loop takes them."""
     if sock.fileno() < 0:
         return False
     poller = select.poll()

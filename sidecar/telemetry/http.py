@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from typing import Protocol
+from collections.abc import Callable
 
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -12,20 +12,8 @@ UNROUTED = "-"
 """The label `route` of requests that matched no route."""
 
 
-class Connections(Protocol):
-    """The numbers of a pool's connections in each state."""
-
-    active: int
-
-    @property
-    def opening(self) -> int:
-        """Return how many are being dialled."""
-        ...
-
-    @property
-    def idle(self) -> int:
-        """Return how many are kept for the next request."""
-        ...
+ConnectionCounts = tuple[int, int, int]
+"""Connections to an upstream: being dialled, in use, idle."""
 
 
 class RouteStats:
@@ -59,23 +47,13 @@ class RouteStats:
         """When the latest came."""
         self.retries: Counter[str] = Counter()
         """By reason: `connection_lost`, `token_refused`."""
-        self.pools: set[Connections] = set()
-        """Of the configuration in force, and of earlier ones as long as they are used."""
+        self.pools: set[Callable[[], ConnectionCounts]] = set()
+        """Asked for their counts: the pool of the configuration in force, and earlier ones as long as they are used."""
 
-    @property
-    def connections_opening(self) -> int:
-        """Return how many connections to the upstream are being dialled."""
-        return sum(pool.opening for pool in self.pools)
-
-    @property
-    def connections_active(self) -> int:
-        """Return how many connections to the upstream carry an exchange."""
-        return sum(pool.active for pool in self.pools)
-
-    @property
-    def connections_idle(self) -> int:
-        """Return how many connections to the upstream are kept for the next request."""
-        return sum(pool.idle for pool in self.pools)
+    def connections(self) -> ConnectionCounts:
+        """The connections of all pools."""
+        counts = [count() for count in self.pools]
+        return sum(n[0] for n in counts), sum(n[1] for n in counts), sum(n[2] for n in counts)
 
     def finished(self, method: str, code: int, source: str, seconds: float) -> None:
         """Count a request that was answered, wholly or not, with status `code` after `seconds`."""

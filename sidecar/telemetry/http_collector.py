@@ -71,7 +71,7 @@ def _requests(stats: RouteStats) -> Iterator[Row]:
 
 
 def _connections(stats: RouteStats) -> Iterator[Row]:
-    return ((stats.route, state, getattr(stats, f"connections_{state}")) for state in CONNECTION_STATES)
+    return ((stats.route, *row) for row in zip(CONNECTION_STATES, stats.connections(), strict=True))
 
 
 def _retries(stats: RouteStats) -> Iterator[Row]:

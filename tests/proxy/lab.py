@@ -133,6 +133,17 @@ class Lab:
     def pool(self) -> Pool:
         return self.server.table.routes[0].pool
 
+    @property
+    def idle(self) -> int:
+        """Connections to the upstream that wait for the next request."""
+        return self.stats.connections()[2]
+
+    def upload_is_stopped(self) -> bool:
+        """Whether a client is not read because the upstream takes no more."""
+        return self.stats.connections()[1] > 0 and any(
+            not client.transport.is_reading() for client in self.server.connections
+        )
+
     async def client(self) -> RawClient:
         """A raw connection; use it as a context manager."""
         return await RawClient.open("127.0.0.1", self.proxy.port)
@@ -158,7 +169,8 @@ class Lab:
         return (
             not self.server.connections
             and not any(pool.waiting for pool in self.pools)
-            and self.stats.in_flight == self.stats.connections_active == self.stats.connections_opening == 0
+            and self.stats.in_flight == 0
+            and self.stats.connections() == (0, 0, self.idle)
         )
 
 
@@ -192,14 +204,14 @@ async def lab(
             running = Lab(proxy, started, authorizer, clock, pools)
             yield running
             await _settles(running)
-        assert running.stats.connections_idle == 0
+        assert running.idle == 0
 
 
 async def _settles(running: Lab) -> None:
     try:
         await until(running.settled)
     except TimeoutError:
-        pools = [(pool.waiting, pool.opening, pool.active, pool.idle) for pool in running.pools]
+        pools = [(pool.waiting, pool.counts()) for pool in running.pools]
         raise AssertionError(f"left over: {running.server.connections}, {running.stats.in_flight}, {pools}") from None
 
 

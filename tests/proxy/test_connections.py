@@ -34,7 +34,7 @@ async def test_both_connections_are_kept() -> None:
             await client.send([request(b"POST", b"/app/%d" % n, body=b"x" * n)])
             assert required(await client.final()).body == b"/%d " % n + b"x" * n
         assert len(it.origin.connections) == 1
-        assert it.stats.connections_idle == 1
+        assert it.idle == 1
 
 
 async def test_close_is_heard() -> None:
@@ -45,7 +45,7 @@ async def test_close_is_heard() -> None:
         assert (answer.body, answer.value(b"connection")) == (b"/x ", b"close")
         await client.closed()
         assert not client.reset
-        await until(lambda: it.stats.connections_idle == 1)
+        await until(lambda: it.idle == 1)
 
 
 async def test_nothing_behind_close_is_read() -> None:
@@ -395,7 +395,7 @@ async def test_a_connection_that_was_closed_while_idle_costs_nothing() -> None:
     async with lab(echo) as it:
         await it.ask(request())
         it.origin.connections[0].finish()
-        await until(lambda: it.stats.connections_idle == 0)
+        await until(lambda: it.idle == 0)
         assert (await it.ask(request(b"POST", body=b"hello"))).status == 200
         assert it.stats.retries == {}
 
@@ -436,5 +436,5 @@ async def test_a_connection_that_the_upstream_is_about_to_close_is_not_used() ->
             it.clock.now += seconds
             answer = await it.ask(post)
             assert (answer.status, answer.value(b"keep-alive")) == (200, None)
-            await until(lambda: it.stats.connections_idle == 1)
+            await until(lambda: it.idle == 1)
             assert len(it.origin.connections) == connections

@@ -156,7 +156,7 @@ async def test_a_stopped_connection_does_not_go_back_to_the_pool() -> None:
         slow.transport.pause_reading()
         await slow.send([request() * 200])
         await until(lambda: any(downstream.unsent() > WRITE_HIGH_WATER for downstream in it.server.connections))
-        await until(lambda: it.stats.connections_idle == 1)
+        await until(lambda: it.idle == 1)
         answer = await it.ask(request())
         assert digest(answer.body) == digest(body)
         slow.break_off()
@@ -293,7 +293,7 @@ async def test_a_refused_upload_goes_on_over_another_connection() -> None:
     async def first_refuses(connection: Connection) -> None:
         if len(connection.origin.connections) == 1:
             connection.transport.pause_reading()
-            await until(lambda: any(not downstream.transport.is_reading() for downstream in it.server.connections))
+            await until(it.upload_is_stopped)
             await connection.send(response(b"401 Unauthorized"))
             await connection.lost
             return

@@ -118,4 +118,4 @@ async def test_many_connections_through_the_proxy() -> None:
         assert isinstance(it, Lab)
         answers = await asyncio.gather(*(it.ask(request(b"GET", b"/app/%d" % n)) for n in range(30)))
         assert [answer.body for answer in answers] == [b"/%d " % n for n in range(30)]
-        await until(lambda: not it.stats.connections_opening and len(it.origin.connections) == len(proxy.seen))
+        await until(lambda: not it.stats.connections()[0] and len(it.origin.connections) == len(proxy.seen))

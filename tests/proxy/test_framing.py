@@ -18,7 +18,7 @@ CHUNKED = b"Transfer-Encoding: chunked"
 async def is_kept(it: Lab) -> bool:
     """Whether the upstream's connection went back to the pool."""
     await until(lambda: it.stats.in_flight == 0)
-    return it.stats.connections_idle == 1
+    return it.idle == 1
 
 
 # --- requests --------------------------------------------------------------------------------------------------------
@@ -369,7 +369,7 @@ async def test_bytes_behind_an_answer_do_not_reach_the_next_request() -> None:
         (connection,) = it.origin.connections
         await connection.send(response(b"200 OK", body=b"poison"))
         await it.origin.idle()
-        assert it.stats.connections_idle == 0
+        assert it.idle == 0
         assert (await it.ask(request())).body == b"/x "
 
 
@@ -399,4 +399,4 @@ async def test_late_body_to_head_closes_the_idle_connection() -> None:
         assert await is_kept(it)
         gate.set()
         await it.origin.idle()
-        assert it.stats.connections_idle == 0
+        assert it.idle == 0

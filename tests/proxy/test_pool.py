@@ -86,7 +86,7 @@ class Network:
     @property
     def counts(self) -> tuple[int, int, int]:
         """Opening, active, idle, as the metrics have them."""
-        return self.stats.connections_opening, self.stats.connections_active, self.stats.connections_idle
+        return self.stats.connections()
 
 
 async def connected(network: Network, pool: Pool) -> FakeConnection:
@@ -103,7 +103,7 @@ async def connected(network: Network, pool: Pool) -> FakeConnection:
 
 async def unused(network: Network) -> None:
     """Every dial is over."""
-    await until(lambda: not network.stats.connections_opening)
+    await until(lambda: not network.counts[0])
 
 
 def refused() -> UpstreamUnreachableError:

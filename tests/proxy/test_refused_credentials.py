@@ -216,7 +216,7 @@ async def test_refusal_that_breaks_while_the_body_goes_on(replaced: bool) -> Non
         await client.send([request(b"POST", b"/app/x", b"Transfer-Encoding: chunked")])
         await until(lambda: it.authorizer.events)
         sent = 0
-        while it.stats.connections_active:
+        while it.stats.connections()[1]:
             await client.send([b"a\r\nxxxxxxxxxx\r\n"])
             sent += 1
         await client.send([b"0\r\n\r\n"])
@@ -359,7 +359,7 @@ async def test_a_replay_does_not_stand_in_line_behind_the_refused_upload() -> No
     connect(server).data_received(request(b"POST", body=b"hello world"))
     upstream.pause_writing()
     upstream.data_received(REFUSED)
-    assert (app.pool.active, app.pool.idle) == (0, 0)
+    assert app.pool.counts() == (0, 0, 0)
 
 
 async def test_an_early_answer_that_is_no_refusal_cuts_no_upload_short() -> None:
@@ -370,7 +370,7 @@ async def test_an_early_answer_that_is_no_refusal_cuts_no_upload_short() -> None
     connect(server).data_received(request(b"POST", body=b"hello world"))
     upstream.pause_writing()
     upstream.data_received(response(b"202 Accepted", body=b"later"))
-    assert (app.pool.active, app.pool.idle) == (0, 1)
+    assert app.pool.counts() == (0, 0, 1)
     assert not upstream.transport.is_closing()
 
 

@@ -280,7 +280,7 @@ async def test_an_upstream_that_does_not_read() -> None:
 
     async with lab(greet=deaf, route_changes=TIMES) as it, await it.client() as client:
         sending = asyncio.ensure_future(client.send([request(b"POST", body=b"x" * (16 << 20))]))
-        await until(lambda: any(not downstream.transport.is_reading() for downstream in it.server.connections))
+        await until(it.upload_is_stopped)
         for _ in range(100):
             await asyncio.sleep(0)
         await it.passes(20.1)
@@ -378,12 +378,12 @@ async def test_idle_upstream_connections_end() -> None:
     """They are closed here, before a usual server closes them."""
     async with lab(echo) as it:
         await it.ask(request())
-        await until(lambda: it.stats.connections_idle == 1)
+        await until(lambda: it.idle == 1)
         await it.passes(14)
-        assert it.stats.connections_idle == 1
+        assert it.idle == 1
         await it.passes(2)
         await it.origin.idle()
-        assert it.stats.connections_idle == 0
+        assert it.idle == 0
 
 
 async def test_limits_do_not_add_up_over_requests() -> None:

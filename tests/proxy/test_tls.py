@@ -385,9 +385,9 @@ async def test_a_connection_that_ended_while_idle() -> None:
     """Seen, and not used again."""
     async with tls_lab(echo) as it:
         await it.ask(request())
-        await until(lambda: it.stats.connections_idle == 1)
+        await until(lambda: it.idle == 1)
         it.origin.connections[0].finish()
-        await until(lambda: it.stats.connections_idle == 0)
+        await until(lambda: it.idle == 0)
         assert (await it.ask(request(b"POST", body=b"x"))).status == 200
 
 

@@ -278,4 +278,4 @@ async def test_a_tunnelled_connection_is_never_pooled() -> None:
         client.finish()
         await client.closed()
         await until(it.settled)
-        assert it.stats.connections_idle == 0
+        assert it.idle == 0

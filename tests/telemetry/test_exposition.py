@@ -1,5 +1,3 @@
-from dataclasses import dataclass
-
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -13,15 +11,6 @@ PROMETHEUS = (
     "application/openmetrics-text;version=1.0.0;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,"
     "text/plain;version=0.0.4;q=0.4,*/*;q=0.3"
 )
-
-
-@dataclass(eq=False)
-class Connections:
-    """A pool's, in numbers."""
-
-    opening: int = 0
-    active: int = 0
-    idle: int = 0
 
 
 @pytest.fixture
@@ -85,7 +74,7 @@ def test_the_data_planes_counters_are_told(stats, metrics):
     route.finished("GET", 200, "upstream", 0.7)
     route.finished("PATCH", 502, "sidecar", 1000.0)
     route.in_flight = 2
-    route.pools |= {Connections(idle=7, active=1), Connections(active=2)}
+    route.pools |= {lambda: (0, 1, 7), lambda: (0, 2, 0)}
     route.retries["connection_lost"] += 1
     stats.guard_rejections["origin"] += 3
     found = samples(metrics)

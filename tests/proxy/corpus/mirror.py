@@ -59,7 +59,7 @@ async def check(case: AnswerCase, cut: Callable[[bytes], list[bytes]]) -> None:
         reused = len(first.reader.done) == 2
         if case.reuse is not None and reused != case.reuse:
             raise WrongError(f"the connection was {'used again' if reused else 'not used again'}")
-    if proxy.server.stats.route("op").connections_active or proxy.server.stats.route("op").in_flight:
+    if proxy.server.stats.route("op").connections()[1] or proxy.server.stats.route("op").in_flight:
         raise WrongError("something is still counted as under way")
 
 
