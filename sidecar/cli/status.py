@@ -44,7 +44,8 @@ def render(status: Status) -> Iterator[str]:
         yield f"  for {duration(now - problem.since)}, code {problem.code}. {problem.cure}"
     worst = SEVERITIES[status.problems[0].severity] if status.problems else "green"
     state = click.style("ready" if status.ready else status.reason or "not ready", fg=worst)
-    yield f"camunda-sidecar {status.version}, {state}, up {duration(status.uptime)}, pid {status.pid}"
+    workers = f", {status.workers - status.workers_missing} of {status.workers} workers" if status.workers > 1 else ""
+    yield f"camunda-sidecar {status.version}, {state}, up {duration(status.uptime)}, pid {status.pid}{workers}"
     yield f"listens on {status.listen}, configuration {status.configuration}"
     yield ""
     yield from table(

@@ -42,6 +42,8 @@ _DRAIN_LOOKS = 5
 """A connection takes a few turns of the loop from the kernel to its protocol: one look does not see it on its way."""
 _LOGS_FROM = {"all": 0, "errors": 400, "none": 1000}
 
+_LONGEST_PATH = 1024
+"""Bytes of a path that a log line shows."""
 _log = structlog.get_logger(__name__)
 
 
@@ -259,7 +261,7 @@ class ProxyServer(Server):
         label = line.method.label if line is not None else "other"
         self.stats.route(name).finished(label, error.status, "sidecar", 0.0)
         if self._access != "none":
-            path = line.path.decode("ascii") if line is not None else None
+            path = _shown(line.path) if line is not None else None
             _log.info(
                 "request refused",
                 route=name,
@@ -281,7 +283,7 @@ class ProxyServer(Server):
             "request",
             route=line.route.name,
             method=line.method.label,
-            path=line.path.decode("ascii"),
+            path=_shown(line.path),
             status=record.status,
             source=record.source,
             milliseconds=round(record.seconds * 1000, 1),
@@ -309,6 +311,11 @@ class ProxyServer(Server):
             route.pool.reap()
         if self._is_full and len(self.connections) < self._max_connections // 2:
             self._is_full = False
+
+
+def _shown(path: bytes) -> str:
+    """Return the path for a log line, cut: a client's long ones must not drive other lines out of the log's queue."""
+    return path.decode("ascii") if len(path) <= _LONGEST_PATH else path[:_LONGEST_PATH].decode("ascii") + "…"
 
 
 def _plain() -> None:

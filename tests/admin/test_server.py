@@ -4,6 +4,7 @@ import re
 import socket
 
 import pytest
+from structlog.testing import capture_logs
 
 from sidecar.admin.readiness import Readiness
 from sidecar.config.settings import TcpAddress, UnixAddress
@@ -154,3 +155,13 @@ async def test_a_failing_status_is_a_500_and_no_traceback():
         code, _, body = await ask(running, f"GET /status HTTP/1.1\n{HOST}")
     assert code == 500
     assert b"hunter2" not in body
+
+
+async def test_what_is_no_request_is_one_line_and_no_traceback():
+    """An HTTP/2 preface or a scanner's bytes: a problem document, and nothing that a client could fill the log with."""
+    with capture_logs() as logs:
+        async with serving() as running:
+            code, headers, body = await ask(running, "PRI * HTTP/2.0\n\nSM")
+    assert (code, json.loads(body)["code"]) == (400, "bad_request")
+    assert headers["sidecar-error"] == "bad_request"
+    assert [line["event"] for line in logs if line["log_level"] != "debug"] == ["request refused"]
