@@ -157,6 +157,13 @@ def test_a_record_comes_back_shifted_to_the_readers_clock(by) -> None:
     )
 
 
+@pytest.mark.parametrize(("keys", "whose"), [(Keys(b"x" * 32, b""), "identity"), (KEYS, "another")])
+def test_another_identitys_record_is_none(keys, whose) -> None:
+    """Nor one of another secret: who moves files about gains nothing."""
+    with pytest.raises(RecordError, match="not encrypted for this identity"):
+        decrypt_record(encrypt_record(RECORD, KEYS, "identity", 1000.0), keys, whose, 1000.0)
+
+
 def test_an_empty_record_comes_back_empty() -> None:
     """Infinities do not travel in JSON."""
     assert decrypt_record(encrypt_record(TokenRecord(), KEYS, "i", 1.0), KEYS, "i", 5.0) == TokenRecord()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 from structlog.testing import capture_logs
@@ -591,6 +592,18 @@ async def test_processes_that_are_cold_together_make_one_request() -> None:
     assert sorted(source for each in rigs for _, source in each.events.of("looked_up")) == ["issuer"] + ["store"] * 7
 
 
+async def test_a_damaged_record_is_said_and_begun_anew() -> None:
+    """It was encrypted with another key, say: the next process asks, and the ones after it find what it got."""
+    one = await rig()
+    await one.ask()
+    (key,) = filter(re.compile("token-").match, one.store.keys())
+    one.store.put(key, b"something else", one.clock.boottime())
+    with capture_logs() as logs:
+        assert await (await rig(beside=one)).ask(2) == bearer("token-2")
+    assert "a token's record on the store is damaged; a new one is begun" in [line["event"] for line in logs]
+    assert await (await rig(beside=one)).ask(0.1) == bearer("token-2")
+
+
 async def test_a_refreshed_token_is_taken_over_without_a_request() -> None:
     """Two processes become stale at the same moment; one asks."""
     one = await rig()
@@ -629,7 +642,8 @@ async def test_a_holder_that_is_stopped_delays_the_others_by_half_of_max_wait() 
     stopped.cancel()
 
 
-async def test_two_holders_that_are_stopped_delay_the_others_by_three_quarters_of_max_wait() -> None:
+@pytest.mark.parametrize(("takes", "others"), [(0.0, 6), (1.0, 2)])
+async def test_two_holders_that_are_stopped_delay_the_others_by_three_quarters_of_max_wait(takes, others) -> None:
     """And then no lock at all; whoever gets the first slot serves the others, whose slots are given back."""
     one = await rig()
     one.issuer.held = asyncio.Event()
@@ -638,8 +652,8 @@ async def test_two_holders_that_are_stopped_delay_the_others_by_three_quarters_o
     second = await rig(beside=one)
     stopped.append(second.asking())
     await one.clock.advance(5.2)
-    one.issuer.held = None
-    rigs = [await rig(beside=one) for _ in range(6)]
+    one.issuer.held, one.issuer.takes = None, takes
+    rigs = [await rig(beside=one) for _ in range(others)]
     asking = [each.asking() for each in rigs]
     await one.clock.advance(9.9)
     assert {future.result().header for future in asking} == {bearer("token-3")}

@@ -34,6 +34,8 @@ class Fragile(ErasableStore):
         self.broken = False
         self.hangs = False
         self.read_only = False
+        self.full = False
+        """It can be looked at, and takes nothing."""
         self.asked: list[str] = []
 
     async def open(self) -> None:
@@ -60,6 +62,8 @@ class Fragile(ErasableStore):
             await asyncio.Event().wait()
         if self.broken:
             raise StoreError("No space left on device.")
+        if self.full and operation == "update":
+            raise StoreError("It is full.")
         if self.read_only and writes:
             raise StoreError("Read-only file system.", readable=True)
 
@@ -122,6 +126,18 @@ async def test_what_is_brought_keeps_its_age() -> None:
     beneath.broken = False
     await store.open()
     assert beneath.peek("token-x") == Record(b"mine", moment, moment)
+
+
+async def test_what_cannot_be_brought_is_brought_later() -> None:
+    """The store is there again and takes nothing yet: it is not in use, and nothing is lost."""
+    clock, beneath, store = await written_while_away()
+    beneath.broken, beneath.full = False, True
+    await store.check()
+    assert (store.fault, beneath.peek("token-x")) == (StoreFault("It is full.", readable=False), None)
+    beneath.full = False
+    await clock.advance(10)
+    assert (store.fault, beneath.peek("token-x").data) == (None, b"mine")
+    await store.close()
 
 
 async def test_what_others_wrote_meanwhile_is_not_buried() -> None:
