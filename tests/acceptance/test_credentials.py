@@ -188,7 +188,7 @@ def test_a_certificate_that_is_not_right_is_not_spoken_to(tmp_path, authority, n
             tmp_path,
             issuer.url + "/t",
             {"a": {"upstream": url, **tls}, "b": {"upstream": issuer.url, "credential": "b"}},
-            token_requests={"min_interval": "0s", "max_wait": "2s"},
+            token_requests={"min_interval": "0s", "max_wait": "5s"},
         )
         written["credentials"]["b"] = written["credentials"]["cluster"] | {"token_url": url + "/t", **tls}
         with running(tmp_path, written) as sidecar:
