@@ -11,8 +11,6 @@ import pytest
 from tests.tokens.processes import REFUSED, STEPS, THROTTLED, Group, Issuer, Plan
 
 INTERVAL = 0.2
-APART = 0.6 * INTERVAL
-"""Slots are an interval apart; of two connections that a busy machine opens, the first may take longer."""
 MAX_WAIT = 3.0
 SLACK = 1.5
 """Seconds for a busy machine."""
@@ -38,7 +36,7 @@ async def test_sixteen_at_once_on_a_cold_cache_make_one_request_an_identity(tmp_
     assert len(results) == 16
     assert sorted(audience for _, audience in issuer.arrivals) == ["audience-0", "audience-1", "audience-2"]
     assert all(len(got) == 1 and "unavailable" not in str(got) for got in tokens(results))
-    assert issuer.closest > APART
+    assert issuer.closest > 0.8 * INTERVAL
 
 
 async def test_started_again_they_make_none(tmp_path) -> None:
@@ -82,7 +80,7 @@ async def test_one_killed_at_each_step_of_a_fetch_delays_nobody_and_loses_nothin
     assert got != {"token_unavailable"}
     assert max(process[0]["seconds"] for process in results) < 2 * INTERVAL + SLACK
     assert len(issuer.arrivals) == {"locked": 1, "reserved": 1, "saved": 1, "served": 1}.get(step, 2)
-    assert issuer.closest > APART
+    assert issuer.closest > 0.8 * INTERVAL
 
 
 @pytest.mark.parametrize(
@@ -118,7 +116,7 @@ async def test_one_stopped_at_each_step_of_a_fetch_delays_the_others_by_their_pa
         assert got != {"token_unavailable"}
         assert max(process[0]["seconds"] for process in results) < 0.5 * MAX_WAIT + 2 * INTERVAL + SLACK
         assert len(issuer.arrivals) == {"locked": 1, "reserved": 1, "saved": 1, "served": 1}.get(step, 2)
-        assert issuer.closest > APART
+        assert issuer.closest > 0.8 * INTERVAL
         victim.go_on()
         ((served,),) = await victim.results()
     assert served["token"] != ""
