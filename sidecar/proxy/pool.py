@@ -171,12 +171,14 @@ class Pool:
         self._retired = True
         self._carry_out()
 
-    def shut_down(self) -> None:
-        """Retire, and give up all dials: the process ends."""
+    async def shut_down(self) -> None:
+        """Retire, and give up all dials, which are over when this returns: the process ends."""
         self._max_opening = 0
-        for dial in self._dials:
+        dials = tuple(self._dials)
+        for dial in dials:
             dial.cancel()
         self.close()
+        await asyncio.gather(*dials, return_exceptions=True)
 
     # --- the decision, and what follows from it ------------------------------------------------------------------
 

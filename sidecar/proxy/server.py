@@ -207,7 +207,7 @@ class ProxyServer(Server):
             else:
                 connection.cut_off()
         for route in self.table.routes:
-            route.pool.shut_down()
+            await route.pool.shut_down()
         self._resolver.close()
         # One turn of the loop for the callbacks of what was closed.
         await self.clock.sleep(0)

@@ -194,7 +194,7 @@ async def client_goes_while_connecting() -> None:
         await until(lambda: not it.server.connections)
         assert it.counted("GET", 499, "client") == 1
         assert not it.pool.waiting
-        it.pool.shut_down()
+        await it.pool.shut_down()
 
 
 # --- waiting for the answer ------------------------------------------------------------------------------------------

@@ -569,7 +569,8 @@ async def test_shutting_down_gives_up_on_dials() -> None:
     for waiter in waiters:
         pool.acquire(waiter, network.clock.now)
     await until(lambda: network.under_way == 3)
-    pool.shut_down()
+    await pool.shut_down()
+    assert network.under_way == 0
     pool.discard(busy)
     for waiter in waiters:
         pool.cancel(waiter)

@@ -360,6 +360,7 @@ async def test_a_replay_does_not_stand_in_line_behind_the_refused_upload() -> No
     upstream.pause_writing()
     upstream.data_received(REFUSED)
     assert app.pool.counts() == (0, 0, 0)
+    await server.close()
 
 
 async def test_an_early_answer_that_is_no_refusal_cuts_no_upload_short() -> None:
@@ -372,6 +373,7 @@ async def test_an_early_answer_that_is_no_refusal_cuts_no_upload_short() -> None
     upstream.data_received(response(b"202 Accepted", body=b"later"))
     assert app.pool.counts() == (0, 0, 1)
     assert not upstream.transport.is_closing()
+    await server.close()
 
 
 @pytest.mark.parametrize("close", [False, True])
