@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,10 @@ import aiohttp
 import yaml
 
 from sidecar.clock import Clock
-from sidecar.demo.apis import AUDIENCES
-from sidecar.demo.standin import StandIn
+from sidecar.demo.standin import AUDIENCES, StandIn
 from sidecar.errors import SidecarError
 
 START_TIMEOUT = 20.0
-DRAIN_TIMEOUT = 2.0
 HOST = "127.0.0.1"
 
 
@@ -43,28 +42,25 @@ class SidecarProcess:
         configuration = configuration_for(standin, directory, port=port, admin_port=admin_port)
         _write_private(self.configuration, yaml.safe_dump(configuration, sort_keys=False))
 
-    async def start(self) -> float:
-        """Start it and wait until it is ready; returns how many seconds that took.
+    async def start(self) -> None:
+        """Start it and wait until it is ready.
 
         Raises:
             DemoError: it ended, or was not ready in time.
         """
-        begun = self._clock.monotonic()
+        deadline = self._clock.monotonic() + START_TIMEOUT
         env = {name: value for name, value in os.environ.items() if not _is_foreign(name)}
         command = (sys.executable, "-m", "sidecar", "run", "--config", str(self.configuration))
         with self._log.open("wb") as log:
             # In a session of its own: a Ctrl-C in the terminal is the demo's alone, which ends the sidecar in order.
-            self._process = await asyncio.create_subprocess_exec(
+            self._process = process = await asyncio.create_subprocess_exec(
                 *command, stdin=DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True
             )
         async with aiohttp.ClientSession() as session:
-            while not await self._is_ready(session):
-                if self._process.returncode is not None:
-                    raise DemoError(f"The sidecar ended at its start:\n{self.log_tail()}")
-                if self._clock.monotonic() - begun > START_TIMEOUT:
-                    raise DemoError(f"The sidecar is not ready after {START_TIMEOUT:g} s:\n{self.log_tail()}")
+            while not await self._is_ready(session, process.pid):
+                if process.returncode is not None or self._clock.monotonic() > deadline:
+                    raise DemoError(f"The sidecar did not start:\n{self.log_tail()}")
                 await self._clock.sleep(0.02)
-        return self._clock.monotonic() - begun
 
     async def ended(self) -> int:
         """Wait until it ends by itself; return its exit code."""
@@ -72,34 +68,28 @@ class SidecarProcess:
 
     async def stop(self) -> None:
         """Send SIGTERM, and SIGKILL if it takes much longer than its drain."""
-        process, self._process = self._process, None
-        if process is None or process.returncode is not None:
-            return
-        process.send_signal(signal.SIGTERM)
-        try:
-            async with asyncio.timeout(DRAIN_TIMEOUT + 5.0):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        for number, patience in (signal.SIGTERM, 7.0), (signal.SIGKILL, None):
+            with suppress(ProcessLookupError, TimeoutError):
+                if self._process is not None:
+                    self._process.send_signal(number)
+                    await asyncio.wait_for(self._process.wait(), patience)
 
     def log_tail(self, lines: int = 15) -> str:
         """Return the last lines that it logged."""
         return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
-    async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
+    async def _is_ready(self, session: aiohttp.ClientSession, pid: int) -> bool:
         """Ask whether this very process is ready: another sidecar may have taken the port."""
-        assert self._process is not None
         try:
             async with session.get(f"{self.admin_url}/status") as response:
                 status = await response.json()
-                return bool(status["ready"] and status["pid"] == self._process.pid)
+                return bool(status["ready"] and status["pid"] == pid)
         except (aiohttp.ClientError, OSError, KeyError, ValueError):
             return False
 
 
 def configuration_for(standin: StandIn, directory: Path, *, port: int, admin_port: int) -> dict[str, Any]:
-    """What a user would write for the stand-in: two credentials, a route for each product.
+    """Return what a user would write for the stand-in: two credentials, a route for each product.
 
     Console, Hub and Modeler share one credential and one audience, and so one token.
     """
@@ -123,12 +113,12 @@ def configuration_for(standin: StandIn, directory: Path, *, port: int, admin_por
         },
         "token_store": {"type": "file", "directory": str(directory / "tokens")},
         "logging": {"format": "console"},
-        "drain_timeout": f"{DRAIN_TIMEOUT:g}s",
+        "drain_timeout": "2s",
     }
 
 
 def free_port(preferred: int, taken: int = 0) -> int:
-    """`preferred` where nobody has it, else any free port; never `taken`."""
+    """Return `preferred` where nobody has it, else any free port; never `taken`."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from sidecar.demo.standin import Options, StandIn
+from sidecar.demo.standin import StandIn
 
 PATIENCE = 30.0
 
@@ -180,7 +180,7 @@ def peer(behaviour: Behaviour) -> Iterator[Peer]:
 
 
 @contextlib.contextmanager
-def standin(options: Options | None = None) -> Iterator[StandIn]:
+def standin(interval: float = 1.0) -> Iterator[StandIn]:
     """The embedded Camunda on a loop and a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -189,7 +189,7 @@ def standin(options: Options | None = None) -> Iterator[StandIn]:
     def call(coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result(PATIENCE)
 
-    camunda = StandIn(options)
+    camunda = StandIn(interval)
     call(camunda.start())
     try:
         yield camunda

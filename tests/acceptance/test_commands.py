@@ -12,8 +12,6 @@ import sys
 import pytest
 import yaml
 
-from sidecar.demo.ratelimit import Limit
-from sidecar.demo.standin import Options
 from tests.acceptance.peers import grants, peer, refuses, says, standin
 from tests.acceptance.support import (
     SECRET,
@@ -82,7 +80,7 @@ def test_token_says_why_there_is_none(tmp_path):
 
 def test_doctor_of_a_whole_setup(tmp_path):
     """Everything works: exit code 0, each route's DNS, issuer, audience and upstream named; no token is shown."""
-    with standin(Options(limit=Limit(interval=0.0))) as camunda:
+    with standin(interval=0.0) as camunda:
         routes = {name: {"upstream": camunda.upstream(name)} for name in ("operate", "optimize")}
         written = configuration(tmp_path, camunda.token_url, routes, token_requests={"min_interval": "0s"})
         written["credentials"]["cluster"] |= {

@@ -55,8 +55,8 @@ async def test_python_client(standin: StandIn, sidecar: str) -> None:
         assert (await client.get_license()).valid_license
         topologies = await asyncio.gather(*(client.get_topology() for _ in range(50)))
         assert {topology.cluster_size for topology in topologies} == {1}
-    assert standin.apis.answers == {("zeebe", 200): 52}
-    assert len(standin.issuer.requests) == 1
+    assert standin.answers == {("zeebe", 200): 52}
+    assert len(standin.token_requests) == 1
 
 
 async def test_javascript_client(standin: StandIn, sidecar: str) -> None:
@@ -78,5 +78,5 @@ async def test_javascript_client(standin: StandIn, sidecar: str) -> None:
         "orchestration": "8.9.0",
         "together": 50,
     }
-    assert {status // 100 for _, status in standin.apis.answers} == {2}
-    assert len(standin.issuer.requests) == 4
+    assert {status // 100 for _, status in standin.answers} == {2}
+    assert len(standin.token_requests) == 4
