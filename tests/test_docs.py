@@ -23,6 +23,7 @@ from sidecar.errors import Problem
 from sidecar.telemetry.http import HttpStats
 from sidecar.telemetry.http_collector import CONNECTION_STATES, GUARD_REASONS, RETRY_REASONS
 from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.token_metrics import STATES
 from tests import pictures
 from tests.telemetry.support import ManualClock
 
@@ -106,6 +107,7 @@ def test_the_label_values_stand_beside_their_metrics():
         "upstream_retries": RETRY_REASONS,
         "upstream_connections": CONNECTION_STATES,
         "background_failures": get_args(background.Work),
+        "token_state": STATES,
     }
     for part, values in sets.items():
         [text] = [text for name, text in rows.items() if part in name]

@@ -507,8 +507,9 @@ class Exchange:
         stats = self.route.stats
         stats.in_flight -= 1
         seconds = now - self._started
-        stats.finished(self.line.method.label, self._status, source, seconds)
         process = self._process
+        if stats.finished(self.line.method.label, self._status, source, seconds):
+            stats.exemplify(self._request.head, seconds, process.wall())
         if self._status >= process.logs_from or source != "upstream":
             process.exchange_ended(Record(self.line, self._status, source, seconds, self._request_id(), self._error))
         self._client.exchange_done(now)

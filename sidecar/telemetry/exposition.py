@@ -6,6 +6,8 @@ from prometheus_client import exposition as text
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+OPENMETRICS = "application/openmetrics-text"
+
 
 def expose(registry: Collector, accept: str) -> tuple[bytes, str]:
     """Return the metrics and their content type: OpenMetrics where `accept` (RFC 9110, 12.5.1) names it, else text.
@@ -20,7 +22,7 @@ def expose(registry: Collector, accept: str) -> tuple[bytes, str]:
 def _accepts_openmetrics(accept: str) -> bool:
     for item in accept.split(","):
         media_type, *parameters = (part.strip().lower() for part in item.split(";"))
-        if media_type == "application/openmetrics-text":
+        if media_type == OPENMETRICS:
             return not any(
                 parameter.replace(" ", "") in ("q=0", "q=0.0", "q=0.00", "q=0.000") for parameter in parameters
             )

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 
-DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+"""Seconds. Each bound is about twice the one before, so that a quantile is never off by more than that: from an answer
+of a service on the same host (1 ms) over the default `timeouts.response` (60 s) to long polls and exports (5 min)."""
+EXEMPLAR_TRIES = 16
+"""So many requests of a bucket are searched for a trace's id after each scrape, until one has it."""
+_SAMPLED_TRACE = re.compile(rb"(?i)\r\ntraceparent:[ \t]*[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f][13579bdf]")
+"""W3C Trace Context, with the flag that says that the trace is recorded."""
 
 UNROUTED = "-"
 """The label `route` of requests that matched no route."""
@@ -22,6 +29,8 @@ class RouteStats:
     __slots__ = (
         "duration_counts",
         "duration_sum",
+        "exemplar_tries",
+        "exemplars",
         "failed_at",
         "failing",
         "failing_since",
@@ -38,6 +47,9 @@ class RouteStats:
         """By method (a known one, or `other`), status code, and source (`upstream` or `sidecar`)."""
         self.duration_counts = [0] * (len(DURATION_BUCKETS) + 1)
         self.duration_sum = 0.0
+        self.exemplars: list[tuple[str, float, float] | None] = [None] * len(self.duration_counts)
+        """A traced request of each bucket: the trace's id, its seconds, and when it was, in seconds since 1970."""
+        self.exemplar_tries = [EXEMPLAR_TRIES] * len(self.duration_counts)
         self.in_flight = 0
         self.failing = ""
         """The code of the latest error about the upstream, until the upstream answers."""
@@ -55,13 +67,28 @@ class RouteStats:
         counts = [count() for count in self.pools]
         return sum(n[0] for n in counts), sum(n[1] for n in counts), sum(n[2] for n in counts)
 
-    def finished(self, method: str, code: int, source: str, seconds: float) -> None:
-        """Count a request that was answered, wholly or not, with status `code` after `seconds`."""
+    def finished(self, method: str, code: int, source: str, seconds: float) -> bool:
+        """Count a request that was answered, wholly or not, with status `code` after `seconds`.
+
+        Returns:
+            Whether its bucket has no exemplar since the last scrape: `exemplify` is to be called then.
+        """
         self.requests[method, code, source] += 1
-        self.duration_counts[bisect_left(DURATION_BUCKETS, seconds)] += 1
+        bucket = bisect_left(DURATION_BUCKETS, seconds)
+        self.duration_counts[bucket] += 1
         self.duration_sum += seconds
         if source == "upstream":
             self.failing = ""
+        return self.exemplar_tries[bucket] > 0
+
+    def exemplify(self, head: bytes, seconds: float, now: float) -> None:
+        """Keep the trace that `head` belongs to, if there is one; `now` is in seconds since 1970."""
+        bucket = bisect_left(DURATION_BUCKETS, seconds)
+        self.exemplar_tries[bucket] -= 1
+        found = _SAMPLED_TRACE.search(head)
+        if found is not None:
+            self.exemplars[bucket] = found[1].decode().lower(), seconds, now
+            self.exemplar_tries[bucket] = 0
 
     def failed(self, code: str, now: float) -> None:
         """Note that the sidecar answered with an error of its own; `now` is in seconds since 1970."""

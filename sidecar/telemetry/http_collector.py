@@ -11,8 +11,9 @@ from prometheus_client.core import CounterMetricFamily as Counter
 from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
-from sidecar.telemetry.http import DURATION_BUCKETS, UNROUTED, HttpStats, RouteStats
+from sidecar.telemetry.http import DURATION_BUCKETS, EXEMPLAR_TRIES, UNROUTED, HttpStats, RouteStats
 
 GUARD_REASONS = ("host", "origin", "fetch_metadata", "require_header", "allow", "remote")
 RETRY_REASONS = ("connection_lost", "token_refused", "connect")
@@ -83,6 +84,8 @@ def _durations(routes: Iterable[RouteStats]) -> HistogramMetricFamily:
     family = HistogramMetricFamily(name, "From a request's head to the end of its answer.", labels=["route"])
     bounds = [*map(str, DURATION_BUCKETS), "+Inf"]
     for stats in routes:
-        buckets = list(zip(bounds, accumulate(map(float, stats.duration_counts)), strict=True))
+        exemplars = [Exemplar({"trace_id": one[0]}, *one[1:]) if one else None for one in stats.exemplars]
+        buckets: list[Any] = list(zip(bounds, accumulate(map(float, stats.duration_counts)), exemplars, strict=True))
         family.add_metric([stats.route], buckets, stats.duration_sum)
+        stats.exemplar_tries = [EXEMPLAR_TRIES] * len(buckets)
     return family

@@ -92,7 +92,7 @@ class Metrics:
         # Their series beside each counter would double the exposition and tell nobody anything.
         disable_created_metrics()
         self.registry = CollectorRegistry()
-        self.tokens = TokenMetrics(self.registry)
+        self.tokens = TokenMetrics(self.registry, clock)
         self.config = ConfigMetrics(self.registry, clock)
         self.registry.register(HttpCollector(http))
         self.registry.register(FaultCollector())

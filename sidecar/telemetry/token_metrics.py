@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import get_args
 
@@ -10,12 +11,21 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from sidecar.clock import Clock
 from sidecar.tokens.identity import origin
 from sidecar.tokens.observer import InvalidationReason, Outcome, Source, StoreOperation, TokenObserver
 from sidecar.tokens.snapshot import Snapshot
-from sidecar.tokens.token_status import TokenStatus
+from sidecar.tokens.token_status import IssuerStatus, TokenStatus
 
-WAIT_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+WAIT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Seconds: from a login service near by to the defaults of `token_requests.timeout` (5 s) and `max_wait` (10 s)."""
+BUDGET_BUCKETS = (0.01, 0.5, 1.25, 2.5, 3.75, 5.0, 7.5, 10.0, 30.0, 60.0)
+"""Seconds: multiples of the default `min_interval`, so that a bucket says how many requests were before this one."""
+STATES = ("none", "expired", "stale", "fresh", "quarantined")
+"""The one that tells the most is the last: several workers may each know another one."""
+MINUTE = 60.0
+MOST_ATTEMPTS = 512
+"""How many attempts are remembered of an issuer."""
 
 _P = "camunda_sidecar_"
 
@@ -23,7 +33,10 @@ _P = "camunda_sidecar_"
 class StateCollector(Collector):
     """What is read at the scrape: where tokens came from (those from memory are the hot path), and how they are."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.attempts: defaultdict[str, deque[tuple[float, Outcome]]] = defaultdict(lambda: deque(maxlen=MOST_ATTEMPTS))
+        """The latest of each issuer's origin: when it was made, in seconds since 1970, and how it ended."""
         self.registered: dict[tuple[str, str, str], None] = {}
         """Issuer, credential and audience of each identity that is in use."""
         self.lookups: Tally[tuple[str, str]] = Tally()
@@ -47,15 +60,36 @@ class StateCollector(Collector):
                 token = tokens.get((credential, audience))
                 family.add_metric([credential, audience], value(token) if token is not None else 0.0)
             yield family
+        states = GaugeMetricFamily(
+            f"{_P}token_state", "1 for the state that a token is in.", labels=["credential", "audience", "state"]
+        )
+        for _, credential, audience in self.registered:
+            now = tokens[credential, audience].state if (credential, audience) in tokens else STATES[0]
+            for state in STATES:
+                states.add_metric([credential, audience, state], state == now)
+        yield states
         cooldown = GaugeMetricFamily(
             f"{_P}cooldown_until_timestamp_seconds",
             "Until when nobody asks this issuer, in seconds since 1970; 0 where there is no cool-down.",
             labels=["issuer"],
         )
-        until = {issuer.issuer: issuer.cooldown_until for issuer in snapshot.issuers}
+        used = GaugeMetricFamily(
+            f"{_P}budget_used_ratio",
+            "Token requests of the last minute, as a share of what the issuer's limit allows; 0 without a limit.",
+            labels=["issuer"],
+        )
+        issuers = {issuer.issuer: issuer for issuer in snapshot.issuers}
         for issuer in dict.fromkeys(issuer for issuer, _, _ in self.registered):
-            cooldown.add_metric([issuer], until.get(origin(issuer)) or 0.0)
+            known = issuers.get(origin(issuer))
+            cooldown.add_metric([issuer], known.cooldown_until or 0.0 if known else 0.0)
+            used.add_metric([issuer], self._used(known) if known else 0.0)
         yield cooldown
+        yield used
+
+    def _used(self, issuer: IssuerStatus) -> float:
+        since = self._clock.wall() - MINUTE
+        recent = sum(at > since for at, _ in self.attempts.get(issuer.issuer, ()))
+        return recent * issuer.min_interval / MINUTE
 
 
 _OF_A_TOKEN: tuple[tuple[str, str, Callable[[TokenStatus], float]], ...] = (
@@ -63,6 +97,11 @@ _OF_A_TOKEN: tuple[tuple[str, str, Callable[[TokenStatus], float]], ...] = (
         "token_expiry_timestamp_seconds",
         "When the token in use expires, in seconds since 1970; 0 while there is none.",
         lambda token: token.expires_at or 0.0,
+    ),
+    (
+        "token_last_success_timestamp_seconds",
+        "When the issuer was last asked with success, in seconds since 1970; 0 while there is no token.",
+        lambda token: token.issued_at or 0.0,
     ),
     (
         "quarantined",
@@ -81,17 +120,18 @@ _OF_A_TOKEN: tuple[tuple[str, str, Callable[[TokenStatus], float]], ...] = (
 class TokenMetrics(TokenObserver):
     """Labels come from the configuration and from fixed sets only."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"{_P}{name}", text, labels, registry=registry)
 
         def gauge(name: str, text: str) -> Gauge:
             return Gauge(f"{_P}{name}", text, registry=registry)
 
-        def histogram(name: str, text: str) -> Histogram:
-            return Histogram(f"{_P}{name}", text, buckets=WAIT_BUCKETS, registry=registry)
+        def histogram(name: str, text: str, buckets: tuple[float, ...] = WAIT_BUCKETS) -> Histogram:
+            return Histogram(f"{_P}{name}", text, buckets=buckets, registry=registry)
 
-        self._state = StateCollector()
+        self._clock = clock
+        self._state = StateCollector(clock)
         registry.register(self._state)
         outcomes = ("issuer", "audience", "outcome")
         self._requests = counter("token_requests_total", "Attempts to obtain a token, by how each ended.", *outcomes)
@@ -102,7 +142,7 @@ class TokenMetrics(TokenObserver):
         given_up = "Tokens given up before their end."
         self._invalidations = counter("token_invalidations_total", given_up, "audience", "reason")
         waited = "How long token requests waited for their slot in the issuer's budget."
-        self._budget_wait = histogram("budget_wait_seconds", waited)
+        self._budget_wait = histogram("budget_wait_seconds", waited, BUDGET_BUCKETS)
         self._store_up = gauge("store_up", "1 while tokens are shared through the store.")
         self._store_errors = counter("store_errors_total", "Operations of the token store that failed.", "operation")
         for operation in get_args(StoreOperation):
@@ -127,6 +167,8 @@ class TokenMetrics(TokenObserver):
         """End the series of an identity; what was counted by issuer and audience stays while another has them."""
         registered = self._state.registered
         registered.pop((issuer, credential, audience), None)
+        if not any(origin(other[0]) == origin(issuer) for other in registered):
+            self._state.attempts.pop(origin(issuer), None)
         if not any((other[0], other[2]) == (issuer, audience) for other in registered):
             for outcome in get_args(Outcome):
                 self._requests.remove(issuer, audience, outcome)
@@ -139,6 +181,7 @@ class TokenMetrics(TokenObserver):
     def token_requested(self, *, issuer: str, audience: str, outcome: Outcome, seconds: float) -> None:
         """Count and time an attempt."""
         self._requests.labels(issuer, audience, outcome).inc()
+        self._state.attempts[origin(issuer)].append((self._clock.wall() - seconds, outcome))
         self._request_duration.observe(seconds)
 
     def looked_up(self, *, audience: str, source: Source) -> None:

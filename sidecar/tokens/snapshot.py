@@ -55,6 +55,7 @@ def _token(authorizer: TokenAuthorizer, now: float, offset: float) -> TokenStatu
     return msgspec.structs.replace(
         status,
         state=_state(state, now),
+        issued_at=state.token.born + offset if state.token else None,
         expires_at=state.token.end + offset if state.token else None,
         refreshes_at=state.moments.stale_at + offset if state.moments and not new_secret else None,
         refused=refusal is not None,

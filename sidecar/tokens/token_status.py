@@ -20,6 +20,8 @@ class TokenStatus(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     """`none` (there is none yet), `fresh`, `stale`, `expired`, or `quarantined`: none, as the issuer refuses the
     credential."""
+    issued_at: float | None = None
+    """When the request was sent that brought it, by whichever process."""
     expires_at: float | None = None
     refreshes_at: float | None = None
     refused: bool = False

@@ -26,9 +26,12 @@ GAUGES: dict[str, Rule] = {
     f"{_P}http_requests_in_flight": add,
     f"{_P}upstream_connections": add,
     f"{_P}token_waiters": add,
+    f"{_P}budget_used_ratio": add,
+    f"{_P}token_state": max,  # and then one of them: `_one_state`
     # Each worker sees what concerns all of them, one perhaps later than another: the most is right.
     f"{_P}token_expiry_timestamp_seconds": max,
     f"{_P}cooldown_until_timestamp_seconds": max,
+    f"{_P}token_last_success_timestamp_seconds": max,
     f"{_P}quarantined": max,
     f"{_P}secret_pending": max,
     f"{_P}secret_file_errors": max,
@@ -57,16 +60,30 @@ def merge(expositions: Iterable[Iterable[Metric]]) -> list[Metric]:
         whole = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
         rule = add if is_cumulative(family) else GAUGES.get(family.name, add)
         whole.samples = list(_combined([*whole.samples, *family.samples], rule))
+        if family.name == f"{_P}token_state":
+            whole.samples = [*_one_state(whole.samples)][::-1]
     return list(merged.values())
 
 
+def _one_state(samples: list[Sample]) -> Iterator[Sample]:
+    """Leave each token one state, the last, which tells the most. A worker that never wanted the token says `none`."""
+    seen: set[tuple[str, str]] = set()
+    for sample in reversed(samples):
+        token = sample.labels["credential"], sample.labels["audience"]
+        yield sample._replace(value=float(sample.value > 0 and token not in seen))
+        if sample.value:
+            seen.add(token)
+
+
 def _combined(samples: Iterable[Sample], rule: Rule) -> Iterator[Sample]:
-    values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+    whole: dict[tuple[str, tuple[tuple[str, str], ...]], Sample] = {}
     for sample in samples:
         key = (sample.name, tuple(sorted(sample.labels.items())))
-        values[key] = rule(values[key], sample.value) if key in values else sample.value
-    for (name, labels), value in values.items():
-        yield Sample(name, dict(labels), value)
+        before = whole.get(key)
+        value = sample.value if before is None else rule(before.value, sample.value)
+        exemplar = sample.exemplar or (before and before.exemplar) or None
+        whole[key] = Sample(sample.name, dict(key[1]), value, exemplar=exemplar)
+    yield from whole.values()
 
 
 class Merged(Collector):

@@ -13,12 +13,12 @@ import msgspec
 import structlog
 from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
 from prometheus_client import Metric
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from sidecar.admin.status_model import ProblemStatus, Status
 from sidecar.admin.view import View
-from sidecar.telemetry.exposition import expose
+from sidecar.telemetry.exposition import OPENMETRICS, expose
 from sidecar.workers.merge_metrics import Merged, is_cumulative, merge
 from sidecar.workers.merge_status import merge_status
 
@@ -50,7 +50,7 @@ class Counters:
         latest = _parse(exposition)
         if _start(self._latest) not in {None, _start(latest)}:
             self._former = self.remembered()
-            _replace(self._files[1], expose(Merged(self._former), "")[0])
+            _replace(self._files[1], expose(Merged(self._former), OPENMETRICS)[0])
         self._latest = latest
         _replace(self._files[0], exposition)
         return merge([latest, self._former])
@@ -70,13 +70,13 @@ class Peer:
         self._counters = Counters(socket)
         self._silent = True
 
-    async def ask(self, path: str) -> tuple[int, bytes] | None:
+    async def ask(self, path: str, accept: str = "*/*") -> tuple[int, bytes] | None:
         """The status code and body of `path`; None where it does not answer in time."""
         timeout, connector = ClientTimeout(total=PATIENCE), UnixConnector(str(self._socket))
         try:
             async with (
                 ClientSession(connector=connector, timeout=timeout) as session,
-                session.get(f"http://localhost{path}") as response,
+                session.get(f"http://localhost{path}", headers={"Accept": accept}) as response,
             ):
                 answer = response.status, await response.read()
         except (OSError, TimeoutError, ClientError) as error:
@@ -102,7 +102,7 @@ class Peer:
 
     async def metrics(self) -> list[Metric]:
         """Its numbers."""
-        answer = await self.ask("/metrics")
+        answer = await self.ask("/metrics", OPENMETRICS)  # the form that has exemplars
         is_there = answer is not None and answer[0] == HTTPStatus.OK
         return self._counters.take(answer[1]) if answer and is_there else self._counters.remembered()
 
@@ -152,7 +152,7 @@ class WholeView:
             await sleep(_GONE_SECONDS)
 
     async def _families(self) -> list[Metric]:
-        own = self._counters.take(expose(await self._own.metrics(), "")[0])
+        own = self._counters.take(expose(await self._own.metrics(), OPENMETRICS)[0])
         return merge([own, *await self._each(Peer.metrics)])
 
     async def _each(self, ask: Callable[[Peer], Awaitable[T]]) -> list[T]:

@@ -20,6 +20,9 @@ EXPECTED = {
     "cooldown_until_timestamp_seconds": {"issuer"},
     "quarantined": {"credential", "audience"},
     "store_up": set(),
+    "token_state": {"credential", "audience", "state"},
+    "token_last_success_timestamp_seconds": {"credential", "audience"},
+    "budget_used_ratio": {"issuer"},
     "store_errors_total": {"operation"},
     "http_requests_total": {"route", "method", "code", "source"},
     "http_request_duration_seconds_count": {"route"},
@@ -45,7 +48,9 @@ def test_every_metric_is_there_at_zero_before_any_request(tmp_path):
         for name, labels in EXPECTED.items():
             assert labels_of(samples, name) == {frozenset(labels)}, name
             values = {value for (found, _), value in samples.items() if found == f"camunda_sidecar_{name}"}
-            if name not in NOT_ZERO:
+            if name == "token_state":
+                assert values == {0.0, 1.0}  # an enumeration: `none` is 1
+            elif name not in NOT_ZERO:
                 assert values == {0.0}, name
         assert any(name == "camunda_sidecar_token_expiry_timestamp_seconds" for name, _ in samples)
         assert sidecar.metric("store_up") == sidecar.metric("config_last_reload_success") == 1

@@ -3,7 +3,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from sidecar.telemetry.exposition import expose
-from sidecar.telemetry.http import DURATION_BUCKETS, UNROUTED, HttpStats
+from sidecar.telemetry.http import DURATION_BUCKETS, EXEMPLAR_TRIES, UNROUTED, HttpStats
 from sidecar.telemetry.metrics import Metrics
 from tests.telemetry.support import ManualClock, samples
 
@@ -96,6 +96,37 @@ def test_the_data_planes_counters_are_told(stats, metrics):
     assert value("http_request_duration_seconds_sum", route="operate") == pytest.approx(1000.703)
     buckets = [key for key in found if key[0].endswith(bucket)]
     assert len(buckets) == len(DURATION_BUCKETS) + 1
+
+
+def test_a_traced_request_is_an_exemplar(stats, metrics):
+    """OpenMetrics leads from a bucket to a recorded trace; each scrape makes room for the next, and text has none."""
+    route = stats.route("operate")
+    traced = b"GET /x HTTP/1.1\r\nHost: a\r\nTraceParent: 00-%s-00f067aa0ba902b7-%s\r\n\r\n"
+    found = []
+    for trace, flags in ((b"a" * 32, b"00"), (b"b" * 32, b"01"), (b"c" * 32, b"01")):
+        if route.finished("GET", 200, "upstream", 0.003):
+            route.exemplify(traced % (trace, flags), 0.003, 1_800_000_000.0)
+        if trace[:1] == b"b":
+            assert b"trace_id" not in expose(metrics.registry, "")[0]
+            body = expose(metrics.registry, PROMETHEUS)[0].decode()
+            found = [s for f in parse_openmetrics(body) for s in f.samples if s.exemplar]
+    assert [(sample.labels["le"], sample.exemplar.labels, sample.exemplar.value) for sample in found] == [
+        ("0.005", {"trace_id": "b" * 32}, 0.003)
+    ]
+    assert b"c" * 32 in expose(metrics.registry, PROMETHEUS)[0]
+
+
+def test_a_request_without_a_trace_costs_the_next_no_search(stats, metrics):
+    """After some requests without one, none is searched until the next scrape."""
+    route = stats.route("operate")
+    searched = 0
+    for _ in range(100):
+        if route.finished("GET", 200, "upstream", 0.003):
+            route.exemplify(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n", 0.003, 0.0)
+            searched += 1
+    assert searched == EXEMPLAR_TRIES
+    expose(metrics.registry, "")
+    assert route.finished("GET", 200, "upstream", 0.003)
 
 
 def test_a_reload_is_told():

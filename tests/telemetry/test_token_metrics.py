@@ -3,6 +3,7 @@ from msgspec.structs import replace
 
 from sidecar.telemetry.http import HttpStats
 from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.token_metrics import STATES
 from sidecar.tokens.observer import TokenObserver
 from sidecar.tokens.snapshot import Snapshot
 from sidecar.tokens.token_status import IssuerStatus, TokenStatus
@@ -33,12 +34,48 @@ def test_a_registered_identitys_series_start_at_zero(metrics):
         *("token_invalidations_total" for _ in ("upstream_refused", "secret_changed", "session_rotated")),
         *("store_errors_total" for _ in ("open", "load", "save", "reserve", "lock")),
         *("token_expiry_timestamp_seconds", "quarantined", "secret_pending", "cooldown_until_timestamp_seconds"),
+        *("token_last_success_timestamp_seconds", "budget_used_ratio"),
         *("token_waiters", "token_wait_seconds_count", "budget_wait_seconds_count", "store_up"),
         "token_request_duration_seconds_count",
     ]
     counted = {name: len([key for key in found if key[0] == f"camunda_sidecar_{name}"]) for name in names}
     assert counted == {name: names.count(name) for name in names}
     assert {found[key] for key in found if key[0].removeprefix("camunda_sidecar_") in names} == {0.0}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_tokens_state_is_one_of_all(metrics, state):
+    """An enumeration: 1 for the state that it is in, 0 for each other one, and `none` before anything is known."""
+
+    def ones() -> list[str]:
+        told = {s: value(metrics, "token_state", credential="cluster", audience=AUDIENCE, state=s) for s in STATES}
+        return [name for name, number in told.items() if number]
+
+    assert ones() == ["none"]
+    row = TokenStatus(credential="cluster", audience=AUDIENCE, state=state, issued_at=1_799_999_000.0)
+    metrics.tokens.read_state(lambda: Snapshot((row,), ()), dict)
+    assert ones() == [state]
+    last = value(metrics, "token_last_success_timestamp_seconds", credential="cluster", audience=AUDIENCE)
+    assert last == 1_799_999_000.0
+
+
+def test_the_budgets_use_is_of_the_last_minute():
+    """Twelve attempts, one in 1.25 s allowed, are a quarter of a minute; older ones, and no limit, count for none."""
+    clock = ManualClock()
+    metrics = Metrics(HttpStats(), clock)
+    metrics.tokens.registered(issuer=ISSUER, credential="cluster", audience=AUDIENCE)
+    interval = [1.25]
+    metrics.tokens.read_state(
+        lambda: Snapshot((), (IssuerStatus(issuer="https://login.cloud.camunda.io", min_interval=interval[0]),)), dict
+    )
+    for number in range(24):
+        clock.now += 10 if number == 12 else 0
+        metrics.tokens.token_requested(issuer=ISSUER, audience=AUDIENCE, outcome="failed", seconds=0.5)
+    assert value(metrics, "budget_used_ratio", issuer=ISSUER) == pytest.approx(0.5)
+    clock.now += 55
+    assert value(metrics, "budget_used_ratio", issuer=ISSUER) == pytest.approx(0.25)
+    interval[0] = 0.0
+    assert value(metrics, "budget_used_ratio", issuer=ISSUER) == 0.0
 
 
 def test_attempts_and_waits_are_counted(metrics):

@@ -1,11 +1,14 @@
 """What the numbers of several workers are together."""
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Exemplar
 
 from sidecar.telemetry.exposition import expose
 from sidecar.telemetry.http import HttpStats
 from sidecar.telemetry.metrics import Metrics
+from sidecar.telemetry.token_metrics import STATES
 from sidecar.workers.merge_metrics import GAUGES, Merged, is_cumulative, merge
 from tests.telemetry.support import ManualClock
 
@@ -49,6 +52,8 @@ def test_every_gauge_has_its_rule():
         ("token_expiry_timestamp_seconds", (0, 1.8e9), 1.8e9),
         ("cooldown_until_timestamp_seconds", (7, 5), 7),
         ("quarantined", (0, 1), 1),
+        ("budget_used_ratio", (0.25, 0.5), 0.75),
+        ("token_last_success_timestamp_seconds", (0, 1.8e9), 1.8e9),
         ("secret_file_errors", (1, 0), 1),
         ("build_info", (1, 1), 1),
         ("store_up", (1, 0), 0),
@@ -60,6 +65,28 @@ def test_gauges_by_what_they_mean(name, values, whole):
     """Sums where each has some, the most where one sees it first, the least where all must have it."""
     full = f"camunda_sidecar_{name}"
     assert together(*(f"# TYPE {full} gauge\n{full} {value}\n" for value in values)) == {(full,): whole}
+
+
+@pytest.mark.parametrize(("states", "whole"), [(("none", "fresh"), "fresh"), (("quarantined", "stale"), "quarantined")])
+def test_a_token_has_one_state(states, whole):
+    """Workers that know different states are one sidecar, whose token has the state that tells the most."""
+    name = "camunda_sidecar_token_state"
+    line = name + '{{credential="c",audience="a",state="{}"}} {}\n'
+    texts = [f"# TYPE {name} gauge\n" + "".join(line.format(s, int(s == one)) for s in STATES) for one in states]
+    assert together(*texts) == {(name, "a", "c", s): float(s == whole) for s in STATES}
+
+
+def test_exemplars_are_kept():
+    """A trace that one worker served leads from the merged histogram to it, too."""
+    one, other = metrics(2), metrics(1)
+    [family] = [f for f in one.registry.collect() if f.name.endswith("http_request_duration_seconds")]
+    exemplar = Exemplar({"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}, 0.002, 1.8e9)
+    family.samples[1] = family.samples[1]._replace(exemplar=exemplar)
+    merged = expose(Merged(merge([[family], other.registry.collect()])), OPENMETRICS)[0].decode()
+    again = [s for f in parse_openmetrics(merged) for s in f.samples if s.exemplar]
+    assert [(sample.labels["le"], sample.value, sample.exemplar.labels) for sample in again] == [
+        ("0.0025", 3.0, exemplar.labels)
+    ]
 
 
 def test_counters_and_histograms_add_up_by_their_labels():
