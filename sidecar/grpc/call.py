@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from grpc import StatusCode, aio
@@ -23,7 +24,7 @@ from sidecar.errors import (
 from sidecar.grpc import metadata
 from sidecar.grpc.account import Account
 from sidecar.grpc.channels import Channel, Channels
-from sidecar.grpc.metadata import Metadata
+from sidecar.grpc.metadata import Credentials, Metadata
 from sidecar.grpc.statuses import CLIENT, SIDECAR, Status, of_error
 from sidecar.proxy.authorizer import Attachment, Authorizer
 from sidecar.proxy.guard import Guard
@@ -32,19 +33,24 @@ SETTLING = 0.01
 """Seconds."""
 _UNAUTHORIZED = 401
 _NO_HOST = b"localhost"
-_READ_BY_GUARD = frozenset({b"origin", b"sec-fetch-site"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """What calls are carried out with. A reload replaces it; calls under way keep theirs."""
 
     authorizer: Authorizer
+    credentials: Credentials
     channels: Channels
     guard: Guard
     replay_bytes: int
     max_message: int
     clock: Clock
+
+    @cached_property
+    def read_by_guard(self) -> frozenset[str]:
+        """The metadata that the guard goes by."""
+        return frozenset({"origin", "sec-fetch-site", *(name.decode() for name in self.guard.watched)})
 
 
 class Call(ABC):
@@ -132,9 +138,9 @@ class Call(ABC):
         Raises:
             Problem: it may not come in.
         """
-        guard = self._plan.guard
-        values = metadata.values(self._received, _READ_BY_GUARD | guard.watched)
-        refusal = guard.refusal(_NO_HOST, _NO_HOST, values)
+        plan = self._plan
+        values = metadata.values(self._received, plan.read_by_guard)
+        refusal = plan.guard.refusal(_NO_HOST, _NO_HOST, values) if values or plan.guard.watched else None
         if refusal is not None:
             self._account.guard_rejections[refusal[0]] += 1
             raise refusal[1]
@@ -180,7 +186,7 @@ class Call(ABC):
                 "The files for TLS (grpc.tls) cannot be used; see the sidecar's log."
             ) from error
         # The deadline is the client's; the credential is attached just before sending.
-        credential = metadata.of_credential(attachment)
+        credential = self._plan.credentials.of(attachment)
         arguments = {"metadata": self._metadata + credential, "timeout": self._context.time_remaining()}
         try:
             return Status(StatusCode.OK, trailers=metadata.for_client(await self._attempt(channel, arguments)))

@@ -6,6 +6,7 @@ Metadata are HTTP/2's fields; the rules are the same as for HTTP/1.1's.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from sidecar.proxy import semantics
 from sidecar.proxy.authorizer import Attachment
@@ -13,38 +14,57 @@ from sidecar.proxy.authorizer import Attachment
 Metadata = tuple[tuple[str, str | bytes], ...]
 """Names in lower case; values are bytes where the name ends in `-bin`."""
 
+Received = Iterable[tuple[str, str | bytes]]
+
 REQUEST_ID = "x-request-id"
-# The core writes its own in any case.
-_CORES_OWN = frozenset({"user-agent"})
+_NAMES = 512
+"""Whether they pass is remembered of so many names."""
 
 
-def of_credential(attachment: Attachment) -> Metadata:
-    """The credential's header lines as metadata. gRPC's calls are POST requests, so those for unsafe methods too."""
-    lines = (attachment.header + attachment.unsafe_header).decode("latin-1").split("\r\n")
-    pairs = (line.partition(":") for line in lines if line)
-    return tuple((name.lower(), value.strip(" \t")) for name, _, value in pairs)
+class Credentials:
+    """Credentials as metadata. The last one is remembered: calls mostly have the same."""
+
+    def __init__(self) -> None:
+        self._attachment: Attachment | None = None
+        self._metadata: Metadata = ()
+
+    def of(self, attachment: Attachment) -> Metadata:
+        """Its header lines; gRPC's calls are POST requests, so those for unsafe methods too."""
+        if attachment is not self._attachment:
+            lines = (attachment.header + attachment.unsafe_header).decode("latin-1").split("\r\n")
+            pairs = (line.partition(":") for line in lines if line)
+            self._metadata = tuple((name.lower(), value.strip(" \t")) for name, _, value in pairs)
+            self._attachment = attachment
+        return self._metadata
 
 
-def for_upstream(metadata: Iterable[tuple[str, str | bytes]]) -> Metadata:
+def for_upstream(metadata: Received) -> Metadata:
     """A client's metadata, less its own credentials and what it may not say of itself."""
-    return tuple((name, value) for name, value in metadata if name not in _CORES_OWN and _passes(name))
+    return tuple((name, value) for name, value in metadata if _is_forwarded(name))
 
 
-def for_client(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
+def for_client(metadata: Received | None) -> Metadata:
     """The upstream's metadata or trailers, less what means this sidecar or its session with the upstream."""
-    return tuple((name, value) for name, value in metadata or () if semantics.is_returned(name.encode()))
+    return tuple((name, value) for name, value in metadata or () if _is_returned(name))
 
 
-def values(metadata: Iterable[tuple[str, str | bytes]], names: frozenset[bytes]) -> dict[bytes, bytes]:
+def values(metadata: Received, names: frozenset[str]) -> dict[bytes, bytes]:
     """The values of these names, for the guard."""
-    pairs = ((name.encode(), value) for name, value in metadata)
-    return {name: value.encode() if isinstance(value, str) else value for name, value in pairs if name in names}
+    found = ((name, value) for name, value in metadata if name in names)
+    return {name.encode(): value.encode() if isinstance(value, str) else value for name, value in found}
 
 
-def request_id(metadata: Iterable[tuple[str, str | bytes]]) -> str | None:
+def request_id(metadata: Received) -> str | None:
     """The client's own id of this call, where it gave one."""
     return next((str(value) for name, value in metadata if name == REQUEST_ID), None)
 
 
-def _passes(name: str) -> bool:
-    return semantics.is_forwarded(name.encode())
+@lru_cache(_NAMES)
+def _is_forwarded(name: str) -> bool:
+    # The core writes a user-agent of its own in any case.
+    return name != "user-agent" and semantics.is_forwarded(name.encode())
+
+
+@lru_cache(_NAMES)
+def _is_returned(name: str) -> bool:
+    return semantics.is_returned(name.encode())

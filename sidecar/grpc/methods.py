@@ -15,30 +15,28 @@ OTHER = "other"
 """The label of methods that are not known: a metric's label takes no value that a client can invent."""
 
 _SERVICE = "/gateway_protocol.Gateway/"
-_SERVER_STREAMING = frozenset({"ActivateJobs", "StreamActivatedJobs"})
-_UNARY = frozenset(
-    {
-        "BroadcastSignal",
-        "CancelProcessInstance",
-        "CompleteJob",
-        "CreateProcessInstance",
-        "CreateProcessInstanceWithResult",
-        "DeleteResource",
-        "DeployProcess",
-        "DeployResource",
-        "EvaluateDecision",
-        "FailJob",
-        "MigrateProcessInstance",
-        "ModifyProcessInstance",
-        "PublishMessage",
-        "ResolveIncident",
-        "SetVariables",
-        "ThrowError",
-        "Topology",
-        "UpdateJobRetries",
-        "UpdateJobTimeout",
-    }
-)
+_SERVER_STREAMING = ("ActivateJobs", "StreamActivatedJobs")
+_UNARY = [
+    "BroadcastSignal",
+    "CancelProcessInstance",
+    "CompleteJob",
+    "CreateProcessInstance",
+    "CreateProcessInstanceWithResult",
+    "DeleteResource",
+    "DeployProcess",
+    "DeployResource",
+    "EvaluateDecision",
+    "FailJob",
+    "MigrateProcessInstance",
+    "ModifyProcessInstance",
+    "PublishMessage",
+    "ResolveIncident",
+    "SetVariables",
+    "ThrowError",
+    "Topology",
+    "UpdateJobRetries",
+    "UpdateJobTimeout",
+]
 KINDS: dict[str, Kind] = {
     **{_SERVICE + name: "unary" for name in _UNARY},
     **{_SERVICE + name: "server_streaming" for name in _SERVER_STREAMING},

@@ -20,6 +20,7 @@ from sidecar.grpc import methods
 from sidecar.grpc.account import Account
 from sidecar.grpc.call import Call, Plan, UnaryCall
 from sidecar.grpc.channels import Channels, PemFiles, channel_options, server_options
+from sidecar.grpc.metadata import Credentials
 from sidecar.grpc.streaming import ServerStreamingCall, StreamingCall
 from sidecar.proxy.authorizer import Authorizer
 from sidecar.proxy.guard import Guard
@@ -61,6 +62,7 @@ class GrpcServer(grpc.GenericRpcHandler):
             self._plan,
             Plan(
                 authorizer=authorizer,
+                credentials=Credentials(),
                 channels=Channels(section.upstream, options, pem_files, self._closing),
                 guard=Guard(settings.guard.hosts, settings.guard.require_header),
                 replay_bytes=limits.replay_bytes,

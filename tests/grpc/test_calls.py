@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import grpc
 import pytest
 from grpc import StatusCode, aio
 from zeebe_grpc import gateway_pb2 as pb
@@ -126,6 +127,23 @@ async def test_metadata_both_ways(kind):
         }
         assert dict(await call.initial_metadata()) == {"x-before": "1"}
         assert dict(await call.trailing_metadata()) == {"x-after-bin": b"\2"}
+
+
+@pytest.mark.parametrize("method", [f"{GATEWAY}PublishMessage", "/x.Y/Echo"])
+async def test_compressed_messages(method):
+    """A compressed message arrives whole on either side: compression is each hop's own, and the answer's as well."""
+
+    async def compressed(context):
+        context.set_compression(grpc.Compression.Gzip)
+        await context.write(await context.read())
+
+    async with (
+        gateway({method: compressed}) as upstream,
+        listening(upstream.url) as running,
+        client(running) as channel,
+    ):
+        call = channel.unary_unary(method)(b"x" * 100_000, compression=grpc.Compression.Gzip)
+        assert await call == b"x" * 100_000
 
 
 async def test_every_call_has_an_id():

@@ -103,6 +103,27 @@ async def test_a_drain(tmp_path, workers):
                 assert await asyncio.to_thread(program.ended) == 0
 
 
+async def test_a_thousand_open_streams(tmp_path):
+    """Each costs a bounded amount of memory while it waits, other calls go on, and afterwards none is left."""
+    with peer(grants("token-1")) as issuer:
+        async with (
+            gateway(tls=True) as upstream,
+            sidecar(tmp_path, upstream, issuer.url) as program,
+            stub(program) as one,
+        ):
+            await one.Topology(pb.TopologyRequest())
+            before = resident_bytes(program)
+            calls = [one.StreamActivatedJobs(pb.StreamActivatedJobsRequest(type="t")) for _ in range(1000)]
+            await until(lambda: upstream.zeebe.streaming == 1000)
+            await one.Topology(pb.TopologyRequest())
+            each = (resident_bytes(program) - before) / 1000
+            assert each < 150_000
+            for call in calls:
+                call.cancel()
+            await until(lambda: upstream.zeebe.streaming == 0)
+            await until(lambda: program.metric("http_requests_in_flight", route="grpc") == 0)
+
+
 async def test_reload(tmp_path):
     """Upstream, audience and tls of a new configuration are in force; what needs a restart says so."""
     with peer(grants("token-1")) as issuer:
@@ -207,3 +228,8 @@ async def test_the_supervisor_loads_nothing_of_it(tmp_path):
 def has_loaded_grpcio(pid: int) -> bool:
     """Whether grpcio's extension module is in the process's memory."""
     return "cygrpc" in Path(f"/proc/{pid}/maps").read_text()
+
+
+def resident_bytes(program) -> float:
+    """The program's resident memory, as it says itself."""
+    return program.metrics()["process_resident_memory_bytes", frozenset()]
