@@ -29,8 +29,8 @@ from sidecar.grpc.statuses import CLIENT, SIDECAR, Status, of_error
 from sidecar.proxy.authorizer import Attachment, Authorizer
 from sidecar.proxy.guard import Guard
 
-SETTLING = 0.01
-"""Seconds."""
+_NO_CONNECTION = ("failed to connect", "errors resolving", "DNS resolution failed", "Stream removed", "Socket closed")
+"""How grpcio's own words begin. Its state alone does not tell: it may be another one a moment after the call's end."""
 _UNAUTHORIZED = 401
 _NO_HOST = b"localhost"
 
@@ -192,11 +192,11 @@ class Call(ABC):
             return Status(StatusCode.OK, trailers=metadata.for_client(await self._attempt(channel, arguments)))
         except aio.AioRpcError as error:
             self._headers = self._headers or metadata.for_client(error.initial_metadata())
-            return await self._failed(channel, error)
+            return self._failed(channel, error)
         finally:
             self._plan.channels.release(channel)
 
-    async def _failed(self, channel: Channel, error: aio.AioRpcError) -> Status:
+    def _failed(self, channel: Channel, error: aio.AioRpcError) -> Status:
         """Whose word it is: grpcio makes statuses of its own, without trailers, and says them as the upstream's."""
         code, trailers = error.code(), metadata.for_client(error.trailing_metadata())
         details = error.details() or ""
@@ -205,17 +205,11 @@ class Call(ABC):
             pass
         elif code is StatusCode.DEADLINE_EXCEEDED and self._context.time_remaining() == 0:
             return of_error(UpstreamTimeoutError("The upstream did not answer within the call's deadline."), CLIENT)
-        elif code is StatusCode.UNAVAILABLE and not await self._is_connected(channel):
+        elif code is StatusCode.UNAVAILABLE and (details.startswith(_NO_CONNECTION) or not channel.is_connected()):
             own = UpstreamUnreachableError("There is no connection to the gRPC upstream, or it was lost; see the log.")
         elif code is StatusCode.RESOURCE_EXHAUSTED and "eceived message larger than max" in details:
             own = BodyTooLargeError(f"A message of the upstream is over {self._plan.max_message} bytes (max_message).")
         return Status(code, details, trailers) if own is None else of_error(own, reason=details)
-
-    async def _is_connected(self, channel: Channel) -> bool:
-        """Whether the connection stands; that it was lost may be known a moment after the call's end."""
-        if channel.is_connected():
-            await self._plan.clock.sleep(SETTLING)
-        return channel.is_connected()
 
 
 class UnaryCall(Call):

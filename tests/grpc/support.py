@@ -191,10 +191,12 @@ class RunningGrpc:
         return dict(self.stats.requests)
 
 
-def configuration(url: str, *, max_message: int = 16 << 20, **changes: Any) -> Settings:
+def configuration(url: str, *, max_message: int = 16 << 20, proxy: str | None = None, **changes: Any) -> Settings:
     """Settings with a gRPC section that leads to `url`."""
     upstream = route("grpc", url).upstream
-    section = Grpc(TcpAddress("127.0.0.1", 0), upstream, "fake", None, max_message=max_message, connect=0.3)
+    section = Grpc(
+        TcpAddress("127.0.0.1", 0), upstream, "fake", None, max_message=max_message, connect=0.3, proxy=proxy
+    )
     return settings(grpc=section, **changes)
 
 

@@ -17,6 +17,7 @@ from sidecar import background
 from sidecar.config.settings import Guard, Limits, Logging, RequiredHeader
 from sidecar.errors import CredentialRejectedError, SecretUnavailableError, TokenUnavailableError
 from tests import needs
+from tests.credentials.forward_proxy import forward_proxy
 from tests.grpc.support import GATEWAY, GOOD, NEXT, client, ending, gateway, listening, settled, until
 from tests.grpc.wire import recording
 from tests.proxy.support import FakeAuthorizer
@@ -138,6 +139,31 @@ async def test_the_way_back():
                     break
                 assert code is StatusCode.UNAVAILABLE
                 await asyncio.sleep(0.05)
+
+
+async def test_a_forward_proxy():
+    """HTTPS_PROXY: a tunnel by CONNECT, with the proxy's own credentials, and the gateway's TLS inside."""
+    async with forward_proxy("user:p@ss") as proxy, gateway(tls=True) as upstream:
+        async with listening(upstream.url, proxy=proxy.url("user:p%40ss")) as running, client(running) as channel:
+            await rpc.GatewayStub(channel).Topology(pb.TopologyRequest())
+            [(_, metadata)] = upstream.calls
+            assert "proxy-authorization" not in metadata
+        assert proxy.seen == [f"CONNECT localhost:{upstream.port} HTTP/1.1"]
+
+
+async def test_a_forward_proxy_that_refuses():
+    """Wrong credentials for the proxy: the gateway cannot be reached, and no text has the password."""
+    async with (
+        forward_proxy("user:right") as proxy,
+        gateway(tls=True) as upstream,
+        listening(upstream.url, proxy=proxy.url("user:wrong-pass")) as running,
+        client(running) as channel,
+    ):
+        with capture_logs() as lines:
+            code, _, trailers = await ending(channel.unary_unary("/x.Y/Z")(b""))
+        assert (code, trailers) == (StatusCode.UNAVAILABLE, {"sidecar-error": "upstream_unreachable"})
+        assert "407" in str(lines)
+        assert "wrong-pass" not in str(lines)
 
 
 @KINDS
