@@ -288,7 +288,7 @@ class Service:
 
     async def _poll_secrets(self) -> None:
         watcher = self._credentials.watcher
-        changed = await in_thread(watcher.poll)
+        changed = await watcher.poll()
         self._metrics.config.secret_files(watcher.names(), watcher.errors())
         for name in changed:
             _log.info("secret file changed", setting=name)

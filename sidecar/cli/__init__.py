@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import io
 import sys
@@ -47,8 +46,18 @@ Begin with:
 """
 
 
-class LazyGroup(click.Group):
-    """It finds commands by name, and turns the program's own errors into messages and exit codes."""
+class LazyCommand(click.Command):
+    """It stands for a command whose module is imported when it is used."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        """Return a context of the command itself, which click goes on with."""
+        command = importlib.import_module(f"sidecar.cli.{self.name}").command
+        assert isinstance(command, click.Command)
+        return command.make_context(info_name, args, *rest, **extra)
+
+
+class CommandGroup(click.Group):
+    """It turns the program's own errors into messages and exit codes."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command. A terminal or a pipe that is not UTF-8 gets escapes, and no traceback."""
@@ -56,40 +65,9 @@ class LazyGroup(click.Group):
             sys.stdout.reconfigure(errors="backslashreplace")
         return super().main(*args, **kwargs)
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, _ctx: click.Context) -> list[str]:
         """Return the names of all commands, in the order of COMMANDS."""
-        return [*COMMANDS, *(name for name in super().list_commands(ctx) if name not in COMMANDS)]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command's module. click reports a name that is no command."""
-        if cmd_name not in COMMANDS:
-            return super().get_command(ctx, cmd_name)
-        name = f"sidecar.cli.{cmd_name}"
-        try:
-            command = importlib.import_module(name).command
-        except ModuleNotFoundError as error:
-            if error.name != name:
-                raise
-            return None
-        assert isinstance(command, click.Command)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command. For a name that is none, the error suggests the command that it looks like."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            if not close:
-                raise
-            raise click.UsageError(f"{error.message} Did you mean {close[0]}?", ctx) from None
-
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands from COMMANDS, without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. A wrong configuration is exit code 2 and any other foreseen error 1, without a traceback."""
@@ -104,7 +82,12 @@ class LazyGroup(click.Group):
             ctx.exit(1)
 
 
-@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=CommandGroup,
+    commands={name: LazyCommand(name, short_help=text) for name, text in COMMANDS.items()},
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(f"{__version__} ({build.kind()})", prog_name="camunda-sidecar", message="%(prog)s %(version)s")
 def main() -> None:
     """Plain HTTP in, authorized traffic to Camunda 8 out.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,11 @@ def _store_warnings(settings: Settings) -> Iterator[Mistake]:
     if not isinstance(settings.token_store, FileStore):
         return
     directory = settings.token_store.directory
-    place = next(path for path in (directory, *directory.parents) if os.access(path, os.F_OK))
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+    place = next(path for path in (directory, *directory.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):  # root may write everywhere, and cannot below /proc
+            pass
+    except OSError:
         yield Mistake(
             settings.source,
             "token_store.directory",

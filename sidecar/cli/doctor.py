@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from msgspec import structs
 
-from sidecar.cli.support import config_option, load_settings, route_named
+from sidecar.cli.support import config_option, load_settings, route_named, shared_tokens
 from sidecar.clock import Clock, SystemClock
 from sidecar.config.settings import MemoryStore, Route, Settings
 
@@ -44,11 +43,8 @@ def command(config: Path | None, routes: tuple[str, ...], as_json: bool) -> None
       camunda-sidecar doctor
       camunda-sidecar doctor optimize --json
     """  # noqa: D301 (click's mark for a paragraph that is not rewrapped)
-    from sidecar.telemetry.logs import configure_logging  # noqa: PLC0415 (not needed to explain oneself)
-
     settings = load_settings(config)
     chosen = [route_named(settings, name) for name in routes] or list(settings.all_routes)
-    configure_logging(structs.replace(settings.logging, level="error", format="console"))
     findings = asyncio.run(_examine(settings, chosen, show=not as_json))
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
@@ -73,22 +69,14 @@ async def _findings(settings: Settings, routes: list[Route], clock: Clock) -> As
     """Examine the token store, then all that the routes need. Where the store cannot be written, no issuer is asked."""
     from sidecar.credentials.build import build  # noqa: PLC0415 (aiohttp is slow to import)
     from sidecar.credentials.doctor import Doctor, Finding  # noqa: PLC0415
-    from sidecar.tokens.manager import TokenManager  # noqa: PLC0415
-    from sidecar.tokens.observer import TokenObserver  # noqa: PLC0415
-    from sidecar.tokens.stores import build_store  # noqa: PLC0415
 
-    store = build_store(settings.token_store, clock, TokenObserver())
-    tokens = TokenManager(store, clock, settings.token_requests, shared_only=True)
-    await tokens.start()
-    try:
+    async with shared_tokens(settings, clock) as (tokens, store):
         if store.fault is not None:
             yield Finding("token store", "store", "failed", store.fault.reason)
         elif not isinstance(settings.token_store, MemoryStore):
             yield Finding("token store", "store", "ok", "can be read and written")
         async for finding in Doctor(build(settings, clock), tokens.fetch_now, clock).run(routes):
             yield finding
-    finally:
-        await tokens.close()
 
 
 def _lines(finding: Finding, previous: str | None) -> Iterator[str]:

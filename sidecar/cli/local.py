@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +16,10 @@ from sidecar.config.settings import Address
 from sidecar.errors import SidecarError
 
 _PROC = Path("/proc")
+_OPTIONS = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+"""Those of `run` that say where the sidecar can be asked."""
+_OPTIONS.add_argument("--config", "-c")
+_OPTIONS.add_argument("--admin-listen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +88,12 @@ def _parent(pid: int) -> int:
 
 
 def _admin(pid: int, arguments: list[str]) -> Address:
-    from sidecar.cli.run import command  # noqa: PLC0415 (in a circle with this module)
-
     environ = dict(entry.split("=", 1) for entry in _strings(pid, "environ") if "=" in entry)
-    given = command.make_context("run", arguments, resilient_parsing=True).params
-    if given["admin_listen"] is not None:
-        environ[ADMIN_VARIABLE] = str(given["admin_listen"])
+    given, _ = _OPTIONS.parse_known_args(arguments)
+    if given.admin_listen is not None:
+        environ[ADMIN_VARIABLE] = given.admin_listen
     directory = (_PROC / str(pid) / "cwd").readlink()
-    config = given["config"] and directory / given["config"]
+    config = given.config and directory / given.config
     if environ.get("CAMUNDA_SIDECAR_CONFIG"):
         environ["CAMUNDA_SIDECAR_CONFIG"] = str(directory / environ["CAMUNDA_SIDECAR_CONFIG"])
     return admin_address(config, environ)

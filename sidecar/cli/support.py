@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from sidecar.clock import Clock
 from sidecar.config import admin_address, load
 from sidecar.config.report import BadValueError
 from sidecar.config.scalars import parse_duration
 from sidecar.config.settings import Address, ClientCredentials, Credential, NoCredential, Route, Settings, Tls
 from sidecar.config.urls import parse_listen
 from sidecar.errors import Mistake
+
+if TYPE_CHECKING:
+    from sidecar.tokens.manager import TokenManager
+    from sidecar.tokens.stores.base import SharedStore
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 Locate = Callable[[], Address]
@@ -78,6 +84,27 @@ def route_named(settings: Settings, name: str) -> Route:
     raise click.UsageError(
         f"There is no route {name}; there are: {', '.join(each.name for each in settings.all_routes)}."
     )
+
+
+@asynccontextmanager
+async def shared_tokens(settings: Settings, clock: Clock) -> AsyncIterator[tuple[TokenManager, SharedStore]]:
+    """Open the token store, and hand out tokens by the same rules as a running sidecar; nothing is logged meanwhile.
+
+    What a log line would tell, the command tells by itself.
+    """
+    from sidecar.telemetry.logs import configure_logging  # noqa: PLC0415 (slow to import, like all of these)
+    from sidecar.tokens.manager import TokenManager  # noqa: PLC0415
+    from sidecar.tokens.observer import TokenObserver  # noqa: PLC0415
+    from sidecar.tokens.stores import build_store  # noqa: PLC0415
+
+    configure_logging(settings.logging, io.StringIO())
+    store = build_store(settings.token_store, clock, TokenObserver())
+    manager = TokenManager(store, clock, settings.token_requests, settings.refresh, shared_only=True)
+    await manager.start()
+    try:
+        yield manager, store
+    finally:
+        await manager.close()
 
 
 def address(text: str) -> Address:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from msgspec import structs
 
-from sidecar.cli.support import config_option, load_settings, route_named
+from sidecar.cli.support import config_option, load_settings, route_named, shared_tokens
 from sidecar.clock import Clock, SystemClock
 from sidecar.config.settings import Basic, NoCredential, Route, SessionLogin, Settings
 from sidecar.errors import CredentialRejectedError, Problem, SidecarError
 
 if TYPE_CHECKING:
+    from sidecar.proxy.authorizer import Authorizer
     from sidecar.tokens.manager import TokenManager
 
 BEARER = b"Authorization: Bearer "
@@ -40,13 +40,10 @@ def command(config: Path | None, route: str) -> None:
     Example:
       curl -H "Authorization: Bearer $(camunda-sidecar token operate)" https://…/v1/process-definitions/1
     """  # noqa: D301 (click's mark for a paragraph that is not rewrapped)
-    from sidecar.telemetry.logs import configure_logging  # noqa: PLC0415 (after the arguments are known to be right)
-
     settings = load_settings(config)
     found = route_named(settings, route)
     if isinstance(settings.credentials[found.credential], SessionLogin | Basic | NoCredential):
         raise click.UsageError(f"Route {route} has no token: its credential {found.credential} is of another type.")
-    configure_logging(structs.replace(settings.logging, level="warning", format="console"))
     click.echo(asyncio.run(_token(settings, found, SystemClock())))
 
 
@@ -57,25 +54,17 @@ async def _token(settings: Settings, route: Route, clock: Clock) -> str:
         NoTokenError: why there is none, and what to do, as `doctor` says it.
     """
     from sidecar.credentials.build import build  # noqa: PLC0415 (aiohttp is slow to import)
-    from sidecar.tokens.manager import TokenManager  # noqa: PLC0415
-    from sidecar.tokens.observer import TokenObserver  # noqa: PLC0415
-    from sidecar.tokens.stores import build_store  # noqa: PLC0415
 
     credentials = build(settings, clock)
-    store = build_store(settings.token_store, clock, TokenObserver())
-    manager = TokenManager(store, clock, settings.token_requests, settings.refresh, shared_only=True)
-    await manager.start()
-    try:
-        source = credentials.sources.get(route.name)
-        if source is None:
-            attachment = await credentials.authorizers[route.name].obtain()
-        else:
-            attachment = await manager.authorizer(source, credential=route.credential, audience=route.audience).obtain()
-        return attachment.header.removeprefix(BEARER).strip().decode("ascii")
-    except Problem as problem:
-        raise NoTokenError(_reason(problem, manager)) from None
-    finally:
-        await manager.close()
+    async with shared_tokens(settings, clock) as (manager, _):
+        try:
+            if (source := credentials.sources.get(route.name)) is None:
+                authorizer: Authorizer = credentials.authorizers[route.name]
+            else:
+                authorizer = manager.authorizer(source, credential=route.credential, audience=route.audience)
+            return (await authorizer.obtain()).header.removeprefix(BEARER).strip().decode("ascii")
+        except Problem as problem:
+            raise NoTokenError(_reason(problem, manager)) from None
 
 
 def _reason(problem: Problem, manager: TokenManager) -> str:

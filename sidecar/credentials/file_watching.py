@@ -9,7 +9,6 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -21,8 +20,9 @@ from sidecar.errors import SecretUnavailableError
 T = TypeVar("T")
 Stamp = tuple[tuple[int, int, int, int] | None, ...]
 
-PATIENCE: Final = 1.0
+PATIENCE: Final = 2.0
 """Seconds for which a file is waited for; a network's file system may never answer."""
+SILENT: Final = "The file system does not answer."
 
 _log = structlog.get_logger(__name__)
 
@@ -39,12 +39,12 @@ class Watched(Generic[T]):
             load: reads the files, and raises `SecretUnavailableError` where they cannot be used.
         """
         self.name = name
-        self.error: str | None = None
-        """Why the newest files cannot be used; None where they are in force."""
         self.current: T | None = None
         """What is in force; None where no file could be used yet."""
         self._files = tuple(file for file in files if file is not None)
         self._load = load
+        self._error: str | None = None
+        self._is_silent = False
         self._lock = threading.Lock()
         self._refreshing: asyncio.Future[None] | None = None
         self._stamp: Stamp | None = None
@@ -62,6 +62,11 @@ class Watched(Generic[T]):
         return self.current
 
     @property
+    def error(self) -> str | None:
+        """Why the newest files cannot be used; None where they are in force."""
+        return SILENT if self._is_silent else self._error
+
+    @property
     def may_change(self) -> bool:
         """Whether there are files to watch."""
         return bool(self._files)
@@ -73,17 +78,25 @@ class Watched(Generic[T]):
         await asyncio.shield(self._refreshing)
 
     async def _poll_in_time(self) -> None:
-        with suppress(TimeoutError):
+        try:
             await asyncio.wait_for(in_thread(self.poll), PATIENCE)
+        except TimeoutError:
+            if not self._is_silent:
+                _log.warning("a secret file's file system does not answer; it is asked again", setting=self.name)
+            self._is_silent = True
 
     def poll(self) -> bool:
         """Look at the files, and load them if they changed; whether the value in force changed. Blocking."""
         if not self._lock.acquire(timeout=PATIENCE):
             return False  # another thread waits for a file system that does not answer
         try:
-            return self._poll()
+            has_changed = self._poll()
+            if self._is_silent:
+                _log.info("a secret file's file system answers again", setting=self.name)
+            self._is_silent = False
         finally:
             self._lock.release()
+        return has_changed
 
     def _poll(self) -> bool:
         stamp = self._look()
@@ -94,15 +107,15 @@ class Watched(Generic[T]):
             value = self._load()
         except Exception as error:  # noqa: BLE001 (whatever a library makes of a file, the other files are watched on)
             is_known = isinstance(error, SecretUnavailableError)
-            self.error = str(error) if is_known else f"The file cannot be used ({type(error).__name__})."
+            self._error = str(error) if is_known else f"The file cannot be used ({type(error).__name__})."
             if not is_first:  # at the start, it is told as a mistake in the configuration
                 kept = "the old one stays in use" if self.current is not None else "there is none in use"
-                _log.warning(f"new secret file is unusable, {kept}", setting=self.name, reason=self.error)
+                _log.warning(f"new secret file is unusable, {kept}", setting=self.name, reason=self._error)
             return False
         if self._look() != stamp:
             self._stamp = ()  # a file changed while it was read: the next poll reads the whole of it
             return False
-        self.error = None
+        self._error = None
         if self.current == value:
             return False
         self.current = value
@@ -122,14 +135,20 @@ def _stamp(file: Path) -> tuple[int, int, int, int] | None:
 
 
 class Watcher:
-    """All watched values of a configuration. The service polls them every two seconds, in a thread."""
+    """All watched values of a configuration. The service polls them every two seconds."""
 
     def __init__(self, items: Iterable[Watched[Any]]) -> None:
         self._items = tuple(items)
+        self._seen = [item.current for item in self._items]
 
-    def poll(self) -> list[str]:
-        """Look at every file once; the names of the values that changed. Blocking."""
-        return [item.name for item in self._items if item.poll()]
+    async def poll(self) -> list[str]:
+        """Look at every file, and return the names of the values that changed since the last call.
+
+        Each value has a thread of its own: files on another file system are not held up by one that does not answer.
+        """
+        await asyncio.gather(*(item.refresh() for item in self._items if item.may_change))
+        before, self._seen = self._seen, [item.current for item in self._items]
+        return [item.name for item, was in zip(self._items, before, strict=True) if item.current is not was]
 
     def names(self) -> list[str]:
         """The name of every watched value."""

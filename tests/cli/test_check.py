@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import jsonschema
 import yaml
@@ -74,7 +75,8 @@ def test_the_schema(tmp_path):
 def test_a_store_that_cannot_be_written_is_told(tmp_path):
     """What would be shared by nobody is known before the start; a file in the way stops every user, root too."""
     (tmp_path / "file").write_text("")
-    for directory, said in ((tmp_path / "file", "cannot write to"), (tmp_path / "file" / "store", "cannot make")):
+    places = (tmp_path / "file", "cannot write to"), (tmp_path / "file" / "store", "cannot make")
+    for directory, said in (*places, (Path("/proc/none/store"), "cannot make")):
         text = CONFIG + f"token_store: {{directory: {directory}}}\n"
         result = camunda_sidecar("check", "--json", "--config", configuration(tmp_path, text))
         assert result.exit_code == 0

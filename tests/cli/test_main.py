@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import pytest
 
 from sidecar import __version__, build
-from sidecar.cli import COMMANDS, LazyGroup, main
+from sidecar.cli import COMMANDS, CommandGroup, main
 from sidecar.errors import ConfigurationError, GrantFailedError, Mistake
 from tests.cli.support import camunda_sidecar, configuration
 
@@ -66,15 +66,8 @@ def test_wrong_usage_is_exit_code_2(arguments):
 
 def test_a_mistyped_command_gets_a_suggestion():
     """The one that it looks like, and none where it looks like none."""
-    assert "Did you mean status?" in camunda_sidecar("stauts").stderr
+    assert "Did you mean 'status'?" in camunda_sidecar("stauts").stderr
     assert "Did you mean" not in camunda_sidecar("zzz").stderr
-
-
-def test_a_command_that_is_not_there_does_not_break_the_others(monkeypatch):
-    """One broken installation of one command leaves the rest usable."""
-    monkeypatch.setitem(COMMANDS, "missing", "Not there.")
-    assert camunda_sidecar("missing").exit_code == 2
-    assert camunda_sidecar("check", "--schema").exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -150,4 +143,4 @@ def test_python_m_sidecar():
     """`python -m sidecar` is the same program."""
     done = subprocess.run([sys.executable, "-m", "sidecar", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"camunda-sidecar {__version__} ({build.kind()})\n"
-    assert isinstance(main, LazyGroup)
+    assert isinstance(main, CommandGroup)

@@ -102,7 +102,8 @@ def test_a_refusal_is_said_on_standard_error(tmp_path: Path, issuer: Issuer) -> 
         result = camunda_sidecar("token", "operate", "--config", file)
         assert (result.exit_code, result.stdout) == (1, "")
         assert "invalid_client" in result.stderr
-        assert "check both at the issuer" in result.stderr.splitlines()[-1]
+        assert "check both at the issuer" in result.stderr
+        assert len(result.stderr.splitlines()) == 1, "said once: not as a log line too"
         assert "s3cr3t" not in result.stderr
     assert issuer.requests == 1
 

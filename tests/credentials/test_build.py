@@ -144,7 +144,7 @@ def test_all_mistakes_in_files_are_told_at_once(tmp_path: Path) -> None:
     assert all(mistake.source == "config.yaml" and "\n" not in str(mistake) for mistake in found)
 
 
-def test_a_changed_secret_is_in_force_at_the_next_poll(tmp_path: Path) -> None:
+async def test_a_changed_secret_is_in_force_at_the_next_poll(tmp_path: Path) -> None:
     """The token core sees it through `secret()`: another identity, an ended quarantine."""
     file = pki.write(tmp_path / "secret", "one")
     built = build(
@@ -152,11 +152,11 @@ def test_a_changed_secret_is_in_force_at_the_next_poll(tmp_path: Path) -> None:
     )
     assert built.sources["operate"].secret() == Secret("one")
     file.write_text("another")
-    assert built.watcher.poll() == ["credentials.cluster.client_secret_file"]
+    assert await built.watcher.poll() == ["credentials.cluster.client_secret_file"]
     assert built.sources["operate"].secret() == Secret("another")
 
 
-def test_a_renewed_certificate_with_its_old_key_is_a_new_secret(tmp_path: Path) -> None:
+async def test_a_renewed_certificate_with_its_old_key_is_a_new_secret(tmp_path: Path) -> None:
     """Registered anew, it must end a quarantine as a new secret does, for a signed assertion and for mutual TLS."""
     key = pki.new_key()
     certificate = pki.write(tmp_path / "c.pem", pki.pem(pki.certificate(key)))
@@ -171,7 +171,7 @@ def test_a_renewed_certificate_with_its_old_key_is_a_new_secret(tmp_path: Path) 
     built = build(settings([signed, mutual], [route("a", "jwt"), route("b", "mtls")]), SystemClock())
     before = [built.sources[name].secret() for name in "ab"]
     pki.write(certificate, pki.pem(pki.certificate(key)))
-    assert built.watcher.poll() == ["credentials.jwt.private_key_file", "credentials.mtls.tls.client_key_file"]
+    assert await built.watcher.poll() == ["credentials.jwt.private_key_file", "credentials.mtls.tls.client_key_file"]
     after = [built.sources[name].secret() for name in "ab"]
     assert before[0] != after[0]
     assert before[1] != after[1]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from sidecar.credentials import file_watching
 from sidecar.credentials.file_watching import Watched, Watcher
 from sidecar.errors import SecretUnavailableError
 from sidecar.secret import Secret, SecretSource
@@ -17,16 +19,16 @@ def watch(file: Path) -> Watched[Secret]:
     return Watched("credentials.x.password_file", (file,), lambda: SecretSource(file=file).read())
 
 
-def test_a_changed_file_is_taken_over_once(tmp_path: Path) -> None:
+async def test_a_changed_file_is_taken_over_once(tmp_path: Path) -> None:
     """`poll` names what changed, and only then."""
     file = tmp_path / "secret"
     file.write_text("one\n")
     watched = watch(file)
     watcher = Watcher([watched])
-    assert (watcher.poll(), watched.value) == ([], Secret("one"))
+    assert (await watcher.poll(), watched.value) == ([], Secret("one"))
     file.write_text("second\n")
-    assert (watcher.poll(), watched.value) == (["credentials.x.password_file"], Secret("second"))
-    assert (watcher.poll(), watched.value) == ([], Secret("second"))
+    assert (await watcher.poll(), watched.value) == (["credentials.x.password_file"], Secret("second"))
+    assert (await watcher.poll(), watched.value) == ([], Secret("second"))
 
 
 def test_a_change_of_the_same_size_in_the_same_instant_is_seen(tmp_path: Path) -> None:
@@ -61,7 +63,7 @@ def test_kubernetes_swaps_a_symlink(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "broken", [None, b"", b"\n", "geheim".encode("utf-16"), b"\xff\xfe", b"two\nlines\n", b"x" * (2 << 20), b"a\0b"]
 )
-def test_a_broken_file_leaves_the_old_secret_in_use(tmp_path: Path, broken: bytes | None) -> None:
+async def test_a_broken_file_leaves_the_old_secret_in_use(tmp_path: Path, broken: bytes | None) -> None:
     """It is logged once per change, the metric has it, and a repaired file ends it."""
     file = tmp_path / "secret"
     file.write_text("old")
@@ -72,13 +74,13 @@ def test_a_broken_file_leaves_the_old_secret_in_use(tmp_path: Path, broken: byte
             file.unlink()
         else:
             file.write_bytes(broken)
-        assert [watcher.poll(), watcher.poll(), watcher.poll()] == [[], [], []]
+        assert [await watcher.poll() for _ in range(3)] == [[], [], []]
     assert watched.value == Secret("old")
     assert [entry["event"] for entry in logs] == ["new secret file is unusable, the old one stays in use"]
     assert logs[0]["setting"] == "credentials.x.password_file"
     assert list(watcher.errors()) == ["credentials.x.password_file"]
     file.write_text("new")
-    assert watcher.poll() == ["credentials.x.password_file"]
+    assert await watcher.poll() == ["credentials.x.password_file"]
     assert (watched.value, dict(watcher.errors())) == (Secret("new"), {})
 
 
@@ -150,7 +152,7 @@ def test_one_line_break_at_the_end_is_not_part_of_the_secret(tmp_path: Path, con
     assert watch(file).value == Secret("secret")
 
 
-def test_whatever_a_file_does_to_a_library_is_one_line(tmp_path: Path) -> None:
+async def test_whatever_a_file_does_to_a_library_is_one_line(tmp_path: Path) -> None:
     """An exception that nobody foresaw ends neither this value nor the watching of the others."""
     odd, other = tmp_path / "odd", tmp_path / "other"
     odd.write_text("old")
@@ -167,10 +169,48 @@ def test_whatever_a_file_does_to_a_library_is_one_line(tmp_path: Path) -> None:
     odd.write_text("odd")
     other.write_text("newer")
     with capture_logs() as logs:
-        assert watcher.poll() == ["credentials.x.password_file"]
+        assert await watcher.poll() == ["credentials.x.password_file"]
     assert dict(watcher.errors()) == {
         "credentials.x.private_key_file": "The file cannot be used (NotImplementedError)."
     }
     assert [entry["log_level"] for entry in logs] == ["warning"]
     odd.write_text("repaired")
-    assert (watcher.poll(), watched.value) == (["credentials.x.private_key_file"], "repaired")
+    assert (await watcher.poll(), watched.value) == (["credentials.x.private_key_file"], "repaired")
+
+
+async def test_a_file_system_that_does_not_answer_holds_up_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told once, the other files are watched on, and what it has changed is told when it answers again."""
+    monkeypatch.setattr(file_watching, "PATIENCE", 1.5)
+    mounted, other = tmp_path / "mounted", tmp_path / "other"
+    for file in (mounted, other):
+        file.write_text("old")
+    answers = threading.Event()
+    answers.set()
+
+    def load() -> str:
+        answers.wait()
+        return mounted.read_text()
+
+    watched = Watched("credentials.x.token_file", (mounted,), load)
+    watcher = Watcher([watched, watch(other)])
+    answers.clear()
+    for file in (mounted, other):
+        file.write_text("newer")
+    try:
+        with capture_logs() as logs:
+            assert await watcher.poll() == ["credentials.x.password_file"]
+            assert await watcher.poll() == []
+            assert dict(watcher.errors()) == {"credentials.x.token_file": "The file system does not answer."}
+            assert watched.value == "old"
+            answers.set()
+            monkeypatch.setattr(file_watching, "PATIENCE", 30.0)
+            assert await watcher.poll() == ["credentials.x.token_file"]
+    finally:
+        answers.set()
+    assert (watched.value, dict(watcher.errors())) == ("newer", {})
+    assert [(entry["log_level"], entry["setting"]) for entry in logs] == [
+        ("warning", "credentials.x.token_file"),
+        ("info", "credentials.x.token_file"),
+    ]
