@@ -241,8 +241,8 @@ async def read_all(call: Any) -> list[Any]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait until it is so."""
-    async with asyncio.timeout(10):
+    """Wait until it is so: the one place that looks again and again, at what nobody tells the tests of."""
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 (what it looks at is another program's)
             await asyncio.sleep(0.005)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 
 from grpc import aio
 from zeebe_grpc import gateway_pb2 as pb
 from zeebe_grpc import gateway_pb2_grpc as rpc
 
+from tests.acceptance.peers import grants, peer
+from tests.grpc.running import sidecar
 from tests.grpc.support import client, gateway, listening, until
 from tests.grpc.wire import ACK, GOAWAY, PING, PREFACE, SETTINGS, frame, frames
 
@@ -16,12 +20,13 @@ WINDOWS = 20 << 20
 """Bytes that HTTP/2's windows, grpcio's buffers and the kernel's may hold on both hops together."""
 
 
-async def steady(count) -> int:
-    """The number once it has stopped growing."""
+async def steady(count, channel) -> int:
+    """The number once it does not grow any more while 50 calls of another client go there and back."""
     before = -1
     while before != (now := count()):
         before = now
-        await asyncio.sleep(0.3)
+        for _ in range(50):
+            await rpc.GatewayStub(channel).Topology(pb.TopologyRequest())
     return before
 
 
@@ -42,9 +47,7 @@ async def test_a_slow_reader():
     ):
         call = channel.unary_stream("/x.Y/Flood")(b"")
         assert await call.read() == MESSAGE
-        assert await steady(lambda: written) * len(MESSAGE) < WINDOWS
-        for _ in range(10):
-            await rpc.GatewayStub(channel).Topology(pb.TopologyRequest())
+        assert await steady(lambda: written, channel) * len(MESSAGE) < WINDOWS
         for _ in range(999):
             assert await call.read() == MESSAGE
         assert await call.read() is aio.EOF
@@ -75,26 +78,40 @@ async def test_a_slow_upstream():
             await call.done_writing()
 
         sending = asyncio.create_task(send())
-        assert await steady(lambda: sent) * len(MESSAGE) < WINDOWS
+        assert await steady(lambda: sent, channel) * len(MESSAGE) < WINDOWS
         go_on.set()
         assert await call == b"1000"
         await sending
 
 
-async def test_more_streams_than_one_connection_takes():
-    """An upstream (or the balancer before it) that allows 100 streams a connection gets more connections."""
-    async with (
-        gateway(options=[("grpc.max_concurrent_streams", 100)]) as upstream,
-        listening(upstream.url) as running,
-        client(running) as channel,
-    ):
-        stub = rpc.GatewayStub(channel)
-        streams = [stub.StreamActivatedJobs(pb.StreamActivatedJobsRequest(type="t")) for _ in range(250)]
-        await until(lambda: upstream.zeebe.streaming == 250)
-        await stub.Topology(pb.TopologyRequest())
-        for stream in streams:
-            stream.cancel()
-        await until(lambda: upstream.zeebe.streaming == 0)
+async def test_a_thousand_open_streams(tmp_path):
+    """Each gets its job, over connections of 100 streams, and costs the program less than 100 KiB (56 measured)."""
+    with peer(grants("token-1")) as issuer:
+        async with (
+            gateway(options=[("grpc.max_concurrent_streams", 100)]) as upstream,
+            sidecar(tmp_path, upstream, issuer.url) as program,
+            aio.insecure_channel(program.grpc) as channel,
+        ):
+            stub = rpc.GatewayStub(channel)
+            await stub.Topology(pb.TopologyRequest())
+            before = resident(program.process.pid)
+            streams = [stub.StreamActivatedJobs(pb.StreamActivatedJobsRequest(type=str(n))) for n in range(1000)]
+            await until(lambda: upstream.zeebe.streaming == 1000)
+            for n in range(1000):
+                upstream.zeebe.add(n, str(n))
+            assert [(await stream.read()).key for stream in streams] == list(range(1000))
+            assert (resident(program.process.pid) - before) / 1000 < 100 << 10
+            await stub.Topology(pb.TopologyRequest())
+            for stream in streams:
+                stream.cancel()
+            await until(lambda: upstream.zeebe.streaming == 0)
+        assert len(issuer.requests) == 1
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process's resident memory."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 async def test_a_client_may_ping_often():

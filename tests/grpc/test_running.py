@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from zeebe_grpc import gateway_pb2 as pb
 from zeebe_grpc import gateway_pb2_grpc as rpc
 
 from tests.acceptance.peers import grants, peer, refuses, says
-from tests.acceptance.support import clean_environment, command, plain, running, spawn, write
+from tests.acceptance.support import ask, clean_environment, command, plain, running, spawn, write
 from tests.acceptance.support import ending as ending_program
 from tests.grpc.running import settings, sidecar, started
 from tests.grpc.support import ending, gateway, until
@@ -53,6 +54,20 @@ async def test_status_and_metrics(tmp_path):
             assert program.metric("http_requests_total", method="CreateProcessInstance", code="404", **labels) == 1
             assert program.metric("upstream_connections", route="grpc", state="idle") == 1
             assert program.metric("token_expiry_timestamp_seconds", credential="cluster", audience="zeebe.camunda.io")
+
+
+async def test_the_other_protocols_port(tmp_path):
+    """A gRPC client at HTTP's port, and an HTTP client at gRPC's: each is refused at once, and no token is spent."""
+    with peer(grants("token-1")) as issuer:
+        async with gateway() as upstream, sidecar(tmp_path, upstream, issuer.url) as program:
+            async with aio.insecure_channel(program.address) as channel:
+                code, details, _ = await ending(rpc.GatewayStub(channel).Topology(pb.TopologyRequest()))
+            assert code is StatusCode.UNAVAILABLE
+            assert "http1.x server (HTTP status 400)" in details  # an answer in HTTP/2 would be tried again and again
+            assert "grpc.listen" in (await asyncio.to_thread(program.logged, "request refused"))["detail"]
+            with pytest.raises(http.client.BadStatusLine):
+                await asyncio.to_thread(ask, program.grpc, "/gateway_protocol.Gateway/Topology")
+        assert (issuer.requests, upstream.calls) == ([], [])
 
 
 async def test_a_refused_credential(tmp_path):
