@@ -32,6 +32,7 @@ HOT = (
     "proxy/stages",
     "proxy/target",
     "proxy/tls",
+    "proxy/token_endpoint",
     "proxy/transport",
     "proxy/upstream",
     "telemetry/http",

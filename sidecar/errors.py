@@ -189,6 +189,39 @@ class UpstreamTimeoutError(Problem):
     code, status, title = "upstream_timeout", 504, "Upstream timeout"
 
 
+# --- what the token endpoint says of a request (RFC 6749, 5.2) ---------------------------------------------------
+
+
+class InvalidRequestError(Problem):
+    """A token request lacks a field, has one twice, or is neither a form nor JSON."""
+
+    code, status, title = "invalid_request", 400, "Invalid token request"
+
+
+class InvalidClientError(InvalidRequestError):
+    """The client is not known, or its secret is another one."""
+
+    code, status = "invalid_client", 401
+
+
+class UnsupportedGrantTypeError(InvalidRequestError):
+    """Another grant than `client_credentials` is asked for."""
+
+    code = "unsupported_grant_type"
+
+
+class InvalidScopeError(InvalidRequestError):
+    """No credential asks its issuer for this scope."""
+
+    code = "invalid_scope"
+
+
+class InvalidTargetError(InvalidRequestError):
+    """No route has this audience, or the client may not have a token for it (RFC 8707, 2)."""
+
+    code = "invalid_target"
+
+
 # --- how obtaining a grant fails ---------------------------------------------------------------------------------
 
 

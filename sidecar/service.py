@@ -265,7 +265,8 @@ class Service:
         self._metrics.config.secret_files(credentials.watcher.names(), credentials.watcher.errors())
         before, self._token_authorizers = self._token_authorizers, self._authorizers(settings, credentials)
         authorizers = {**credentials.authorizers, **self._token_authorizers}
-        self.proxy.configure(settings, authorizers, contexts)
+        secrets = {name: partial(getattr, each, "value") for name, each in credentials.client_secrets.items()}
+        self.proxy.configure(settings, authorizers, contexts, secrets)
         if self.grpc is not None and settings.grpc is not None:
             self.grpc.configure(settings, authorizers[GRPC], partial(getattr, credentials.grpc_tls, "value"))
         elif self.grpc is not None:

@@ -51,6 +51,7 @@ def metrics() -> dict[str, tuple[str, frozenset[str]]]:
     """Every metric by its exposed name: its type and labels."""
     stats = HttpStats()
     stats.route("operate")
+    stats.clients["billing", "allowed"] += 1
     made = Metrics(stats, ManualClock())
     made.tokens.registered(issuer="https://issuer", credential="cluster", audience="operate.camunda.io")
     made.config.secret_files(["credentials.cluster.client_secret_file"], {})

@@ -220,6 +220,22 @@ class Grpc(Struct, frozen=True, kw_only=True):
     max_message: Annotated[PositiveSize, "The largest message, in either direction."] = 16 << 20
 
 
+class Client(Named, frozen=True):
+    """A program that may have tokens from `token_endpoint`. Its name is its `client_id`."""
+
+    secret: Annotated[SecretText | None, "Its `client_secret`, which is its own and not the issuer's."] = None
+    audiences: Annotated[tuple[Text, ...], "The audiences that it may have tokens for. Default: none."] = ()
+
+
+class TokenEndpoint(Struct, frozen=True):
+    """A token endpoint on the proxy's listener, for programs that insist on OAuth: they get the sidecar's tokens."""
+
+    path: Annotated[Prefix, "Its path."] = "/oauth/token"
+    allow_any_client: Annotated[
+        Switch, "Whether a client that is not in `clients` gets a token too; only on loopback and on a Unix socket."
+    ] = False
+
+
 class MemoryStore(Struct, frozen=True, tag_field="type", tag="memory"):
     """Tokens are this process's own."""
 
@@ -312,6 +328,10 @@ class Configuration(Struct, frozen=True, kw_only=True):
     )
     routes: Annotated[dict[Name, Route], "What it forwards, by name."] = msgspec.field(default_factory=dict)
     grpc: Annotated[Grpc | None, "Zeebe's gRPC. Default: off."] = None
+    clients: Annotated[dict[Name, Client], "The programs that the sidecar knows, by name."] = msgspec.field(
+        default_factory=dict
+    )
+    token_endpoint: Annotated[TokenEndpoint | None, "A local token endpoint. Default: off."] = None
     token_store: Annotated[TokenStore, "Where tokens and their budgets are shared. Default: `type: file`."] = (
         FileStore()
     )

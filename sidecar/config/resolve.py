@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sidecar.config import model, settings
+from sidecar.config.clients import check_clients
 from sidecar.config.files import Files
 from sidecar.config.listeners import check_listeners
 from sidecar.config.report import Report
@@ -27,6 +28,8 @@ def resolve(written: model.Configuration, files: Files) -> settings.Settings:
         credentials=resolved,
         routes=routes,
         grpc=grpc,
+        clients=written.clients,
+        token_endpoint=written.token_endpoint,
         token_store=_store(written.token_store, files),
         token_requests=settings.TokenRequests(
             requests.min_interval,
@@ -43,6 +46,7 @@ def resolve(written: model.Configuration, files: Files) -> settings.Settings:
     )
     _check_issuers(result, report)
     check_listeners(result, report)
+    check_clients(result, report)
     return result
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from sidecar.config.model import (
     Basic,
+    Client,
     ClientCredentials,
     Credential,
     FileStore,
@@ -25,6 +26,7 @@ from sidecar.config.model import (
     SessionLogin,
     StaticToken,
     Tls,
+    TokenEndpoint,
     TokenStore,
 )
 from sidecar.config.values import Address, RequiredHeader, Rule, TcpAddress, UnixAddress, Upstream
@@ -64,6 +66,8 @@ class Route:
 
 GRPC = "grpc"
 """The name under which gRPC stands beside the routes."""
+TOKEN_ENDPOINT = "token_endpoint"  # noqa: S105
+"""The same for the token endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,8 @@ class Settings:
     routes: tuple[Route, ...]
     token_store: TokenStore
     grpc: Grpc | None = None
+    clients: Mapping[str, Client] = field(default_factory=dict)
+    token_endpoint: TokenEndpoint | None = None
     token_requests: TokenRequests = TokenRequests()
     refresh: Refresh = Refresh()
     guard: Guard = Guard()

@@ -18,6 +18,7 @@ from sidecar.credentials.static import StaticAttachment, StaticAuthorizer
 from sidecar.credentials.token_request import Endpoint
 from sidecar.errors import Mistake
 from sidecar.proxy.authorizer import Authorizer
+from sidecar.secret import Secret
 
 T = TypeVar("T")
 IssuerSource = ClientCredentialsSource | SessionSource
@@ -39,6 +40,8 @@ class RouteCredentials:
     """By route with an https upstream: `value` is the context to connect with now."""
     grpc_tls: Watched[tls.PemFiles]
     """The same for gRPC's upstream, in the form that grpcio wants."""
+    client_secrets: Mapping[str, Watched[Secret]]
+    """By client: the secret that it has to show."""
     watcher: Watcher
     """Of every file behind these; names are keys' paths in the configuration, such as `credentials.x.password_file`."""
 
@@ -61,6 +64,7 @@ def build(settings: configured.Settings, clock: Clock) -> RouteCredentials:
             if route.upstream.scheme == "https"
         },
         grpc_tls=builder.pem_files(settings.grpc),
+        client_secrets=builder.client_secrets(),
         watcher=Watcher(builder.watched),
     )
 
@@ -113,6 +117,14 @@ class _Builder:
         if settings == configured.Tls():
             return self._watch(Watched(name, (), self._default_context))
         return self._watch(Watched(name, tls.files(settings), lambda: tls.client_context(settings, self._clock.wall())))
+
+    def client_secrets(self) -> Mapping[str, Watched[Secret]]:
+        """The secrets of the clients that have one."""
+        return {
+            name: self._watch(Watched(f"clients.{name}.secret_file", (secret.file,), secret.read))
+            for name, client in self._settings.clients.items()
+            if (secret := client.secret) is not None
+        }
 
     def pem_files(self, grpc: configured.Grpc | None) -> Watched[tls.PemFiles]:
         """What a context would be made from, for gRPC; without files where there is nothing to connect to by TLS."""

@@ -20,6 +20,7 @@ LONGEST_LIFETIME: Final = 86_400.0
 
 _NUMBER = re.compile(r"\s*[+-]?\d+(?:\.\d+)?\s*", re.ASCII)
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
+_SCOPE = re.compile(r"[\x20-\x7e]{1,1000}")
 
 
 class UnusableResponseError(ValueError):
@@ -45,7 +46,12 @@ def bearer_grant(body: bytes) -> Grant:
     token_type = answer.get("token_type")
     if token_type is not None and not (isinstance(token_type, str) and token_type.lower() == "bearer"):
         raise UnusableResponseError("sent a token whose token_type is not Bearer: the sidecar attaches nothing else.")
-    return Grant(header=bearer_header(token), lifetime=lifetime(answer.get("expires_in"), token))
+    scope = answer.get("scope")
+    return Grant(
+        header=bearer_header(token),
+        lifetime=lifetime(answer.get("expires_in"), token),
+        scope=scope if isinstance(scope, str) and _SCOPE.fullmatch(scope) else "",
+    )
 
 
 def bearer_header(token: str) -> bytes:

@@ -18,6 +18,17 @@ class Attachment(Protocol):
         """More of them, for unsafe methods only (RFC 9110, 9.2.1)."""
 
 
+class Issuer(Protocol):
+    """What has tokens that may be given to programs: the authorizer of a `client_credentials` credential."""
+
+    async def issue(self) -> tuple[str, int, str]:
+        """A token's text, the seconds that it has left, and its scope, empty where that is not known.
+
+        Raises:
+            TokenUnavailableError, CredentialRejectedError: there is none.
+        """
+
+
 class Authorizer(Protocol):
     """A route's credential. Shared by routes of one token identity."""
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from sidecar.errors import Problem
 from sidecar.proxy.framing import Pieces
+from sidecar.proxy.problem import Message
 from sidecar.proxy.routing import ResolvedLine
 
 
@@ -24,8 +25,8 @@ class Client(Protocol):
     def send(self, pieces: Pieces) -> None:
         """Write, unless the client is gone."""
 
-    def send_error(self, error: Problem, request_id: str, line: ResolvedLine) -> None:
-        """Answer with a problem document."""
+    def respond(self, message: Message, request_id: str, line: ResolvedLine) -> None:
+        """Answer with a message of the sidecar's own."""
 
     def start_tunnel(self) -> None:
         """Hand over all that the client sends from here on by `Exchange.send_through_tunnel`."""
@@ -79,3 +80,5 @@ class Record(NamedTuple):
     request_id: str
     error: Problem | None
     """Why the sidecar ended it."""
+    client: str
+    """The client's name in the configuration; empty where nobody asked who it is."""

@@ -20,6 +20,7 @@ from sidecar.proxy import h1, problem, semantics, transport
 from sidecar.proxy.context import Process
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.framing import BodyReader, ChunkedError, ChunkedReader, LengthReader, Pieces
+from sidecar.proxy.problem import Message
 from sidecar.proxy.routing import Request, ResolvedLine, RoutingTable
 
 LINGER_SECONDS = 2.0
@@ -46,6 +47,10 @@ class Server(Process):
     @abstractmethod
     def forget(self, connection: Downstream) -> None:
         """Take note that it is closed."""
+
+    @abstractmethod
+    def own_exchange(self, client: Downstream, request: Request) -> Exchange | None:
+        """Return the exchange of a request that the sidecar answers itself; None: it is refused, as `request` says."""
 
     @abstractmethod
     def new_request_id(self) -> str:
@@ -201,13 +206,17 @@ class Downstream(asyncio.Protocol):
 
     def _accept(self, request: Request, rest: bytes) -> None:
         server = self._server
-        if request.refusal is not None:
+        if request.refusal is None:
+            exchange = Exchange(self, server, request, server.monotonic())
+        elif (own := server.own_exchange(self, request)) is not None:
+            exchange = own
+        else:
             self._turn_away(request, request.refusal[1], rest)
             return
         fields = request.fields
         length = fields.length
         self.keep_alive = fields.keep_alive and not (server.draining and len(rest) <= length)
-        exchange = self._exchange = Exchange(self, server, request, server.monotonic())
+        self._exchange = exchange
         if fields.chunked or length > len(rest):
             self._taken = 0
             self._body = ChunkedReader() if fields.chunked else LengthReader(length)
@@ -352,17 +361,20 @@ class Downstream(asyncio.Protocol):
 
     def refuse(self, error: Problem, request_id: str, *, close: bool = True, head_only: bool = False) -> None:
         """Respond with `error`; the connection stays open only where it is clear where the next request begins."""
+        self._write(problem.message(error), request_id, close=close, head_only=head_only)
+
+    def _write(self, message: Message, request_id: str, *, close: bool, head_only: bool) -> None:
         now = self._server.wall()
-        response = problem.response(error, request_id=request_id, now=now, close=close, head_only=head_only)
+        response = problem.response(message, request_id=request_id, now=now, close=close, head_only=head_only)
         transport.write(self.transport, response)
         if close:
             self.keep_alive = False
             self._close_lingering()
 
-    def send_error(self, error: Problem, request_id: str, line: ResolvedLine) -> None:
-        """Respond to the exchange's request with `error`."""
+    def respond(self, message: Message, request_id: str, line: ResolvedLine) -> None:
+        """Respond to the exchange's request with a message of the sidecar's own."""
         close = not self.keep_alive or self._body is not None or not line.minor
-        self.refuse(error, request_id, close=close, head_only=line.method.is_head)
+        self._write(message, request_id, close=close, head_only=line.method.is_head)
 
     def _fault(self, error: Problem) -> None:
         """End what the client's bytes make invalid: the exchange whose body they are, or the beginning of a request."""

@@ -15,10 +15,11 @@ from sidecar.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from sidecar.proxy import framing, pool, semantics, transport
+from sidecar.proxy import framing, pool, problem, semantics, transport
 from sidecar.proxy.authorizer import Attachment
 from sidecar.proxy.context import Client, Process, Record
 from sidecar.proxy.framing import Pieces
+from sidecar.proxy.problem import Message
 from sidecar.proxy.routing import Request, Response
 from sidecar.proxy.semantics import CHUNKED
 from sidecar.proxy.stages import (
@@ -75,6 +76,8 @@ class Exchange:
         self._body_done = True
         self._backlog = 0
         self._sent = False
+        self.client_name = ""
+        """The client's name in the configuration, where it was asked for."""
         route.stats.in_flight += 1
 
     def _go(self, event: str) -> None:
@@ -483,8 +486,12 @@ class Exchange:
         if abruptly:
             self._client.abort()
         else:
-            self._client.send_error(error, self._request_id(), self.line)
+            self._client.respond(self._message(error), self._request_id(), self.line)
         self._finish("sidecar", self._process.monotonic())
+
+    def _message(self, error: Problem) -> Message:
+        """Return the response that tells of `error`."""
+        return problem.message(error)
 
     def client_disconnected(self) -> None:
         """The client's own request ends, and nothing else: never a refresh that others share."""
@@ -511,7 +518,9 @@ class Exchange:
         if stats.finished(self.line.method.label, self._status, source, seconds):
             stats.exemplify(self._request.head, seconds, process.wall())
         if self._status >= process.logs_from or source != "upstream":
-            process.exchange_ended(Record(self.line, self._status, source, seconds, self._request_id(), self._error))
+            process.exchange_ended(
+                Record(self.line, self._status, source, seconds, self._request_id(), self._error, self.client_name)
+            )
         self._client.exchange_done(now)
 
     def _request_id(self) -> str:

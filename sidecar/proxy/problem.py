@@ -6,6 +6,7 @@ import json
 import math
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import NamedTuple
 
 from sidecar.errors import Problem
 
@@ -41,24 +42,37 @@ def retry_after(seconds: float) -> int:
     return max(1, math.ceil(seconds))
 
 
-def response(error: Problem, *, request_id: str, now: float, close: bool, head_only: bool = False) -> bytes:
+class Message(NamedTuple):
+    """A response of the sidecar's own."""
+
+    status: int
+    fields: dict[str, str]
+    body: bytes
+
+
+def message(error: Problem) -> Message:
+    """Return the response that tells of `error`."""
+    return Message(error.status, fields(error), document(error))
+
+
+def response(message: Message, *, request_id: str, now: float, close: bool, head_only: bool = False) -> bytes:
     """Return the whole HTTP/1.1 response.
 
     Args:
-        error: the error that it tells of.
+        message: what it says.
         request_id: what the log calls the request, in printable ASCII.
         now: seconds of the wall clock, for `Date` (RFC 9110, 6.6.1).
         close: whether the connection ends after it.
         head_only: whether it answers a HEAD, and so has no body.
     """
-    body = document(error)
+    status, more, body = message
     lines = {
-        **fields(error),
+        **more,
         "Content-Length": str(len(body)),
         "Date": formatdate(now, usegmt=True),
         "X-Request-ID": request_id,
         **({"Connection": "close"} if close else {}),
     }
-    head = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
+    head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
     head += "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return head.encode("ascii") + b"\r\n" + (b"" if head_only else body)

@@ -140,10 +140,12 @@ class Request:
 class RoutingTable:
     """All routes of one configuration, and its guard. A reload replaces it as a whole."""
 
-    def __init__(self, routes: Iterable[CompiledRoute], guard: Guard) -> None:
+    def __init__(self, routes: Iterable[CompiledRoute], guard: Guard, own: CompiledRoute | None = None) -> None:
+        """`own` is a path that the sidecar answers itself."""
         self.routes = tuple(routes)
         self.guard = guard
-        self._prefixes = sorted(((r.prefix, r) for r in self.routes), key=lambda pair: len(pair[0]), reverse=True)
+        known = self.routes if own is None else (*self.routes, own)
+        self._prefixes = sorted(((r.prefix, r) for r in known), key=lambda pair: len(pair[0]), reverse=True)
         self._scan = scan.request_scanner(semantics.request_reference(guard.watched)).scan
         self._fields = Memo(self._judge)
         self._recent: list[Request | None] = [None] * _RECENT

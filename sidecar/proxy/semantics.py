@@ -119,6 +119,12 @@ def response_reference() -> scan.ResponseReference:
     return scan.ResponseReference(h1.FieldReader(rule, UpstreamProtocolError), _NOT_RETURNED | _READ_OF_RESPONSES)
 
 
+def field_values(head: bytes, name: bytes) -> list[bytes]:
+    """Return the values of all field lines of a head that was read; `name` is in lower case. It costs a search."""
+    lines = (line.partition(b":") for line in head.split(b"\r\n")[1:])
+    return [value.strip(b" \t") for spelled, _, value in lines if spelled.lower() == name]
+
+
 def request_id(lines: bytes) -> str:
     """Return the value of the `X-Request-ID` line among complete field lines; it has to be there."""
     match = _REQUEST_ID_LINE.search(lines)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
-from collections.abc import Mapping
+import secrets as random
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,13 +20,17 @@ from sidecar.errors import Problem
 from sidecar.listener import Listener
 from sidecar.proxy import semantics, transport
 from sidecar.proxy.authorizer import Authorizer
+from sidecar.proxy.clients import Clients
 from sidecar.proxy.connect import Connector, Context, Explain, plainly
 from sidecar.proxy.context import Record
 from sidecar.proxy.downstream import Downstream, Server
+from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.guard import Guard, guard_of
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.routing import CompiledRoute, Request, RoutingTable
+from sidecar.proxy.token_endpoint import Endpoint, TokenExchange
 from sidecar.proxy.upstream import UpstreamConnection
+from sidecar.secret import Secret
 from sidecar.telemetry.http import UNROUTED, HttpStats
 
 _SWEEP_SECONDS = 0.25
@@ -67,6 +71,7 @@ class ProxyServer(Server):
         self.keep_alive_seconds = KEEP_ALIVE_SECONDS
         """How long a connection is kept without a request."""
         self.table = RoutingTable((), Guard())
+        self._endpoint: Endpoint | None = None
         self.header_bytes = self.replay_bytes = 64 << 10
         self.head_timeout = 10.0
         self._explain = explain
@@ -82,7 +87,7 @@ class ProxyServer(Server):
         self._servers: list[Any] = []  # an asyncio.Server has a tuple of sockets, uvloop's has a list
         self._sweeper: asyncio.TimerHandle | None = None
         self._stopped_waiting = False
-        self._request_id_line = b"X-Request-ID: " + secrets.token_hex(8).encode() + b"-%x\r\n"
+        self._request_id_line = b"X-Request-ID: " + random.token_hex(8).encode() + b"-%x\r\n"
         self._request_ids = 0
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -92,10 +97,12 @@ class ProxyServer(Server):
         settings: Settings,
         authorizers: Mapping[str, Authorizer],
         contexts: Mapping[str, Context],
+        secrets: Mapping[str, Callable[[], Secret]] | None = None,
     ) -> None:
         """Put a configuration in force; requests under way finish by the one that they came in under.
 
-        `authorizers` are by route name, and so are `contexts`, the TLS contexts of https upstreams.
+        `authorizers` are by route name, and so are `contexts`, the TLS contexts of https upstreams; `secrets` are by
+        client name.
         """
         limits = settings.limits
         self.header_bytes, self.replay_bytes = limits.header_bytes, limits.replay_bytes
@@ -112,7 +119,11 @@ class ProxyServer(Server):
         old = self.table
         self.stats.route(UNROUTED)
         routes = [self._compile(r, authorizers[r.name], contexts.get(r.name, _plain)) for r in settings.routes]
-        self.table = RoutingTable(routes, guard_of(settings))
+        self._endpoint = None
+        if settings.token_endpoint is not None:
+            clients = Clients(settings.clients, secrets or {})
+            self._endpoint = Endpoint(settings, clients, authorizers, self.stats, self.clock)
+        self.table = RoutingTable(routes, guard_of(settings), self._endpoint.route if self._endpoint else None)
         for route in old.routes:
             route.pool.close()
 
@@ -243,6 +254,12 @@ class ProxyServer(Server):
         """It is closed."""
         self.connections.discard(connection)
 
+    def own_exchange(self, client: Downstream, request: Request) -> Exchange | None:
+        """The exchange of a request that the sidecar answers itself, at the token endpoint."""
+        if self._endpoint is None or not self._endpoint.takes(request):
+            return None
+        return TokenExchange(client, self, request, self.monotonic(), self._endpoint)
+
     def request_id_line(self) -> bytes:
         """A header line with an id that no other request has."""
         self._request_ids += 1
@@ -276,7 +293,7 @@ class ProxyServer(Server):
     def exchange_ended(self, record: Record) -> None:
         """Write a line of the access log, if one is kept; the query may hold anything, and is left out."""
         line, error = record.line, record.error
-        if self._access == "none" or (record.source == "client" and record.status < self.logs_from):
+        if self._access == "none" or (error is None and record.status < self.logs_from):
             return
         assert line.route is not None
         _log.info(
@@ -288,6 +305,7 @@ class ProxyServer(Server):
             source=record.source,
             milliseconds=round(record.seconds * 1000, 1),
             request_id=record.request_id,
+            **({"client": record.client} if record.client else {}),
             **({"code": error.code, "detail": error.detail} if error is not None else {}),
         )
 

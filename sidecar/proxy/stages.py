@@ -18,9 +18,11 @@ DONE: Final = "done"
 
 TRANSITIONS: Final[dict[str, dict[str, str]]] = {
     # The route's credential; the request's body is held back meanwhile. Mostly it is at hand, and so is a connection.
+    # `end_of_message`: the credential was all that was asked for, at the token endpoint.
     WAIT_CREDENTIAL: {
         "request_sent": WAIT_RESPONSE,
         "credential_obtained": WAIT_CONNECTION,
+        "end_of_message": DONE,
         "error": DONE,
         "client_disconnected": DONE,
     },

@@ -105,6 +105,8 @@ class HttpStats:
         self.routes: dict[str, RouteStats] = {}
         self.guard_rejections: Counter[str] = Counter()
         """By reason: `host`, `origin`, `fetch_metadata`, `require_header`, `allow`, `remote`."""
+        self.clients: Counter[tuple[str, str]] = Counter()
+        """By the name of a configured client (`-` for any other), and by outcome: `allowed` or `refused`."""
 
     def route(self, name: str) -> RouteStats:
         """Return the counters of a route; a reload does not reset them."""

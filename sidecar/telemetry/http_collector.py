@@ -31,6 +31,7 @@ IN_FLIGHT = "Requests being served now."
 CONNECTIONS = "Connections to upstreams: opening, active (carrying an exchange), idle (kept for the next)."
 RETRIES = "What was tried again: a request whose reused connection was lost or whose token was refused, or connecting."
 GUARD = "Requests that the guard or a route's policy refused."
+CLIENTS = "Requests that were asked whose they are, by client (- for an unknown one) and outcome."
 
 Row = tuple[Any, ...]
 """The values of the labels, and the number."""
@@ -46,7 +47,7 @@ class HttpCollector(Collector):
         """Make every family of the data plane from the counts as they are now."""
         everything = list(self._stats.routes.values())
         routes = [stats for stats in everything if stats.route != UNROUTED]
-        guard = self._stats.guard_rejections
+        guard, clients = self._stats.guard_rejections, dict(self._stats.clients)
         yield _durations(everything)
         for kind, name, documentation, labels, rows in (
             (Counter, "http_requests", REQUESTS, "route method code source", chain(*map(_requests, everything))),
@@ -54,6 +55,7 @@ class HttpCollector(Collector):
             (Gauge, "upstream_connections", CONNECTIONS, "route state", chain(*map(_connections, routes))),
             (Counter, "upstream_retries", RETRIES, "route reason", chain(*map(_retries, routes))),
             (Counter, "guard_rejections", GUARD, "reason", _from_start(GUARD_REASONS, guard)),
+            (Counter, "client_requests", CLIENTS, "client outcome", ((*key, n) for key, n in clients.items())),
         ):
             family: Counter | Gauge = kind(f"camunda_sidecar_{name}", documentation, labels=labels.split())
             for *values, number in rows:

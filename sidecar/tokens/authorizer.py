@@ -9,9 +9,12 @@ from sidecar.errors import SecretUnavailableError, TokenUnavailableError
 from sidecar.tokens.cached_token import CachedToken
 from sidecar.tokens.grant import GrantSource, TokenAttachment
 from sidecar.tokens.identity import Labels
+from sidecar.tokens.token_state import is_worth_issuing
 
 SECRET_RETRY_AFTER = 5.0
 """Seconds within which a repaired secret file is noticed."""
+RETRY_AFTER = 2.0
+"""Seconds after which a token that could not be refreshed is asked for again."""
 
 
 class TokenAuthorizer:
@@ -61,6 +64,26 @@ class TokenAuthorizer:
                 "The credential's secret cannot be read: see the sidecar's log.", retry_after=SECRET_RETRY_AFTER
             )
         return await self.token.obtain()
+
+    async def issue(self) -> tuple[str, int, str]:
+        """A token for a program of this host: its text, the seconds that it has left, and its scope if it is known.
+
+        A token that is about to end is refreshed first.
+
+        Raises:
+            TokenUnavailableError, CredentialRejectedError: there is none to be had.
+        """
+        await self.obtain()
+        for last in (False, True):
+            if (cached := self.token) is None:
+                break
+            now, token = self._now(), cached.state.token
+            if token is not None and is_worth_issuing(cached.state, token, now):
+                text = token.grant.header.removeprefix(b"Authorization: Bearer ").strip().decode("ascii")
+                return text, int(token.end - now), token.grant.scope
+            if not last:
+                await cached.refreshed()
+        raise TokenUnavailableError("The token is about to end, and the issuer gave no other.", retry_after=RETRY_AFTER)
 
     def refuses(self, status: int, *, safe: bool) -> bool:
         """Whether an upstream's `status` says that the token was refused."""

@@ -89,6 +89,11 @@ class CachedToken:
         """
         return await self._answered(events.Wanted())
 
+    async def refreshed(self) -> None:
+        """Wait for the end of the fetch that is under way, at most `max_wait`; where there is none, do not."""
+        if self._fetching is not None:
+            await ends_within(self._context.clock, self._context.requests.max_wait, self._fetching)
+
     async def replace(self, refused: str) -> TokenAttachment | None:
         """The token after the version that an upstream refused; None: the refusal stands."""
         if self.state.token is not None and self.state.token.version == refused:

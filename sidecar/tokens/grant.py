@@ -23,6 +23,8 @@ class Grant:
     """Seconds, counted from `sent_at` of the attempt that brought it; `token_response` has applied its rules."""
     unsafe_header: bytes = field(default=b"", repr=False)
     """More lines for unsafe methods only (RFC 9110, 9.2.1): a session's CSRF token."""
+    scope: str = ""
+    """`scope` of the issuer's answer, where it gave one."""
 
 
 @dataclass(frozen=True, slots=True)

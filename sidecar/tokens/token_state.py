@@ -19,6 +19,11 @@ LAST_SECONDS: Final = 2.0
 LEEWAY_SHARE: Final = 0.1
 """The leeway, and the end in which a token is not used, are at most this share of its life."""
 
+ISSUED_LEAST: Final = 120.0
+"""Seconds that a stale token has left when it is handed to a program that keeps it, which has a leeway of its own."""
+ISSUED_LEAST_SHARE: Final = 0.15
+"""Of a short life, the same."""
+
 # --- a token's life ----------------------------------------------------------------------------------------------
 
 
@@ -103,6 +108,12 @@ def freshness(state: TokenState, now: float) -> Freshness:
     if state.moments is None or now >= state.moments.wait_from:
         return Freshness.EXPIRED
     return Freshness.FRESH if now < state.moments.stale_at else Freshness.STALE
+
+
+def is_worth_issuing(state: TokenState, token: Token, now: float) -> bool:
+    """Whether the token in use has enough of its life left for a program that keeps it."""
+    least = min(ISSUED_LEAST, ISSUED_LEAST_SHARE * token.lifetime)
+    return freshness(state, now) is Freshness.FRESH or (usable(state, now) and token.end - now >= least)
 
 
 def usable(state: TokenState, now: float) -> bool:

@@ -66,6 +66,9 @@ class FakeAuthorizer:
         self.ready = True
         return self.versions[0]
 
+    async def issue(self) -> tuple[str, int, str]:
+        return (await self.obtain()).header.split()[2].decode(), 3600, ""
+
     def refuses(self, status: int, *, safe: bool) -> bool:
         return status in self.refused_statuses
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.config.settings import ClientCredentials, TokenEndpoint
 from sidecar.errors import TokenUnavailableError
 from sidecar.proxy import exchange
 from sidecar.proxy.stages import DONE, TRANSITIONS, WAIT_CREDENTIAL
@@ -38,6 +40,7 @@ Scenario = Callable[[], Awaitable[None]]
 
 SCENARIOS: dict[Transition, Scenario] = {}
 HANDSHAKE = request(b"GET", b"/app/socket", b"Connection: Upgrade", b"Upgrade: websocket")
+CLIENT_CREDENTIALS = {"fake": ClientCredentials("fake", client_id="id")}
 REFUSED = response(b"401 Unauthorized", body=b"refused")
 
 
@@ -112,6 +115,16 @@ async def no_credential_to_be_had() -> None:
         answer = await it.ask(request())
         assert (answer.status, answer.value(b"sidecar-error")) == (503, b"token_unavailable")
         assert answer.value(b"retry-after") == b"3"
+        assert it.origin.connections == []
+
+
+@reaches("wait_credential", "end_of_message")
+async def token_is_issued() -> None:
+    """At the token endpoint, the credential is the answer."""
+    async with lab(echo, credentials=CLIENT_CREDENTIALS, token_endpoint=TokenEndpoint(allow_any_client=True)) as it:
+        form = b"Content-Type: application/x-www-form-urlencoded"
+        answer = await it.ask(request(b"POST", b"/oauth/token", form, body=b"grant_type=client_credentials"))
+        assert json.loads(answer.body) == {"access_token": "token-1", "token_type": "Bearer", "expires_in": 3600}
         assert it.origin.connections == []
 
 

@@ -40,7 +40,7 @@ PROBLEMS = [
 
 
 def response(error: Problem, *, close: bool = False, head_only: bool = False) -> bytes:
-    return problem.response(error, request_id="a-1", now=NOW, close=close, head_only=head_only)
+    return problem.response(problem.message(error), request_id="a-1", now=NOW, close=close, head_only=head_only)
 
 
 def test_every_code_has_its_class() -> None:
