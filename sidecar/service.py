@@ -114,7 +114,7 @@ def bound(settings: Settings) -> Iterator[Listeners]:
         ListenError: an address cannot be bound.
     """
     with ExitStack() as stack:
-        [admin] = stack.enter_context(listening("admin.listen", settings.admin_listen))
+        [admin] = stack.enter_context(listening("admin.listen", settings.admin.listen))
         [proxy] = stack.enter_context(listening("listen", settings.listen))
         yield Listeners(proxy, admin, stack.enter_context(grpc_reserved(settings)))
 

@@ -77,7 +77,7 @@ def command(config: Path | None, listen: Address | None, admin_listen: Address |
         with bound(settings) as listeners, asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serve(listeners))
     except ListenError as error:
-        raise ListenError(error.detail + _holder(error.taken, settings.admin_listen)) from None
+        raise ListenError(error.detail + _holder(error.taken, settings.admin.listen)) from None
 
 
 def _holder(taken: str, admin: Address) -> str:

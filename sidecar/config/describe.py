@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from sidecar.config.model import Admin, Configuration, IssuerLimits
+from sidecar.config.model import Configuration
 from sidecar.config.settings import Settings
-from sidecar.config.shape import Key, Shape, keys_of, tag_of
+from sidecar.config.shape import Shape, keys_of, tag_of
 from sidecar.secret import MASK, SecretSource
 
 
@@ -27,7 +27,9 @@ def _struct(struct: type[msgspec.Struct], value: object) -> dict[str, Any]:
     """Return a mapping without keys that are null by default, and without sections that are empty then."""
     shown: dict[str, Any] = {} if (tag := tag_of(struct)) is None else {"type": tag}
     for key in keys_of(struct):
-        here = _value_of(key, value)
+        here = getattr(value, key.name, None)
+        if key.name == "routes":
+            here = {route.name: route for route in here or ()}
         if isinstance(here, SecretSource):
             shown |= {key.name: MASK} if here.file is None else {f"{key.name}_file": str(here.file)}
         elif here is None:
@@ -37,18 +39,6 @@ def _struct(struct: type[msgspec.Struct], value: object) -> dict[str, Any]:
             shown[key.name] = text
     proxy = getattr(value, "proxy", None)
     return shown if proxy is None else {**shown, "proxy": without_password(proxy)}
-
-
-def _value_of(key: Key, value: object) -> object:
-    """Return what the settings have for a key. A few have another form there than in the file."""
-    if isinstance(value, Settings) and key.name == "admin":
-        return Admin(value.admin_listen)
-    here = getattr(value, key.name, None)
-    if key.name == "routes":
-        return {route.name: route for route in here or ()}
-    if key.name == "issuers":
-        return {origin: IssuerLimits(seconds) for origin, seconds in (here or {}).items()}
-    return here
 
 
 def _shape(shape: Shape, value: Any) -> Any:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,26 +92,17 @@ class Files:
         return home / ".local" / "state" / "camunda-sidecar" if home else FALLBACK_STATE
 
     def knows_group(self, name: str) -> bool:
-        """Tell whether this machine has a group of that name. On a system without groups every name is accepted."""
+        """Tell whether this machine has a group of that name."""
         try:
-            import grp  # noqa: PLC0415 (not on every system)
-
             grp.getgrnam(name)
-        except ImportError:
-            return True
         except KeyError:
             return False
         return True
 
     def _home(self) -> Path | None:
-        if home := self.environ.get("HOME"):
-            return Path(home)
-        try:
-            import pwd  # noqa: PLC0415 (not on every system)
-
-            return Path(pwd.getpwuid(os.getuid()).pw_dir)
-        except (ImportError, KeyError):
-            return None
+        with suppress(KeyError):
+            return Path(self.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir)
+        return None
 
 
 def _problem(error: SecretUnavailableError, file: Path | None) -> str:

@@ -16,7 +16,6 @@ from sidecar.config.urls import is_loopback
 from sidecar.config.values import Upstream
 
 PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY")
-NO_PROXY_VARIABLES = ("no_proxy", "NO_PROXY")
 
 
 def proxy_for(upstream: Upstream, environ: Mapping[str, str]) -> str | None:
@@ -25,8 +24,9 @@ def proxy_for(upstream: Upstream, environ: Mapping[str, str]) -> str | None:
     Raises:
         BadValueError: the variable's value is no proxy's URL.
     """
-    proxy = _value(environ, PROXY_VARIABLES)
-    if not proxy or upstream.scheme != "https" or is_exempt(upstream, _value(environ, NO_PROXY_VARIABLES)):
+    proxy = environ.get(variable_in_force(environ), "").strip()
+    no_proxy = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    if not proxy or upstream.scheme != "https" or is_exempt(upstream, no_proxy):
         return None
     return _parse_proxy(proxy)
 
@@ -34,10 +34,6 @@ def proxy_for(upstream: Upstream, environ: Mapping[str, str]) -> str | None:
 def variable_in_force(environ: Mapping[str, str]) -> str:
     """Return the name of the variable that holds the proxy."""
     return next((name for name in PROXY_VARIABLES if environ.get(name)), PROXY_VARIABLES[-1])
-
-
-def _value(environ: Mapping[str, str], names: tuple[str, ...]) -> str:
-    return next((environ[name].strip() for name in names if environ.get(name)), "")
 
 
 def _parse_proxy(text: str) -> str:
@@ -65,20 +61,16 @@ def is_exempt(upstream: Upstream, no_proxy: str) -> bool:
 
 
 def _covers(entry: str, host: str, port: int) -> bool:
-    if not entry:
-        return False
-    if entry == "*":
-        return True
-    if "/" in entry:
-        return _in_network(host, entry)
+    if not entry or entry == "*":
+        return bool(entry)
     name, entry_port = _split_port(entry)
     if entry_port is not None and entry_port != port:
         return False
-    if (address := _address(host)) is not None:
-        return address == _address(name)
-    name = name.removeprefix("*").strip(".")
-    host = host.rstrip(".")
-    return bool(name) and (host == name or host.endswith(f".{name}"))
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(name, strict=False)
+    except ValueError:  # the host is a name, or the entry is
+        suffix = name.removeprefix("*").strip(".")
+        return bool(suffix) and f".{host.rstrip('.')}".endswith(f".{suffix}") and not _is_address(host)
 
 
 def _split_port(entry: str) -> tuple[str, int | None]:
@@ -88,16 +80,8 @@ def _split_port(entry: str) -> tuple[str, int | None]:
     return match["six"] or match["name"] or "", int(match["port"]) if match["port"] else None
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _is_address(host: str) -> bool:
     try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        return None
-
-
-def _in_network(host: str, network: str) -> bool:
-    address = _address(host)
-    try:
-        return address is not None and address in ipaddress.ip_network(network, strict=False)
+        return bool(ipaddress.ip_address(host))
     except ValueError:
         return False

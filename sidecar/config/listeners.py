@@ -33,7 +33,7 @@ def check_listeners(settings: Settings, report: Report) -> None:
 
 
 def _listeners(settings: Settings) -> dict[str, Address]:
-    listeners = {"listen": settings.listen, "admin.listen": settings.admin_listen}
+    listeners = {"listen": settings.listen, "admin.listen": settings.admin.listen}
     return listeners if settings.grpc is None else {**listeners, "grpc.listen": settings.grpc.listen}
 
 

@@ -19,24 +19,18 @@ def resolve(written: model.Configuration, files: Files) -> settings.Settings:
         report.mistake(("routes",), "has no route", "add one, such as operate: {credential: …}")
     credentials = Credentials(files)
     resolved = {name: credentials.resolve(credential) for name, credential in written.credentials.items()}
-    requests = written.token_requests
     routes, grpc = Routes(report, credentials, written).resolve()
     result = settings.Settings(
         source=report.source,
         listen=written.listen,
-        admin_listen=written.admin.listen,
+        admin=written.admin,
         credentials=resolved,
         routes=routes,
         grpc=grpc,
         clients=written.clients,
         token_endpoint=written.token_endpoint,
         token_store=_store(written.token_store, files),
-        token_requests=settings.TokenRequests(
-            requests.min_interval,
-            requests.max_wait,
-            requests.timeout,
-            {issuer: limits.min_interval for issuer, limits in requests.issuers.items()},
-        ),
+        token_requests=written.token_requests,
         refresh=written.refresh,
         guard=written.guard,
         limits=written.limits,

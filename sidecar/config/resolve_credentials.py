@@ -14,18 +14,9 @@ from sidecar.config.report import BadValueError, Path
 from sidecar.config.urls import endpoint, is_loopback
 from sidecar.config.values import Upstream
 
-_OWN_FIELDS = frozenset(
-    {
-        "grant_type",
-        "client_id",
-        "client_secret",
-        "audience",
-        "scope",
-        "resource",
-        "client_assertion",
-        "client_assertion_type",
-    }
-)
+_OWN_FIELDS = {"grant_type", "client_id", "client_secret", "audience", "scope", "resource"} | {
+    *("client_assertion", "client_assertion_type")
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sidecar.config.model import (
+    Admin,
     Basic,
     Client,
     ClientCredentials,
     Credential,
     FileStore,
     Guard,
+    IssuerLimits,
     Limits,
     Logging,
     MemoryStore,
@@ -27,6 +29,7 @@ from sidecar.config.model import (
     StaticToken,
     Tls,
     TokenEndpoint,
+    TokenRequests,
     TokenStore,
 )
 from sidecar.config.values import Address, RequiredHeader, Rule, TcpAddress, UnixAddress, Upstream
@@ -94,24 +97,13 @@ class Grpc:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRequests:
-    """How often the issuers may be asked, and how long a client waits."""
-
-    min_interval: float = 1.25
-    max_wait: float = 10.0
-    timeout: float = 5.0
-    issuers: Mapping[str, float] = field(default_factory=dict)
-    """`min_interval` of single issuers, by origin."""
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """One complete configuration."""
 
     source: str
     """The file's name, or `environment`."""
     listen: Address
-    admin_listen: Address
+    admin: Admin
     credentials: Mapping[str, Credential]
     routes: tuple[Route, ...]
     token_store: TokenStore

@@ -62,8 +62,8 @@ class IssuerBudget:
     def interval(self) -> float:
         """Seconds between two attempts, as the settings have it for this origin."""
         requests = self._context.requests
-        special = (seconds for url, seconds in requests.issuers.items() if origin(url) == self.origin)
-        return next(special, requests.min_interval)
+        special = (limits for url, limits in requests.issuers.items() if origin(url) == self.origin)
+        return next(special, requests).min_interval
 
     async def reserve(self, patience: float, *, background: bool, not_before: float = NEVER) -> Reserved | Refused:
         """Reserve the next slot within `patience` seconds; `not_before` is a moment of the boot clock.

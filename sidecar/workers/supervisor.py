@@ -110,7 +110,7 @@ class Supervisor:
         _refuse_memory(settings, count)
         with ExitStack() as stack:
             self._wakeup = _signals_as_bytes()
-            [self._admin] = stack.enter_context(listening("admin.listen", settings.admin_listen))
+            [self._admin] = stack.enter_context(listening("admin.listen", settings.admin.listen))
             self._proxies = stack.enter_context(listening("listen", settings.listen, count))
             self._grpc = stack.enter_context(grpc_reserved(settings))
             self._directory = stack.enter_context(_private_directory())

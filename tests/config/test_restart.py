@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import pytest
 
 from sidecar.config.restart import NEEDS_RESTART, reloaded
-from sidecar.config.settings import MemoryStore, Settings, TcpAddress
+from sidecar.config.settings import Admin, MemoryStore, Settings, TcpAddress
 from tests.config.support import MINIMAL, loaded
 
 
@@ -13,7 +13,7 @@ from tests.config.support import MINIMAL, loaded
     ("key", "changes"),
     [
         ("listen", {"listen": TcpAddress("127.0.0.1", 1)}),
-        ("admin.listen", {"admin_listen": TcpAddress("127.0.0.1", 1)}),
+        ("admin.listen", {"admin": Admin(TcpAddress("127.0.0.1", 1))}),
         ("token_store", {"token_store": MemoryStore()}),
     ],
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sidecar.clock import SystemClock
 from sidecar.config.settings import (
+    Admin,
     Basic,
     ClientCredentials,
     Credential,
@@ -36,7 +37,7 @@ def settings(credentials: list[Credential], routes: list[Route]) -> Settings:
     return Settings(
         source="config.yaml",
         listen=TcpAddress("127.0.0.1", 0),
-        admin_listen=TcpAddress("127.0.0.1", 0),
+        admin=Admin(TcpAddress("127.0.0.1", 0)),
         credentials={credential.name: credential for credential in credentials},
         routes=tuple(routes),
         token_store=MemoryStore(),

@@ -18,6 +18,7 @@ from aiohttp.test_utils import TestServer
 
 from sidecar.clock import SystemClock
 from sidecar.config.settings import (
+    Admin,
     ClientCredentials,
     Credential,
     FileStore,
@@ -85,7 +86,7 @@ class World:
         self.settings = Settings(
             source="config.yaml",
             listen=TcpAddress("127.0.0.1", 0),
-            admin_listen=TcpAddress("127.0.0.1", 0),
+            admin=Admin(TcpAddress("127.0.0.1", 0)),
             credentials={credential.name: credential for credential in credentials},
             routes=tuple(routes),
             token_store=FileStore(directory / "store"),

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from sidecar.clock import Clock, SystemClock
 from sidecar.config.settings import (
     Address,
+    Admin,
     MemoryStore,
     NoCredential,
     Route,
@@ -108,7 +109,7 @@ def settings(*routes: Route, **changes: Any) -> Settings:
     base = Settings(
         source="test",
         listen=TcpAddress("127.0.0.1", 0),
-        admin_listen=TcpAddress("127.0.0.1", 0),
+        admin=Admin(TcpAddress("127.0.0.1", 0)),
         credentials={"fake": NoCredential("fake")},
         routes=routes,
         token_store=MemoryStore(),

@@ -8,7 +8,7 @@ import re
 import pytest
 from structlog.testing import capture_logs
 
-from sidecar.config.settings import Refresh, TokenRequests
+from sidecar.config.settings import IssuerLimits, Refresh, TokenRequests
 from sidecar.errors import (
     CredentialRejectedError,
     GrantFailedError,
@@ -410,7 +410,7 @@ async def test_a_fetch_that_never_ends_is_given_up() -> None:
 
 async def test_an_issuer_with_an_interval_of_its_own() -> None:
     """By origin, however it is written."""
-    one = await rig(requests=TokenRequests(issuers={"HTTPS://Login.Example:443": 0.0}))
+    one = await rig(requests=TokenRequests(issuers={"HTTPS://Login.Example:443": IssuerLimits(0.0)}))
     one.issuer.answers = [FAULT, FAULT]
     assert await one.ask(1) == bearer("token-3")
     assert one.requests == pytest.approx([0, 0.2, 0.6])  # only the little pause between repeated attempts
