@@ -1,9 +1,9 @@
-"""All workers' numbers, as the first worker gathers them: by asking the others, and by remembering who died."""
+"""What the admin listener shows of several workers: each remembers its numbers, and the first asks the others."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -18,13 +18,13 @@ from prometheus_client.registry import Collector
 
 from sidecar.admin.status_model import ProblemStatus, Status
 from sidecar.admin.view import View
+from sidecar.clock import Clock
 from sidecar.telemetry.exposition import OPENMETRICS, expose
 from sidecar.workers.merge_metrics import Merged, is_cumulative, merge
 from sidecar.workers.merge_status import merge_status
 
 PATIENCE = 0.8
 """Seconds; a kubelet gives up on a probe after one."""
-_START = "process_start_time_seconds"
 _GONE_SECONDS = 0.05
 
 T = TypeVar("T")
@@ -32,42 +32,50 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
-class Counters:
-    """The numbers of one worker, with those of the processes that it was before.
+class RememberingView:
+    """What a worker's admin listener shows: its numbers with those of the processes that it was before.
 
-    A counter that fell would be taken for a new start by a scraper, and all of it for new when it is back. So counters
-    stand still while a worker does not answer. They are in two files too, for the case that the process dies that
-    remembers them.
+    A counter that fell would be taken for a new start by a scraper, and all of it for new when it is back. So whatever
+    is shown is in a file first, for the worker's next process, and for the first worker while this one is silent.
     """
 
-    def __init__(self, file: Path) -> None:
-        """Remember what an earlier process has written to `file` and the one beside it."""
-        self._files = file.with_suffix(".latest"), file.with_suffix(".former")
-        self._latest, self._former = (_parse(each.read_bytes() if each.exists() else b"") for each in self._files)
+    def __init__(self, own: View, file: Path) -> None:
+        self._own = own
+        self._file = file
+        self._former = remembered(file)
 
-    def take(self, exposition: bytes) -> list[Metric]:
-        """What the worker says now, and what is to be added for its former lives."""
-        latest = _parse(exposition)
-        if _start(self._latest) not in {None, _start(latest)}:
-            self._former = self.remembered()
-            _replace(self._files[1], expose(Merged(self._former), OPENMETRICS)[0])
-        self._latest = latest
-        _replace(self._files[0], exposition)
-        return merge([latest, self._former])
+    async def not_ready(self) -> str | None:
+        """Why it is not ready, or None."""
+        return await self._own.not_ready()
 
-    def remembered(self) -> list[Metric]:
-        """The counters of a worker that does not answer."""
-        return merge([filter(is_cumulative, self._latest), self._former])
+    async def status(self) -> Status:
+        """What it says of itself."""
+        return await self._own.status()
+
+    async def metrics(self) -> Collector:
+        """Its numbers."""
+        whole = Merged(merge([(await self._own.metrics()).collect(), self._former]))
+        beside = self._file.with_suffix(".new")
+        with suppress(OSError):  # the file system is full: what is shown counts until this process dies
+            beside.write_bytes(expose(whole, OPENMETRICS)[0])
+            beside.replace(self._file)
+        return whole
+
+
+def remembered(file: Path) -> list[Metric]:
+    """The counters that a worker has shown last; none where it has not, or the file is damaged."""
+    with suppress(OSError, ValueError):
+        return [family for family in text_string_to_metric_families(file.read_text()) if is_cumulative(family)]
+    return []
 
 
 class Peer:
     """Another worker. It may be slow, or dead and come again as another process."""
 
-    def __init__(self, index: int, socket: Path) -> None:
-        """`socket` is its admin listener's."""
+    def __init__(self, index: int, directory: Path) -> None:
+        """`directory` has its admin listener's socket, and its numbers."""
         self.index = index
-        self._socket = socket
-        self._counters = Counters(socket)
+        self._socket, self._file = socket_of(directory, index), metrics_of(directory, index)
         self._silent = True
 
     async def ask(self, path: str, accept: str = "*/*") -> tuple[int, bytes] | None:
@@ -103,8 +111,9 @@ class Peer:
     async def metrics(self) -> list[Metric]:
         """Its numbers."""
         answer = await self.ask("/metrics", OPENMETRICS)  # the form that has exemplars
-        is_there = answer is not None and answer[0] == HTTPStatus.OK
-        return self._counters.take(answer[1]) if answer and is_there else self._counters.remembered()
+        if answer is None or answer[0] != HTTPStatus.OK:
+            return remembered(self._file)
+        return list(text_string_to_metric_families(answer[1].decode()))
 
     async def is_gone(self) -> bool:
         """Whether it has ended."""
@@ -114,18 +123,11 @@ class Peer:
 class WholeView:
     """What the admin listener shows of several workers: ready when all are, and the numbers of all."""
 
-    _own: View
-
-    def __init__(self, directory: Path, count: int) -> None:
-        """Show `count` workers; all but the first have their admin sockets in `directory`."""
-        self._counters = Counters(socket_of(directory, 0))
-        self._problems: tuple[ProblemStatus, ...] = ()
-        self._peers = [Peer(index, socket_of(directory, index)) for index in range(1, count)]
-
-    def over(self, own: View) -> View:
-        """This view, where `own` is of the first worker alone."""
+    def __init__(self, own: View, peers: Sequence[Peer]) -> None:
+        """`own` is of the first worker alone."""
         self._own = own
-        return self
+        self._peers = peers
+        self._problems: tuple[ProblemStatus, ...] = ()
 
     async def not_ready(self) -> str | None:
         """Name this process's reason, or the others'."""
@@ -146,17 +148,17 @@ class WholeView:
         self._problems = whole.problems
         return whole
 
-    async def until_alone(self, sleep: Callable[[float], Awaitable[None]]) -> None:
-        """Return when all others have ended."""
-        while not all(await self._each(Peer.is_gone)):
-            await sleep(_GONE_SECONDS)
-
     async def _families(self) -> list[Metric]:
-        own = self._counters.take(expose(await self._own.metrics(), OPENMETRICS)[0])
-        return merge([own, *await self._each(Peer.metrics)])
+        return merge([(await self._own.metrics()).collect(), *await self._each(Peer.metrics)])
 
     async def _each(self, ask: Callable[[Peer], Awaitable[T]]) -> list[T]:
         return await asyncio.gather(*map(ask, self._peers))
+
+
+async def until_gone(peers: Sequence[Peer], clock: Clock) -> None:
+    """Return when all of them have ended."""
+    while not all(await asyncio.gather(*map(Peer.is_gone, peers))):
+        await clock.sleep(_GONE_SECONDS)
 
 
 def socket_of(directory: Path, index: int) -> Path:
@@ -164,19 +166,6 @@ def socket_of(directory: Path, index: int) -> Path:
     return directory / f"{index}.sock"
 
 
-def _parse(exposition: bytes) -> list[Metric]:
-    with suppress(ValueError):  # a file that is damaged
-        return list(text_string_to_metric_families(exposition.decode()))
-    return []
-
-
-def _start(families: list[Metric]) -> float | None:
-    """When the process began: tells one life of a worker from the next."""
-    return next((family.samples[0].value for family in families if family.name == _START), None)
-
-
-def _replace(file: Path, content: bytes) -> None:
-    beside = file.with_suffix(file.suffix + ".new")
-    with suppress(OSError):  # the file system is full: what is in memory is enough until this process dies
-        beside.write_bytes(content)
-        beside.replace(file)
+def metrics_of(directory: Path, index: int) -> Path:
+    """The file with what a worker has shown last."""
+    return directory / f"{index}.metrics"

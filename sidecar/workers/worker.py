@@ -15,12 +15,13 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from sidecar.admin.view import View
 from sidecar.clock import Clock
 from sidecar.config.settings import Settings, TcpAddress, UnixAddress
 from sidecar.listener import Listener, listening
 from sidecar.service import Listeners, Process, Service, SignalHandler
 from sidecar.telemetry.logs import start_writer
-from sidecar.workers.peers import WholeView, socket_of
+from sidecar.workers.peers import Peer, RememberingView, WholeView, metrics_of, socket_of, until_gone
 
 READY = b"\x01"
 LoopFactory = Callable[[], asyncio.AbstractEventLoop] | None
@@ -100,10 +101,15 @@ def serve(
     structlog.contextvars.bind_contextvars(worker=spec.index)
     share = partial(share_of, index=spec.index, count=spec.count)
     orders = Orders(spec.control)
-    process = Process(spec.supervisor, spec.started_at, orders.watch, orders.say_ready)
-    if spec.index == 0:
-        whole = WholeView(spec.directory, spec.count)
-        process = replace(process, view=whole.over, before_close=partial(whole.until_alone, clock.sleep))
+    peers = [] if spec.index else [Peer(index, spec.directory) for index in range(1, spec.count)]
+
+    def view(own: View) -> View:
+        remembering = RememberingView(own, metrics_of(spec.directory, spec.index))
+        return WholeView(remembering, peers) if spec.index == 0 else remembering
+
+    process = Process(
+        spec.supervisor, spec.started_at, orders.watch, orders.say_ready, view, partial(until_gone, peers, clock)
+    )
 
     async def run(admin: Listener) -> None:
         listeners = Listeners(spec.proxy, admin, spec.grpc)

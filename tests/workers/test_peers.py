@@ -9,8 +9,9 @@ from sidecar.admin.readiness import Readiness
 from sidecar.admin.status_model import RouteStatus
 from sidecar.admin.view import OwnView
 from sidecar.config.settings import UnixAddress
-from sidecar.workers.peers import WholeView, socket_of
+from sidecar.workers.peers import Peer, RememberingView, WholeView, metrics_of, socket_of, until_gone
 from tests.admin.support import serving, status
+from tests.telemetry.support import ManualClock
 
 HEAD = "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds {}\n"
 BODY = "# TYPE camunda_sidecar_http_requests_total counter\n" + "camunda_sidecar_http_requests_total{{{}}} {}\n"
@@ -31,21 +32,23 @@ def route(requests=0):
     return RouteStatus(name="operate", prefix="/operate", upstream="http://u", credential="c", requests=requests)
 
 
-@asynccontextmanager
-async def worker(directory, start, requests):
-    """The second of two, as a process with these numbers."""
+def life(directory, index, start, requests) -> RememberingView:
+    """What a worker shows, in a process with these numbers."""
     told = status(routes=(route(requests),))
-    address = UnixAddress(socket_of(directory, 1))
-    async with serving(address, registry=Registry(start, requests), status=lambda: told) as running:
+    return RememberingView(OwnView(Registry(start, requests), Readiness(), lambda: told), metrics_of(directory, index))
+
+
+@asynccontextmanager
+async def worker(directory, start=100, requests=5, shown=None):
+    """The second of two, as a process with these numbers, or as one that was silent for a while."""
+    shown = shown or life(directory, 1, start, requests)
+    async with serving(UnixAddress(socket_of(directory, 1)), view=lambda _own: shown) as running:
         yield running
 
 
 def whole(directory, start, requests) -> WholeView:
     """The first worker's view, as a process with these numbers."""
-    own = OwnView(Registry(start, requests), Readiness(), lambda: status(routes=(route(requests),)))
-    view = WholeView(directory, 2)
-    view.over(own)
-    return view
+    return WholeView(life(directory, 0, start, requests), [Peer(1, directory)])
 
 
 async def told(view) -> tuple[float, float, int, int]:
@@ -60,23 +63,33 @@ async def test_no_counter_falls_when_a_worker_dies(tmp_path):
     """Neither in `/metrics` nor in `/status`; a gauge is of who is there."""
     view = whole(tmp_path, 50, 10)
     assert await told(view) == (10, 10, 10, 1)
-    async with worker(tmp_path, 100, 5):
-        assert await told(view) == (15, 15, 15, 0)
-    assert await told(view) == (15, 10, 15, 1)
-    async with worker(tmp_path, 100, 7):  # it was only slow
-        assert await told(view) == (17, 17, 17, 0)
+    slow = life(tmp_path, 1, 100, 5)
+    for _ in range(2):  # it does not answer for a while, and goes on
+        async with worker(tmp_path, shown=slow):
+            assert await told(view) == (15, 15, 15, 0)
+        assert await told(view) == (15, 10, 15, 1)
     async with worker(tmp_path, 200, 1):
-        assert await told(view) == (18, 11, 18, 0)
-        assert await told(view) == (18, 11, 18, 0)
-    assert await told(view) == (18, 10, 18, 1)
+        assert await told(view) == (16, 11, 16, 0)
+        assert await told(view) == (16, 11, 16, 0)
+    assert await told(view) == (16, 10, 16, 1)
+
+
+async def test_a_damaged_or_full_directory_stops_nobody(tmp_path):
+    """What was remembered is lost then, and what is there is shown."""
+    metrics_of(tmp_path, 1).write_bytes(b"\xff no metrics")
+    async with worker(tmp_path, 100, 5):
+        assert await told(whole(tmp_path, 50, 10)) == (15, 15, 15, 0)
+        missing = whole(tmp_path / "missing", 60, 1)
+        assert await told(missing) == (1, 1, 1, 1)
 
 
 async def test_no_counter_falls_when_the_first_worker_dies(tmp_path):
     """Whoever takes its place knows what it has told."""
+    first = whole(tmp_path, 50, 10)
     async with worker(tmp_path, 100, 5):
-        assert await told(whole(tmp_path, 50, 10)) == (15, 15, 15, 0)
+        assert await told(first) == (15, 15, 15, 0)
     async with worker(tmp_path, 200, 2):
-        assert await told(whole(tmp_path, 50, 10)) == (17, 12, 17, 0)
+        assert await told(first) == (17, 12, 17, 0)
         assert await told(whole(tmp_path, 300, 1)) == (18, 3, 18, 0)
     assert await told(whole(tmp_path, 400, 0)) == (18, 0, 18, 1)
 
@@ -85,8 +98,7 @@ async def test_a_missing_worker_is_a_problem_since_it_was_missed(tmp_path):
     """A later look does not date it anew, and it is over when the worker is back."""
     uptimes = iter((10.0, 20.0, 30.0))
     own = OwnView(Registry(50, 10), Readiness(), lambda: status(uptime=next(uptimes)))
-    view = WholeView(tmp_path, 2)
-    view.over(own)
+    view = WholeView(own, [Peer(1, tmp_path)])
     looks = [await view.status() for _ in range(2)]
     async with worker(tmp_path, 100, 5):
         looks.append(await view.status())
@@ -111,13 +123,15 @@ async def test_a_silent_one_is_logged_once(tmp_path):
 
 async def test_the_last_one_is_alone(tmp_path):
     """The first worker answers until the others have ended."""
-    view, waits = whole(tmp_path, 50, 10), []
+    clock, peer = ManualClock(), Peer(1, tmp_path)
+    began = clock.now
     async with worker(tmp_path, 100, 5) as running:
 
         async def sleep(seconds):
-            waits.append(seconds)
-            if len(waits) == 3:
+            clock.now += seconds
+            if clock.now > began + 0.1:
                 await running.close()
 
-        await view.until_alone(sleep)
-    assert len(waits) == 3
+        clock.sleep = sleep
+        await until_gone([peer], clock)
+    assert clock.now > began + 0.1
