@@ -4,7 +4,7 @@ BIN := .venv/bin
 # CI machines with few cores still win from two workers; the suite keeps no order.
 PYTEST_FLAGS ?= -n auto
 
-.PHONY: setup tools demo test check format bench clean
+.PHONY: setup tools manifests demo test check format bench clean
 
 setup: .venv/.ready
 
@@ -22,6 +22,10 @@ tools: .venv/.tools
 .venv/.tools: .venv/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group deploy
 	touch $@
+
+# What is made of the chart: Kustomize's bases, patches and copies.
+manifests: tools
+	$(BIN)/python deploy/manifests.py
 
 demo: setup
 	$(BIN)/camunda-sidecar demo $(DEMO_FLAGS)

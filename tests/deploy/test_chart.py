@@ -13,7 +13,6 @@ from sidecar.config.settings import FileStore, Settings
 from tests import needs
 from tests.deploy.charts import CHART, files, merged, mistakes, one, pod_of, render, sidecar_in, values
 from tests.deploy.pod_security import violations
-from tests.deploy.support import DEPLOY
 
 BARE = {
     "config": {
@@ -225,12 +224,6 @@ def test_the_chart_has_the_programs_version():
     """Image and chart are released together."""
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
-
-
-def test_alerts_and_dashboard_are_the_ones_that_are_tested():
-    """A chart can read its own folder only, so it has copies."""
-    for copy in (CHART / "files").iterdir():
-        assert copy.read_text() == (DEPLOY / copy.name).read_text()
 
 
 def test_a_digest_goes_before_a_tag():
