@@ -167,7 +167,7 @@ def test_the_configuration_inside_is_valid_with_what_the_container_has(group, tm
         if "clients" in given["config"] and not hasattr(Settings, "clients"):
             pytest.skip("`clients:` is on its way")
         settings = loaded(given, tmp_path / name)
-        assert str(settings.admin_listen) == "0.0.0.0:8601"
+        assert str(settings.admin.listen) == "0.0.0.0:8601"
         assert str(settings.listen) == ("127.0.0.1:8600" if given["mode"] == "pod" else "0.0.0.0:8600")
         assert settings.guard.allow_remote is (given["mode"] != "pod")
         for pod in pods(render(given)):
