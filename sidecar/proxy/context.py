@@ -69,9 +69,10 @@ class Process(ABC):
 
 
 class Record(NamedTuple):
-    """What is told of an exchange that has ended."""
+    """What is told of a request at its end."""
 
-    line: ResolvedLine
+    line: ResolvedLine | None
+    """None if what came was no request."""
     status: int
     """The response's; 499 where the client was gone before there was one."""
     source: str

@@ -1,4 +1,4 @@
-"""The data plane as a whole: its listener, its table, its sweep over time limits, its drain."""
+"""The data plane as a whole: its connections, its routing table, its time limits, its drain."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sidecar.proxy.downstream import Downstream, Server
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.guard import Guard, guard_of
 from sidecar.proxy.pool import Pool
-from sidecar.proxy.routing import CompiledRoute, Request, RoutingTable
+from sidecar.proxy.routing import CompiledRoute, Request, ResolvedLine, RoutingTable
 from sidecar.proxy.token_endpoint import Endpoint, TokenExchange
 from sidecar.proxy.upstream import UpstreamConnection
 from sidecar.secret import Secret
@@ -38,12 +38,12 @@ _BACKLOG = 4096
 _UNLIMITED = share_out(1 << 30)
 KEEP_ALIVE_SECONDS = 300.0
 DRAIN_KEEP_ALIVE_SECONDS = 1.0
-"""Idle connections are not closed at once: who has just read an answer may be about to send the next request."""
+"""Idle connections are not closed at once: a client that has just read a response may send the next request."""
 _DRAIN_LOOK_SECONDS = 0.005
 _DRAIN_LAST_SHARE = 0.1
-"""Of the drain's time limit: if clients never pause, the listener is closed so long before, for requests to finish."""
+"""Of the drain's time limit: if clients never pause, the listener is closed so long before it ends."""
 _DRAIN_LOOKS = 5
-"""A connection takes a few turns of the loop from the kernel to its protocol: one look does not see it on its way."""
+"""A connection takes a few turns of the loop from the kernel to its protocol; a single look could miss it."""
 _LOGS_FROM = {"all": 0, "errors": 400, "none": 1000}
 
 _LONGEST_PATH = 1024
@@ -52,7 +52,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ProxyServer(Server):
-    """See the module."""
+    """Serves one listener; one for each process."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class ProxyServer(Server):
         self._resolver = resolver or Resolver(clock)
         self._access = "errors"
         self.logs_from = _LOGS_FROM["errors"]
-        """The lowest status of an upstream's answer that belongs in the access log."""
+        """The lowest status of an upstream's response that is logged."""
         self._descriptors = descriptors
         self._max_connections = 10_000
         self._is_full = False
@@ -99,7 +99,7 @@ class ProxyServer(Server):
         contexts: Mapping[str, Context],
         secrets: Mapping[str, Callable[[], Secret]] | None = None,
     ) -> None:
-        """Put a configuration in force; requests under way finish by the one that they came in under.
+        """Put a configuration in force; requests that are under way end by the one that was in force at their begin.
 
         `authorizers` are by route name, and so are `contexts`, the TLS contexts of https upstreams; `secrets` are by
         client name.
@@ -144,7 +144,7 @@ class ProxyServer(Server):
         return compiled
 
     async def start(self, listener: Listener) -> None:
-        """Serve whoever comes to `listener`."""
+        """Serve the clients that connect to `listener`."""
         for sock in listener.sockets:
             transport.keep_alive(sock)
         self._servers = await listener.serve(partial(Downstream, self), _BACKLOG)
@@ -153,8 +153,8 @@ class ProxyServer(Server):
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 (the caller's own limit, not a cancellation)
         """Serve until nothing is left to serve, then stop listening; False when `timeout` seconds were not enough.
 
-        Requests are served as before, new connections included, but each answer is the last one on its connection
-        and says so (`Connection: close`, RFC 9112, 9.6), and connections without a request are closed.
+        Requests are served as before, those of new connections included, but each response is the last one on its
+        connection and says so (`Connection: close`, RFC 9112, 9.6), and connections without a request are closed.
         """
         self.draining = True
         self.keep_alive_seconds = DRAIN_KEEP_ALIVE_SECONDS
@@ -177,10 +177,10 @@ class ProxyServer(Server):
         return True
 
     async def _until_quiet(self) -> None:
-        """Return when nothing was left to serve at several looks in a row.
+        """Return when there was nothing to serve at several looks in a row.
 
-        Nobody tells of a connection that waits in the kernel to be accepted; and the end of a request costs nothing in
-        this way, however many connections there are.
+        The loop does not tell of a connection that waits in the kernel; and so the end of a request costs nothing,
+        however many connections there are.
         """
         looks = 0
         while looks < _DRAIN_LOOKS and not self._stopped_waiting:
@@ -199,7 +199,7 @@ class ProxyServer(Server):
         return any(transport.is_readable(sock) for server in self._servers for sock in server.sockets)
 
     def stop_waiting(self) -> None:
-        """End a drain now, whatever is still under way."""
+        """End a drain now, though requests may be under way."""
         self._stopped_waiting = True
 
     def _stop_listening(self) -> None:
@@ -226,7 +226,7 @@ class ProxyServer(Server):
     # --- the connections' side -----------------------------------------------------------------------------------
 
     def admit(self, connection: Downstream) -> bool:
-        """Whether there is room for one more; it is swept in either case."""
+        """Whether there is room for one more; a connection that is refused is kept for a while, to be told so."""
         self.connections.add(connection)
         count = len(self.connections)
         if count <= self._max_connections:
@@ -237,7 +237,7 @@ class ProxyServer(Server):
         return False
 
     def _room(self) -> int:
-        """How many more connections to upstreams there may be; those that are being opened are there already."""
+        """How many more connections to upstreams may be opened."""
         used = sum(sum(route.connections()) for route in self.stats.routes.values())
         room = self._descriptors.proxy - len(self.connections) - used
         if room <= 0:
@@ -245,13 +245,13 @@ class ProxyServer(Server):
         return room
 
     def _say_full(self, limit: str) -> None:
-        """Say so once, until most of the connections are gone again."""
+        """Log it once, until most of the connections are gone again."""
         if not self._is_full:
             self._is_full = True
             _log.warning("connections are refused", limit=limit, clients=len(self.connections))
 
     def forget(self, connection: Downstream) -> None:
-        """It is closed."""
+        """Take note that `connection` is closed."""
         self.connections.discard(connection)
 
     def own_exchange(self, client: Downstream, request: Request) -> Exchange | None:
@@ -266,7 +266,7 @@ class ProxyServer(Server):
         return self._request_id_line % self._request_ids
 
     def new_request_id(self) -> str:
-        """Such an id alone."""
+        """An id that no other request has."""
         return semantics.request_id(self.request_id_line())
 
     def request_refused(self, error: Problem, request_id: str, request: Request | None = None) -> None:
@@ -274,33 +274,25 @@ class ProxyServer(Server):
         line = request.line if request is not None else None
         if request is not None and request.refusal is not None and request.refusal[0]:
             self.stats.guard_rejections[request.refusal[0]] += 1
-        name = line.route.name if line is not None and line.route is not None else UNROUTED
-        label = line.method.label if line is not None else "other"
-        self.stats.route(name).finished(label, error.status, "sidecar", 0.0)
-        if self._access != "none":
-            path = _shown(line.path) if line is not None else None
-            _log.info(
-                "request refused",
-                route=name,
-                method=label,
-                path=path,
-                status=error.status,
-                request_id=request_id,
-                code=error.code,
-                detail=error.detail,
-            )
+        record = Record(line, error.status, "sidecar", 0.0, request_id, error, "")
+        self.stats.route(_route_of(line)).finished(_method_of(line), error.status, "sidecar", 0.0)
+        self._log_request("request refused", record)
 
     def exchange_ended(self, record: Record) -> None:
-        """Write a line of the access log, if one is kept; the query may hold anything, and is left out."""
-        line, error = record.line, record.error
-        if self._access == "none" or (error is None and record.status < self.logs_from):
+        """Log it, unless its client went away before a response that would have been logged."""
+        if record.error is not None or record.status >= self.logs_from:
+            self._log_request("request", record)
+
+    def _log_request(self, event: str, record: Record) -> None:
+        """Write a line of the access log, if one is kept. The query may hold anything, and is left out."""
+        if self._access == "none":
             return
-        assert line.route is not None
+        line, error = record.line, record.error
         _log.info(
-            "request",
-            route=line.route.name,
-            method=line.method.label,
-            path=_shown(line.path),
+            event,
+            route=_route_of(line),
+            method=_method_of(line),
+            path=_shown(line.path) if line is not None else None,
             status=record.status,
             source=record.source,
             milliseconds=round(record.seconds * 1000, 1),
@@ -337,4 +329,12 @@ def _shown(path: bytes) -> str:
 
 
 def _plain() -> None:
-    """No TLS."""
+    """Give no TLS context."""
+
+
+def _route_of(line: ResolvedLine | None) -> str:
+    return line.route.name if line is not None and line.route is not None else UNROUTED
+
+
+def _method_of(line: ResolvedLine | None) -> str:
+    return line.method.label if line is not None else "other"

@@ -6,6 +6,7 @@ Each entry of `EVENTS` makes a state of size N and returns what happens in it, w
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from sidecar.proxy.pool import Pool
 from sidecar.proxy.server import ProxyServer
 from sidecar.proxy.upstream import UpstreamConnection
 from sidecar.telemetry.http import HttpStats, RouteStats
+from sidecar.tokens.waiters import Waiters
 from tests.proxy.lab import ManualClock
 from tests.proxy.support import FakeAuthorizer, route, settings
 
@@ -288,6 +290,18 @@ def request_and_answer(size: int, *, draining: bool = False) -> Event:
     return event
 
 
+def wait_for_a_token(size: int) -> Event:
+    waiters: Waiters[str] = Waiters()
+    for _ in range(size):
+        waiters.join(5.0)
+
+    def event() -> None:
+        assert waiters.next_deadline() == 5.0
+        waiters.join(5.0)
+
+    return event
+
+
 # --- heads and trailers that come byte by byte -----------------------------------------------------------------------
 
 
@@ -329,13 +343,14 @@ EVENTS: dict[str, Callable[[int], Event]] = {
     "a client connects and goes beside N others": come_and_go,
     "a request and its answer beside N other clients": request_and_answer,
     "the same, answered during a drain": lambda size: request_and_answer(size, draining=True),
+    "a request joins N that wait for a token": wait_for_a_token,
     "a byte of a request's head that has N already": byte_of_a_request,
     "a byte of an answer's head that has N already": byte_of_an_answer,
     "a byte of a chunked body's trailers that have N already": byte_of_a_trailer,
 }
 
 
-def cost(name: str, size: int) -> int:
+async def cost(name: str, size: int) -> int:
     """What an event costs beside `size` others, when it is not the first of its kind."""
     with counting_bytes():
         event = EVENTS[name](size)
@@ -346,8 +361,11 @@ def cost(name: str, size: int) -> int:
     return work.done
 
 
+async def _table() -> str:
+    rows = [["event", *(f"N = {size:,}" for size in SIZES)], ["---", *["--:"] * len(SIZES)]]
+    rows += [[name, *[f"{await cost(name, size):,}" for size in SIZES]] for name in EVENTS]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
 if __name__ == "__main__":
-    sys.stdout.write("| event | " + " | ".join(f"N = {size:,}" for size in SIZES) + " |\n")
-    sys.stdout.write("| --- |" + " --: |" * len(SIZES) + "\n")
-    for title in EVENTS:
-        sys.stdout.write(f"| {title} | " + " | ".join(f"{cost(title, size):,}" for size in SIZES) + " |\n")
+    sys.stdout.write(asyncio.run(_table()))

@@ -14,9 +14,9 @@ pytestmark = pytest.mark.skipif(not str(pool.__file__).endswith(".py"), reason="
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_an_event_costs_the_same_beside_any_number(name: str) -> None:
+async def test_an_event_costs_the_same_beside_any_number(name: str) -> None:
     """Beside 10, 1,000 and 10,000 (docs/performance.md has the counts)."""
-    costs = [cost(name, size) for size in SIZES]
+    costs = [await cost(name, size) for size in SIZES]
     assert costs == [costs[0]] * len(SIZES)
 
 
