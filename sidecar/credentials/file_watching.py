@@ -109,8 +109,13 @@ class Watched(Generic[T]):
             is_known = isinstance(error, SecretUnavailableError)
             self._error = str(error) if is_known else f"The file cannot be used ({type(error).__name__})."
             if not is_first:  # at the start, it is told as a mistake in the configuration
-                kept = "the old one stays in use" if self.current is not None else "there is none in use"
-                _log.warning(f"new secret file is unusable, {kept}", setting=self.name, reason=self._error)
+                _log.warning(
+                    "new secret file is unusable, the old one stays in use"
+                    if self.current is not None
+                    else "new secret file is unusable, there is none in use",
+                    setting=self.name,
+                    reason=self._error,
+                )
             return False
         if self._look() != stamp:
             self._stamp = ()  # a file changed while it was read: the next poll reads the whole of it

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from grpc import StatusCode, aio
+from structlog.contextvars import bound_contextvars
 
 from sidecar import background
 from sidecar.clock import Clock
@@ -115,7 +116,10 @@ class Call(ABC):
     async def _carry_out(self) -> Status:
         self._let_in()
         authorizer = self._plan.authorizer
-        attachment = authorizer.current() or await authorizer.obtain()
+        attachment = authorizer.current()
+        if attachment is None:
+            with bound_contextvars(request_id=self.request_id):
+                attachment = await authorizer.obtain()
         status = await self._on_channel(attachment)
         if not self._is_refusal(status):
             return status

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import AbstractContextManager
+
+from structlog.contextvars import bound_contextvars
 
 from sidecar import background
 from sidecar.errors import (
@@ -98,12 +101,17 @@ class Exchange:
 
     async def _obtain(self) -> None:
         try:
-            self._attachment = await self.route.authorizer.obtain()
+            with self._named():
+                self._attachment = await self.route.authorizer.obtain()
         except Problem as error:
             self.fail(error)
         else:
             if self.stage == WAIT_CREDENTIAL:
                 self._connect(self._process.monotonic())
+
+    def _named(self) -> AbstractContextManager[None]:
+        """Give the log lines of a token request that begins meanwhile this request's id."""
+        return bound_contextvars(request_id=self._request_id())
 
     def _run(self, coroutine: Coroutine[object, object, None]) -> None:
         """Wait for a credential in a task, which only these slow paths have; it is cancelled with the client."""
@@ -234,6 +242,8 @@ class Exchange:
         if not self._body_done:
             client.keep_alive = False  # an early response: what is left of the request is not told from the next one
         head: Pieces = [response.head]
+        if self._id_line and not response.fields.has_id:
+            head.append(self._id_line)
         if response.fields.ends >= CHUNKED and not self.line.method.is_head:
             if minor:
                 self._chunked = True
@@ -325,7 +335,8 @@ class Exchange:
     async def _replace(self, refused: Attachment) -> None:
         replacement: Attachment | None = None
         try:
-            replacement = await self.route.authorizer.replace(refused)
+            with self._named():
+                replacement = await self.route.authorizer.replace(refused)
         except Problem:
             replacement = None  # there is no better response than the upstream's own
         if self.stage != WAIT_REPLACEMENT:

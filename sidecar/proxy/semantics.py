@@ -114,9 +114,11 @@ def response_reference() -> scan.ResponseReference:
 
     def rule(spelled: bytes) -> h1.FieldRule:
         name = spelled.lower()
-        return is_returned(name), name + b":" if name in _READ_OF_RESPONSES else b"", True, 0
+        read = name in _READ_OF_RESPONSES or name == _REQUEST_ID
+        return is_returned(name), name + b":" if read else b"", name != _REQUEST_ID, 0
 
-    return scan.ResponseReference(h1.FieldReader(rule, UpstreamProtocolError), _NOT_RETURNED | _READ_OF_RESPONSES)
+    names = _NOT_RETURNED | _READ_OF_RESPONSES | {_REQUEST_ID}
+    return scan.ResponseReference(h1.FieldReader(rule, UpstreamProtocolError), names)
 
 
 def field_values(head: bytes, name: bytes) -> list[bytes]:
@@ -195,6 +197,8 @@ class ResponseFields:
     """The names in `Connection` besides persistence."""
     made: bytes
     """The field line with the length, for the client; empty without a length."""
+    has_id: bool
+    """Whether it has an `X-Request-ID` of its own."""
 
 
 def request_fields(read: bytes, minor: int = 1) -> RequestFields:
@@ -258,6 +262,7 @@ def response_fields(lines: bytes) -> ResponseFields:
         hop_by_hop=connection - _PERSISTENCE,
         # A 204 has no length (RFC 9110, 8.6).
         made=b"Content-Length: %d\r\n" % length if length is not None and status != _NO_CONTENT else b"",
+        has_id=_REQUEST_ID in values and _REQUEST_ID not in connection,
     )
 
 

@@ -6,6 +6,7 @@ that nothing prints a raw traceback and nothing escapes `masking`.
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ import structlog
 from sidecar.config.settings import Logging
 from sidecar.telemetry.log_writer import STDERR, WRITER
 from sidecar.telemetry.masking import mask_text, mask_value
+from sidecar.telemetry.sampling import SAMPLER
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -36,6 +38,7 @@ def configure_logging(settings: Logging, stream: TextIO | None = None) -> None:
         stream: where to write instead of standard error.
     """
     level = LEVELS[settings.level]
+    SAMPLER.whole_access_log = settings.access == "all"
     write = WRITER.write if stream is None else partial(print, file=stream)
     is_terminal = os.isatty(STDERR) if stream is None else stream.isatty()
     structlog.configure(
@@ -52,6 +55,7 @@ def configure_logging(settings: Logging, stream: TextIO | None = None) -> None:
 def start_writer() -> None:
     """From now on a thread writes the log, so that a full standard error stops nobody."""
     WRITER.start(_report_dropped)
+    atexit.register(SAMPLER.flush)
 
 
 def _report_dropped(lines: int) -> None:
@@ -88,6 +92,7 @@ class ForwardingHandler(logging.Handler):
 
 def _processors(settings: Logging, *, is_terminal: bool) -> list[structlog.typing.Processor]:
     shared: list[structlog.typing.Processor] = [
+        SAMPLER,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.stdlib.add_logger_name,

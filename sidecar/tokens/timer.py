@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from structlog.contextvars import unbind_contextvars
+
 from sidecar import background
 from sidecar.clock import Clock
 
@@ -30,6 +32,7 @@ class Timer:
             self._task = asyncio.get_running_loop().create_task(self._wait(at))
 
     async def _wait(self, at: float) -> None:
+        unbind_contextvars("request_id")  # what happens then is no longer that request's doing
         while (ahead := at - self._clock.boottime()) > 0:
             await self._clock.sleep(ahead)
         self.at = self._task = None

@@ -30,6 +30,7 @@ from sidecar.listener import listening
 from sidecar.service import Listeners, grpc_reserved, log_ready
 from sidecar.telemetry.log_writer import WRITER
 from sidecar.telemetry.logs import configure_logging
+from sidecar.telemetry.sampling import SAMPLER
 from sidecar.workers.worker import LoopFactory, WorkerSpec, serve
 
 GRACE = 5.0
@@ -240,6 +241,7 @@ class Supervisor:
         except BaseException:  # noqa: BLE001 (its last word; nobody is above it)
             _log.exception("worker failed", worker=worker.index)
         finally:
+            SAMPLER.flush()
             WRITER.close()
             os._exit(code)  # what is open in the supervisor's frames is not this process's to close
 

@@ -46,6 +46,18 @@ async def test_request_ids_are_kept_or_made() -> None:
         assert len(set(ids)) == 4
 
 
+async def test_a_made_request_id_comes_back() -> None:
+    """A client that gave none learns what its upstream and the log call the request; an upstream's own one stays."""
+    async with lab(echo) as it:
+        answer = await it.ask(request())
+        assert answer.values(b"x-request-id") == it.origin.requests[0].values(b"x-request-id")
+        assert (await it.ask(request(b"GET", b"/app/x", b"X-Request-ID: mine"))).values(b"x-request-id") == []
+    async with lab(says(response(b"200 OK", b"x-request-id: theirs"))) as it:
+        assert (await it.ask(request())).values(b"x-request-id") == [b"theirs"]
+    async with lab(says(response(b"200 OK", b"X-Request-ID: theirs", b"Connection: X-Request-ID"))) as it:
+        assert [bool(OUR_ID.fullmatch(value)) for value in (await it.ask(request())).values(b"x-request-id")] == [True]
+
+
 async def test_client_credentials_do_not_pass() -> None:
     """Nor do cookies, nor what a client claims of itself; the sidecar's own credential is the only one."""
     lines = [
@@ -143,7 +155,7 @@ async def test_a_plain_answer() -> None:
     """Status, reason and end-to-end fields pass byte for byte; the length is written anew."""
     raw = response(b"299 Very  Odd", b"Server: x", b"Date:  now ", b"X-A: 1", b"x-a:2", body=b"hello")
     async with lab(says(raw)) as it, await it.client() as client:
-        await client.send([request()])
+        await client.send([request(b"GET", b"/app/x", b"X-Request-ID: mine")])
         await client.final()
         assert bytes(client.raw) == (
             b"HTTP/1.1 299 Very  Odd\r\nServer: x\r\nDate:  now \r\nX-A: 1\r\nx-a:2\r\nContent-Length: 5\r\n\r\nhello"
@@ -164,7 +176,7 @@ async def test_upstream_hop_by_hop_fields_end_here() -> None:
     )
     async with lab(says(raw)) as it, await it.client() as client:
         await client.send([request()])
-        assert names(required(await client.final())) == [b"X-Stays", b"Content-Length"]
+        assert names(required(await client.final())) == [b"X-Stays", b"Content-Length", b"X-Request-ID"]
         await client.send([request()])
         assert required(await client.final()).status == 200
 
@@ -182,7 +194,7 @@ async def test_cookies_are_dropped() -> None:
     raw = response(b"200 OK", b"Set-Cookie: a=b; Path=/", b"set-cookie: c=d", b"X: 1")
     async with lab(says(raw)) as it:
         answer = await it.ask(request())
-        assert names(answer) == [b"X", b"Content-Length"]
+        assert names(answer) == [b"X", b"Content-Length", b"X-Request-ID"]
         assert it.authorizer.events == [("cookies", (b"a=b; Path=/", b"c=d"))]
 
 
