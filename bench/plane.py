@@ -113,7 +113,13 @@ class Plane:
     def __init__(self) -> None:
         clock, stats = SystemClock(), HttpStats()
         upstream = Upstream("http", "origin.example", 8080, "/c1")
-        route = Route("operate", "operate", "/operate", upstream, "cluster", "operate.camunda.io")
+        route = Route(
+            name="operate",
+            prefix="/operate",
+            upstream=upstream,
+            credential="cluster",
+            audience="operate.camunda.io",
+        )
         route_stats = stats.route("operate")
         self._sent = b""
         self._answer = b""

@@ -12,9 +12,10 @@ from pathlib import Path
 import msgspec
 
 from sidecar.config.environment import CLUSTER, TABLE, relaxed
-from sidecar.config.model import UNWRITTEN, Configuration
+from sidecar.config.model import BY_PRODUCT, UNWRITTEN, Settings
 from sidecar.config.restart import GRPC_NEEDS_RESTART, NEEDS_RESTART
 from sidecar.config.shape import Key, Shape, keys_of, tag_of
+from sidecar.config.values import NOWHERE
 
 BEGIN = "<!-- begin {name}: made by python -m tests.reference -->"
 END = "<!-- end {name} -->"
@@ -22,7 +23,7 @@ END = "<!-- end {name} -->"
 
 def reference() -> str:
     """Return a table for the whole file and one for each section, in the model's order."""
-    return "\n\n".join(_section(path, struct) for path, struct in _sections(Configuration, ""))
+    return "\n\n".join(_section(path, struct) for path, struct in _sections(Settings, ""))
 
 
 def _sections(struct: type[msgspec.Struct], path: str) -> Iterator[tuple[str, type[msgspec.Struct]]]:
@@ -61,7 +62,7 @@ def _kind(shape: Shape) -> str:
 def _default(key: Key) -> str:
     if key.is_required:
         return "**required**"
-    if key.default in (None, "", (), {}, UNWRITTEN, msgspec.UNSET) or isinstance(key.default, msgspec.Struct):
+    if key.default in (None, "", (), {}, UNWRITTEN, BY_PRODUCT, NOWHERE) or isinstance(key.default, msgspec.Struct):
         return ""
     shown = key.shape.scalar.show(key.default) if key.shape.scalar is not None else key.default
     return f"`{str(shown).lower() if isinstance(shown, bool) else shown}`"

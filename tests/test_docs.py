@@ -17,8 +17,8 @@ from sidecar.admin.problems import CODES
 from sidecar.cli import COMMANDS, main
 from sidecar.config import load
 from sidecar.config.products import PRODUCTS
+from sidecar.config.resolve_routes import RESPONSE_SECONDS
 from sidecar.config.scalars import show_duration
-from sidecar.config.settings import Timeouts
 from sidecar.errors import Problem
 from sidecar.telemetry.http import HttpStats
 from sidecar.telemetry.http_collector import CONNECTION_STATES, GUARD_REASONS, RETRY_REASONS
@@ -125,7 +125,7 @@ def test_the_products_time_limits_are_told():
     """How long each product's response may take, as the code has it; 0s is no limit."""
     rows = table(CONFIGURATION, "product", "`timeouts.response`")
     told = {product.strip("`"): limit.partition(",")[0].strip("`") for product, limit, *_ in rows}
-    assert told.pop("none of them") == show_duration(Timeouts().response)
+    assert told.pop("none of them") == show_duration(RESPONSE_SECONDS)
     assert told == {name: show_duration(product.response_timeout) for name, product in PRODUCTS.items()}
 
 
@@ -189,7 +189,7 @@ def test_the_readmes_configuration_is_valid(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(example.replace("/run/secrets/zeebe/client-secret", str(secret)))
     settings = load(file, {"ZEEBE_CLIENT_ID": "client"})
-    assert [route.prefix for route in settings.routes] == ["/operate", "/optimize", "/zeebe"]
+    assert [route.prefix for route in settings.routes.values()] == ["/operate", "/optimize", "/zeebe"]
     assert yaml.safe_load(example)["saas"]["cluster_id"] in README.split("After:")[0]
 
 

@@ -83,14 +83,15 @@ def _explain(settings: Settings, method: str, path: str, lines: dict[str, str]) 
         refusal = guard_of(settings).refusal(host_name(authority) or b"", authority, {})
         if refusal is not None and refusal[0] == "host":
             raise refusal[1]
-    prefixes = sorted(((r.prefix.rstrip("/").encode(), r) for r in settings.routes), key=lambda pair: -len(pair[0]))
+    routes = sorted(settings.routes.values(), key=lambda route: -len(route.prefix))
+    prefixes = [(route.prefix.rstrip("/").encode(), route) for route in routes]
     found = match_prefix(whole, prefixes)
     if found is None:
-        known = ", ".join(route.prefix for route in settings.routes)
+        known = ", ".join(route.prefix for route in settings.routes.values())
         raise NoRouteError(f"No route has a prefix of this path; there are: {known}.")
     rest, route = found
     lines["route"] = f"{route.name} (prefix {route.prefix})"
-    public = _first(route.public, verb, rest)
+    public = _first(route.public or (), verb, rest)
     allowed = _first(route.allow or (), verb, rest)
     if route.allow is not None and public is None and allowed is None:
         lines["allow"] = ", ".join(map(str, route.allow)) or "nothing"

@@ -27,7 +27,7 @@ def check_clients(settings: Settings, report: Report) -> None:
 
 def _check_endpoint(endpoint: TokenEndpoint, settings: Settings, report: Report) -> None:
     where = (TOKEN_ENDPOINT,)
-    for route in settings.routes:
+    for route in settings.routes.values():
         if route.name == TOKEN_ENDPOINT:
             report.mistake(("routes", route.name), "has the name of the section token_endpoint", "give it another one")
         if route.prefix == endpoint.path:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from sidecar.config.model import Configuration
+from sidecar.config.model import BY_PRODUCT
 from sidecar.config.settings import Settings
 from sidecar.config.shape import Shape, keys_of, tag_of
 from sidecar.secret import MASK, SecretSource
@@ -15,7 +15,7 @@ from sidecar.secret import MASK, SecretSource
 
 def describe(settings: Settings) -> dict[str, Any]:
     """Return plain mappings, lists and text, for YAML or JSON. Secrets are masked; what is not set is left out."""
-    return _struct(Configuration, settings)
+    return _struct(Settings, settings)
 
 
 def without_password(proxy: str) -> str:
@@ -28,13 +28,11 @@ def _struct(struct: type[msgspec.Struct], value: object) -> dict[str, Any]:
     shown: dict[str, Any] = {} if (tag := tag_of(struct)) is None else {"type": tag}
     for key in keys_of(struct):
         here = getattr(value, key.name, None)
-        if key.name == "routes":
-            here = {route.name: route for route in here or ()}
         if isinstance(here, SecretSource):
             shown |= {key.name: MASK} if here.file is None else {f"{key.name}_file": str(here.file)}
         elif here is None:
             # Where nothing and null differ, null is said.
-            shown |= {key.name: None} if key.default is msgspec.UNSET else {}
+            shown |= {key.name: None} if key.default == BY_PRODUCT else {}
         elif (text := _shape(key.shape, here)) != {}:
             shown[key.name] = text
     proxy = getattr(value, "proxy", None)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
-from sidecar.config import model
+from msgspec.structs import replace
+
 from sidecar.config.convert import convert
 from sidecar.config.environment import from_environment
 from sidecar.config.files import Files
@@ -67,21 +67,21 @@ def admin_address(config: Path | None, environ: Mapping[str, str]) -> Address:
     raw: object = {"routes": {}} if file is None else read(file, report)
     report.finish()
     raw = _with_own_variables(raw, environ, report)
-    written = convert(raw, model.Configuration, report, lambda text: expand(text, environ))
+    written = convert(raw, Settings, report, lambda text: expand(text, environ))
     if report.is_wrong(("admin",)):
         report.finish()
     return written.admin.listen
 
 
-def _from_file(file: Path, files: Files) -> model.Configuration:
+def _from_file(file: Path, files: Files) -> Settings:
     report, environ = files.report, files.environ
     raw = read(file, report)
     report.finish()
     raw = _with_own_variables(raw, environ, report)
-    return convert(raw, model.Configuration, report, lambda text: expand(text, environ), files)
+    return convert(raw, Settings, report, lambda text: expand(text, environ), files)
 
 
-def _from_environment(files: Files) -> model.Configuration:
+def _from_environment(files: Files) -> Settings:
     report, environ = files.report, files.environ
     raw = from_environment(environ, report)
     if not raw["credentials"]:
@@ -91,7 +91,7 @@ def _from_environment(files: Files) -> model.Configuration:
             " and no variable such as CAMUNDA_CLIENT_ID, ZEEBE_CLIENT_ID or CAMUNDA_CONSOLE_CLIENT_ID is set",
             "let `camunda-sidecar init` write a file, or set Camunda's variables",
         )
-    return convert(_with_own_variables(raw, environ, report), model.Configuration, report, str, files)
+    return convert(_with_own_variables(raw, environ, report), Settings, report, str, files)
 
 
 def _with_own_variables(raw: object, environ: Mapping[str, str], report: Report) -> object:

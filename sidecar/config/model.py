@@ -1,8 +1,9 @@
 """What the user may write: every key, its default, and a sentence on it.
 
 `shape.py` reads the annotations; the JSON Schema, `docs/configuration.md` and what `check` prints are made from them.
-What the rest of the program works from is `settings.py`. A field without a description is no key: the program fills it
-in. Every secret `x` has a twin `x_file` that is not written down here.
+The rest of the program works from the same structs, once `resolve.py` has filled in what depends on other keys. A
+field without a description is no key: the program fills it in. Every secret `x` has a twin `x_file` that is not written
+down here. Durations are seconds, sizes are bytes, secrets are `SecretSource`s.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 
 from sidecar.config.products import SAAS_TOKEN_URL, ProductName
 from sidecar.config.scalars import (
@@ -44,10 +45,13 @@ from sidecar.config.scalars import (
     Timeout,
     TokenUrl,
 )
-from sidecar.config.values import TcpAddress
+from sidecar.config.values import NOWHERE, TcpAddress
+from sidecar.errors import Mistake
 
 UNWRITTEN = Path()
 """The directory of a store that names none."""
+BY_PRODUCT = "\0"
+"""The audience of a route that names none: null asks for none, and this nobody can write."""
 
 
 class Admin(Struct, frozen=True):
@@ -179,18 +183,16 @@ class Timeouts(Struct, frozen=True):
     idle: Annotated[Timeout, "Without a byte in either direction."] = 60.0
 
 
-class Route(Struct, frozen=True, kw_only=True):
+class Route(Named, frozen=True, kw_only=True):
     """A path prefix bound to an upstream, a credential and an audience. Named after a product, it has its defaults."""
 
     product: Annotated[
         ProductName | None, "The Camunda API that fills in what is left out. Default: the route's name."
     ] = None
-    prefix: Annotated[Prefix | None, "The local path. Default: `/` and the route's name."] = None
-    upstream: Annotated[BaseUrl | None, "The API's base URL. Default: the product's, from `saas`."] = None
+    prefix: Annotated[Prefix, "The local path. Default: `/` and the route's name."] = ""
+    upstream: Annotated[BaseUrl, "The API's base URL. Default: the product's, from `saas`."] = NOWHERE
     credential: Annotated[Name, "A name from `credentials`."]
-    audience: Annotated[
-        Text | UnsetType | None, "The token's audience; null asks for none. Default: the product's."
-    ] = UNSET
+    audience: Annotated[Text | None, "The token's audience; null asks for none. Default: the product's."] = BY_PRODUCT
     public: Annotated[
         tuple[RuleText, ...] | None, "Requests that are forwarded with no Authorization. Default: the product's."
     ] = None
@@ -202,22 +204,46 @@ class Route(Struct, frozen=True, kw_only=True):
     tls: Annotated[Tls, "TLS towards the upstream."] = Tls()
     cookies: Annotated[Literal["drop", "pass"], "Whether the upstream's Set-Cookie reaches the client."] = "drop"
     max_body: Annotated[Size | None, "The largest request body; larger ones get 413. Default: any."] = None
+    proxy: str | None = None
+    """The forward proxy's URL from `HTTPS_PROXY` and `NO_PROXY`; it may hold a password."""
 
 
-class Grpc(Struct, frozen=True, kw_only=True):
+GRPC = "grpc"
+"""The name under which gRPC stands beside the routes."""
+TOKEN_ENDPOINT = "token_endpoint"  # noqa: S105
+"""The same for the token endpoint."""
+
+
+class Grpc(Named, frozen=True, kw_only=True):
     """Zeebe's gRPC, for job workers: plaintext on this machine, the token attached to every call."""
 
     listen: Annotated[TcpListen, "Where gRPC clients come."] = TcpAddress("127.0.0.1", 26500)
     upstream: Annotated[
-        GrpcUrl | None,
-        "The gateway's address, such as https://zeebe:26500; http is without TLS. Default: from `saas`.",
-    ] = None
+        GrpcUrl, "The gateway's address, such as https://zeebe:26500; http is without TLS. Default: from `saas`."
+    ] = NOWHERE
     credential: Annotated[Name, "A name from `credentials`."]
-    audience: Annotated[
-        Text | UnsetType | None, "The token's audience; null asks for none. Default: the product zeebe's."
-    ] = UNSET
+    audience: Annotated[Text | None, "The token's audience; null asks for none. Default: the product zeebe's."] = (
+        BY_PRODUCT
+    )
     tls: Annotated[Tls, "TLS towards the gateway."] = Tls()
     max_message: Annotated[PositiveSize, "The largest message, in either direction."] = 16 << 20
+    connect: float = 5.0
+    """Seconds that connecting may take."""
+    proxy: str | None = None
+    """The forward proxy's URL from `HTTPS_PROXY` and `NO_PROXY`; it may hold a password."""
+
+    @property
+    def route(self) -> Route:
+        """What it has in common with HTTP's routes; instead of a prefix it has the listener's address."""
+        return Route(
+            name=GRPC,
+            prefix=f"grpc://{self.listen}",
+            upstream=self.upstream,
+            credential=self.credential,
+            audience=self.audience,
+            tls=self.tls,
+            proxy=self.proxy,
+        )
 
 
 class Client(Named, frozen=True):
@@ -315,7 +341,7 @@ class Logging(Struct, frozen=True):
     access: Annotated[Literal["none", "errors", "all"], "Which requests are logged."] = "errors"
 
 
-class Configuration(Struct, frozen=True, kw_only=True):
+class Settings(Struct, frozen=True, kw_only=True):
     """A camunda-sidecar configuration."""
 
     listen: Annotated[Listen, "Where clients come: an address, or unix: and a socket's path."] = TcpAddress(
@@ -342,3 +368,13 @@ class Configuration(Struct, frozen=True, kw_only=True):
     logging: Annotated[Logging, "What is logged."] = Logging()
     drain_delay: Annotated[Duration, "How long it goes on serving as before, already not ready, at the end."] = 0.0
     drain_timeout: Annotated[Duration, "How long requests in flight may take to finish at the end."] = 25.0
+    source: str = ""
+    """The file's name, or `environment`."""
+    warnings: tuple[Mistake, ...] = ()
+    """What works, and what a person should know of."""
+
+    @property
+    def all_routes(self) -> tuple[Route, ...]:
+        """Everything that has an upstream and a credential: HTTP's routes, and gRPC's."""
+        routes = tuple(self.routes.values())
+        return routes if self.grpc is None else (*routes, self.grpc.route)

@@ -1,19 +1,38 @@
-"""How `routes` become the settings' routes, with the defaults of their products."""
+"""How routes and gRPC's section are filled in with the defaults of their products, and checked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
 
-from msgspec import UNSET
+from msgspec.structs import replace
 
-from sidecar.config import model, settings
 from sidecar.config.grpc_extra import GRPC_CURE, GRPC_MISSING, has_grpc
+from sidecar.config.model import BY_PRODUCT
 from sidecar.config.products import PRODUCTS, SAAS_GRPC, SAAS_TOKEN_URL, Product, is_saas
 from sidecar.config.report import ENVIRONMENT, Path, Report, quote
 from sidecar.config.resolve_credentials import Credentials
+from sidecar.config.settings import (
+    GRPC,
+    Basic,
+    ClientCredentials,
+    Credential,
+    Grpc,
+    Route,
+    Settings,
+    StaticToken,
+    Tls,
+    place_of,
+)
 from sidecar.config.urls import is_loopback, parse_base
 from sidecar.config.values import NOWHERE, Upstream
+
+RESPONSE_SECONDS = 60.0
+"""The limit for a response's head where the route is no product."""
+
+RouteOrGrpc = TypeVar("RouteOrGrpc", Route, Grpc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,64 +41,51 @@ class Routes:
 
     report: Report
     credentials: Credentials
-    written: model.Configuration
+    written: Settings
 
-    def resolve(self) -> tuple[tuple[settings.Route, ...], settings.Grpc | None]:
+    def resolve(self) -> tuple[dict[str, Route], Grpc | None]:
         """Return all routes in the order in which they were written, and gRPC's section."""
-        routes = tuple(self._route(name, route) for name, route in self.written.routes.items())
+        routes = {name: self._route(route) for name, route in self.written.routes.items()}
         grpc = None if self.written.grpc is None else self._grpc(self.written.grpc)
-        self._check_prefixes(routes)
-        self._check_use(routes if grpc is None else (*routes, grpc.route))
+        self._check_prefixes(routes.values())
+        self._check_use([*routes.values(), *([] if grpc is None else [grpc.route])])
         return routes, grpc
 
-    def _grpc(self, written: model.Grpc) -> settings.Grpc:
-        where, product = (settings.GRPC,), PRODUCTS["zeebe"]
+    def _grpc(self, written: Grpc) -> Grpc:
         if not has_grpc():
-            self.report.mistake(where, GRPC_MISSING, GRPC_CURE)
-        if settings.GRPC in self.written.routes:
-            self.report.mistake(("routes", settings.GRPC), "has the name of the section grpc", "give it another one")
-        credential = self._credential(written, where)
-        upstream = self._upstream(replace(product, saas_upstream=SAAS_GRPC), written, credential, where)
-        self._check_tls(written.tls, upstream, where)
-        return settings.Grpc(
-            listen=written.listen,
-            upstream=upstream,
-            credential=written.credential,
-            audience=self._audience(product, written, credential, where),
-            tls=written.tls,
-            max_message=written.max_message,
-            proxy=self.credentials.proxy(upstream),
-        )
+            self.report.mistake((GRPC,), GRPC_MISSING, GRPC_CURE)
+        if GRPC in self.written.routes:
+            self.report.mistake(("routes", GRPC), "has the name of the section grpc", "give it another one")
+        return self._filled_in(written, dataclasses.replace(PRODUCTS["zeebe"], saas_upstream=SAAS_GRPC), (GRPC,))
 
-    def _route(self, name: str, written: model.Route) -> settings.Route:
-        where = ("routes", name)
-        product = PRODUCTS.get(written.product or name)
+    def _route(self, written: Route) -> Route:
+        product = PRODUCTS.get(written.product or written.name)
+        response = written.timeouts.response
+        if response is None:
+            response = product.response_timeout if product else RESPONSE_SECONDS
+        route = replace(
+            written,
+            product=product.name if product else None,
+            prefix=written.prefix or f"/{written.name}",
+            timeouts=replace(written.timeouts, response=response),
+        )
+        if route.public is None:
+            route = replace(route, public=product.public if product else ())
+        return self._filled_in(route, product, ("routes", route.name))
+
+    def _filled_in(self, written: RouteOrGrpc, product: Product | None, where: Path) -> RouteOrGrpc:
         credential = self._credential(written, where)
         upstream = self._upstream(product, written, credential, where)
-        public = written.public if written.public is not None else product.public if product else ()
+        audience = self._audience(product, written, credential, where)
         self._check_tls(written.tls, upstream, where)
-        return settings.Route(
-            name=name,
-            product=product.name if product else None,
-            prefix=written.prefix or f"/{name}",
-            upstream=upstream,
-            credential=written.credential,
-            audience=self._audience(product, written, credential, where),
-            public=public,
-            allow=written.allow,
-            timeouts=_timeouts(product, written.timeouts),
-            tls=written.tls,
-            cookies=written.cookies,
-            max_body=written.max_body,
-            proxy=self.credentials.proxy(upstream),
-        )
+        return replace(written, upstream=upstream, audience=audience, proxy=self.credentials.proxy(upstream))
 
-    def _check_tls(self, written: model.Tls, upstream: Upstream, where: Path) -> None:
+    def _check_tls(self, written: Tls, upstream: Upstream, where: Path) -> None:
         self.credentials.check_tls(written, (*where, "tls"))
-        if written != model.Tls() and upstream.scheme == "http":
+        if written != Tls() and upstream.scheme == "http":
             self.report.warning((*where, "tls"), "has no effect on a plain http upstream", "use https, or remove it")
 
-    def _credential(self, written: model.Route | model.Grpc, where: Path) -> model.Credential | None:
+    def _credential(self, written: Route | Grpc, where: Path) -> Credential | None:
         known = self.written.credentials
         credential = known.get(written.credential)
         if credential is None and not self.report.is_wrong(("credentials", written.credential)):
@@ -91,17 +97,17 @@ class Routes:
     def _upstream(
         self,
         product: Product | None,
-        written: model.Route | model.Grpc,
-        credential: model.Credential | None,
+        written: Route | Grpc,
+        credential: Credential | None,
         where: Path,
     ) -> Upstream:
-        if written.upstream is not None:
+        if written.upstream != NOWHERE:
             return _without_version(written.upstream) if product and product.name == "zeebe" else written.upstream
         here = (*where, "upstream")
         if product is None:
             self.report.mistake(here, "is missing", f"add the API's base URL; products are: {', '.join(PRODUCTS)}")
             return NOWHERE
-        if not isinstance(credential, model.ClientCredentials | None) or _is_self_managed(credential):
+        if not isinstance(credential, ClientCredentials | None) or _is_self_managed(credential):
             cure = "this credential is not Camunda SaaS's, so give the API's base URL"
             self.report.mistake(here, "is missing", cure)
             return NOWHERE
@@ -117,21 +123,21 @@ class Routes:
     def _audience(
         self,
         product: Product | None,
-        written: model.Route | model.Grpc,
-        credential: model.Credential | None,
+        written: Route | Grpc,
+        credential: Credential | None,
         where: Path,
     ) -> str | None:
-        if credential is not None and not isinstance(credential, model.ClientCredentials):
-            if written.audience not in {UNSET, None}:
+        if credential is not None and not isinstance(credential, ClientCredentials):
+            if written.audience not in {BY_PRODUCT, None}:
                 self.report.warning((*where, "audience"), "has no effect with this type of credential", "remove it")
             return None
-        if written.audience is not UNSET:
+        if written.audience != BY_PRODUCT:
             return written.audience
         if product is None or credential is None or credential.entra:
             return None
         return product.identity_audience if credential.identity else product.audience
 
-    def _check_prefixes(self, routes: tuple[settings.Route, ...]) -> None:
+    def _check_prefixes(self, routes: Iterable[Route]) -> None:
         taken: dict[str, str] = {}
         for route in routes:
             if route.prefix in taken:
@@ -142,21 +148,19 @@ class Routes:
                 )
             taken.setdefault(route.prefix, route.name)
 
-    def _check_use(self, routes: tuple[settings.Route, ...]) -> None:
-        used: Mapping[str, list[settings.Route]] = {
-            name: [route for route in routes if route.credential == name] for name in self.written.credentials
-        }
+    def _check_use(self, routes: list[Route]) -> None:
+        used = {name: [route for route in routes if route.credential == name] for name in self.written.credentials}
         for name, users in used.items():
             if not users:
                 self.report.warning(("credentials", name), "is used by no route", "remove it, or name it in a route")
             credential = self.written.credentials[name]
-            if isinstance(credential, model.StaticToken | model.Basic):
+            if isinstance(credential, StaticToken | Basic):
                 for route in users:
                     self._warn_plain(route)
-            if isinstance(credential, model.ClientCredentials):
+            if isinstance(credential, ClientCredentials):
                 self._check_issuer(name, credential, users)
 
-    def _check_issuer(self, name: str, written: model.ClientCredentials, users: list[settings.Route]) -> None:
+    def _check_issuer(self, name: str, written: ClientCredentials, users: list[Route]) -> None:
         """Refuse a client that is not Camunda SaaS's and names no issuer: its secret would go to the SaaS login."""
         foreign = [route for route in users if not is_saas(route.upstream.host) and route.upstream != NOWHERE]
         if not foreign or written.token_url or written.identity or written.entra:
@@ -169,17 +173,17 @@ class Routes:
             # What listens on loopback may be anybody's: a tunnel, a test.
             is_local = all(is_loopback(route.upstream.host) for route in foreign)
             say = self.report.warning if is_local else self.report.mistake
-        upstream = self.report.name((*settings.place_of(foreign[0]), "upstream"))
+        upstream = self.report.name((*place_of(foreign[0]), "upstream"))
         say(
             ("credentials", name, "token_url"),
             f"is not set, while {upstream} is not Camunda SaaS's: the secret would go to {SAAS_TOKEN_URL}",
             "set it to the token endpoint that this client belongs to",
         )
 
-    def _warn_plain(self, route: settings.Route) -> None:
+    def _warn_plain(self, route: Route) -> None:
         if route.upstream.scheme == "http" and not is_loopback(route.upstream.host):
             self.report.warning(
-                (*settings.place_of(route), "upstream"),
+                (*place_of(route), "upstream"),
                 "is plain http: a secret that does not expire crosses the network unencrypted",
                 "use https",
             )
@@ -187,15 +191,8 @@ class Routes:
 
 def _without_version(upstream: Upstream) -> Upstream:
     """Return the orchestration cluster's address without `/v2`, which every client appends to it."""
-    return replace(upstream, base_path=upstream.base_path.removesuffix("/v2"))
+    return dataclasses.replace(upstream, base_path=upstream.base_path.removesuffix("/v2"))
 
 
-def _timeouts(product: Product | None, written: model.Timeouts) -> settings.Timeouts:
-    response = written.response
-    if response is None:
-        response = product.response_timeout if product else settings.Timeouts().response
-    return settings.Timeouts(written.connect, response, written.idle)
-
-
-def _is_self_managed(credential: model.Credential | None) -> bool:
-    return isinstance(credential, model.ClientCredentials) and bool(credential.identity or credential.entra)
+def _is_self_managed(credential: Credential | None) -> bool:
+    return isinstance(credential, ClientCredentials) and bool(credential.identity or credential.entra)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from sidecar.config.model import Configuration
+from sidecar.config.model import Settings
 from sidecar.config.shape import Key, Shape, keys_of, tag_of
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -21,7 +21,7 @@ _NULL = {"type": "null"}
 
 def json_schema() -> dict[str, Any]:
     """Return a JSON Schema (2020-12) of the configuration file."""
-    schema = {"$schema": DIALECT, "title": "camunda-sidecar configuration", **_struct(Configuration)}
+    schema = {"$schema": DIALECT, "title": "camunda-sidecar configuration", **_struct(Settings)}
     schema["$defs"] = {
         "reference": {
             "description": "A value from the environment: ${NAME} or ${NAME:-default}.",

@@ -23,6 +23,8 @@ from sidecar.tokens.identity import origin
 
 PATIENCE: Final = 5.0
 """Seconds for a name, and for a handshake."""
+ANSWER_PATIENCE: Final = 60.0
+"""Seconds for an upstream's answer, where its route has no limit."""
 RENEWAL: Final = 14 * 86_400.0
 """Seconds before its end from which a server's certificate is worth a word."""
 
@@ -73,7 +75,7 @@ class Doctor:
         for route in routes:
             upstream = Endpoint(
                 f"{route.upstream}{explanations.PROBES.get(route.product or '', '/')}",
-                route.timeouts.response,
+                route.timeouts.response or ANSWER_PATIENCE,
                 self._credentials.upstream_tls.get(route.name),
                 route.proxy,
             )

@@ -118,7 +118,7 @@ class ProxyServer(Server):
         self.logs_from = _LOGS_FROM[self._access]
         old = self.table
         self.stats.route(UNROUTED)
-        routes = [self._compile(r, authorizers[r.name], contexts.get(r.name, _plain)) for r in settings.routes]
+        routes = [self._compile(r, authorizers[r.name], contexts.get(r.name, _plain)) for r in settings.routes.values()]
         self._endpoint = None
         if settings.token_endpoint is not None:
             clients = Clients(settings.clients, secrets or {})

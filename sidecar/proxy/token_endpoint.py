@@ -13,7 +13,6 @@ from urllib.parse import unquote_plus
 
 from sidecar.clock import Clock
 from sidecar.config.settings import TOKEN_ENDPOINT, Client, ClientCredentials, Route, Settings
-from sidecar.config.values import NOWHERE
 from sidecar.errors import (
     BodyTooLargeError,
     CredentialRejectedError,
@@ -83,7 +82,7 @@ class Endpoint:
     ) -> None:
         endpoint = settings.token_endpoint
         assert endpoint is not None
-        route = Route(TOKEN_ENDPOINT, None, endpoint.path, NOWHERE, "", None, allow=())
+        route = Route(name=TOKEN_ENDPOINT, prefix=endpoint.path, credential="", audience=None, allow=())
         counters = stats.route(TOKEN_ENDPOINT)
         self.route = CompiledRoute(route, _NO_AUTHORIZER, Pool(_no_upstream, counters, clock, 0.0), counters)
         """It allows nothing: a request that the guard lets in comes here as one that is refused."""

@@ -8,12 +8,12 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import structlog
+from msgspec.structs import replace
 
 from sidecar.admin.view import View
 from sidecar.clock import Clock
@@ -85,7 +85,7 @@ class Orders:
 
 def share_of(settings: Settings, index: int, count: int) -> Settings:
     """Return the settings of one worker: its share of the connections, and the warnings for the first one only."""
-    limits = msgspec.structs.replace(settings.limits, connections=-(-settings.limits.connections // count))
+    limits = replace(settings.limits, connections=-(-settings.limits.connections // count))
     return replace(settings, limits=limits, warnings=settings.warnings if index == 0 else ())
 
 

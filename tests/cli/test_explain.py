@@ -87,7 +87,9 @@ def outcome_of(table: RoutingTable, method: str, path: str) -> str:
 def test_it_says_what_the_data_plane_does(settings, method, path):
     """The explanation is checked against the data plane's own table."""
     nothing: Any = None
-    table = RoutingTable([CompiledRoute(route, nothing, nothing, nothing) for route in settings.routes], Guard())
+    table = RoutingTable(
+        [CompiledRoute(route, nothing, nothing, nothing) for route in settings.routes.values()], Guard()
+    )
     lines = explain(settings, method, path)
     public = "public" if lines.get("policy", "").startswith("public") else ""
     assert outcome_of(table, method, path) == lines.get("outcome", f"{lines.get('upstream')} {public}")

@@ -37,7 +37,7 @@ def test_from_standard_input(output):
     """`-` is standard input, so that a file from another machine need not be saved here."""
     result = camunda_sidecar("init", "-", "--config", output, stdin=ORGANIZATION.encode())
     assert result.exit_code == 0
-    assert [route.name for route in load(output, {}).routes] == ["console", "hub", "modeler"]
+    assert [route.name for route in load(output, {}).all_routes] == ["console", "hub", "modeler"]
 
 
 def test_from_the_environment(output):

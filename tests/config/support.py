@@ -6,7 +6,6 @@ from pathlib import Path
 import msgspec
 
 from sidecar.config import load
-from sidecar.config.model import Configuration
 from sidecar.config.settings import Settings
 from sidecar.config.shape import keys_of
 from sidecar.errors import ConfigurationError
@@ -41,7 +40,7 @@ def mistakes(directory: Path, text: str, **environ: str) -> dict[str, str]:
     return {}
 
 
-def all_keys(struct: type[msgspec.Struct] = Configuration) -> Iterator[str]:
+def all_keys(struct: type[msgspec.Struct] = Settings) -> Iterator[str]:
     for key in keys_of(struct):
         yield key.name
         for part in (key.shape.value or key.shape).structs:

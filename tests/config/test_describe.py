@@ -44,5 +44,5 @@ def test_what_is_shown_is_valid_again(tmp_path):
     shown = describe(first)
     again = loaded(tmp_path, yaml.safe_dump(shown, sort_keys=False))
     assert describe(again) == shown
-    assert [route.upstream for route in again.routes] == [route.upstream for route in first.routes]
+    assert [route.upstream for route in again.routes.values()] == [route.upstream for route in first.routes.values()]
     assert mistakes(tmp_path, yaml.safe_dump(shown, sort_keys=False)) == {}

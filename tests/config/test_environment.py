@@ -25,7 +25,7 @@ def routes(environ):
     settings = load(None, environ)
     return {
         route.name: (settings.credentials[route.credential].client_id, str(route.upstream), route.audience)
-        for route in settings.routes
+        for route in settings.routes.values()
     }
 
 
@@ -122,7 +122,7 @@ def test_every_client_librarys_spelling_is_understood(spelled, key):
     """Java's, JavaScript's, Python's, C#'s, and the Spring starter's by relaxed binding, each in place of another."""
     environ = {names.split()[0]: VALUES[of] for names, of in SPELLINGS if of != key} | {spelled: VALUES[key]}
     settings = load(None, environ)
-    credential, (route,) = settings.credentials["cluster"], settings.routes
+    credential, (route,) = settings.credentials["cluster"], settings.routes.values()
     assert {
         "client_id": credential.client_id,
         "secret": credential.client_secret.read().reveal(),
@@ -159,17 +159,17 @@ def test_the_strategy_says_which_credential_it_is(environ, type_):
     """Without one, what is set says it."""
     settings = load(None, ZEEBE | environ)
     assert isinstance(settings.credentials["cluster"], type_)
-    assert [(route.name, route.credential) for route in settings.routes] == [("zeebe", "cluster")]
+    assert [(route.name, route.credential) for route in settings.routes.values()] == [("zeebe", "cluster")]
 
 
 @pytest.mark.parametrize("address", ["http://z:8080", "http://z:8080/", "http://z:8080/v2", "http://z:8080/v2/"])
 @pytest.mark.parametrize("name", ["ZEEBE_REST_ADDRESS", "CAMUNDA_REST_ADDRESS"])
 def test_an_address_may_end_in_v2(name, address):
     """Clients append /v2 where it is missing, so that an address with it would become /v2/v2."""
-    (route,) = load(None, CLUSTER | ISSUER | {name: address}).routes
+    (route,) = load(None, CLUSTER | ISSUER | {name: address}).routes.values()
     assert str(route.upstream) == "http://z:8080"
     same = {"ZEEBE_REST_ADDRESS": address, "CAMUNDA_REST_ADDRESS": "http://z:8080/v2"}
-    assert load(None, CLUSTER | ISSUER | same).routes == (route,)
+    assert load(None, CLUSTER | ISSUER | same).routes == {route.name: route}
 
 
 ISSUERS = [

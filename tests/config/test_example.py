@@ -18,7 +18,7 @@ CLIENTS = {
 def test_the_example_loads():
     """The example is valid with nothing but Camunda's own variables set, and without a warning."""
     settings = load(EXAMPLE, ENVIRON | CLIENTS)
-    assert [route.name for route in settings.routes] == [
+    assert [route.name for route in settings.routes.values()] == [
         *("operate", "optimize", "tasklist", "zeebe", "console", "hub", "modeler")
     ]
     assert settings.warnings == ()
@@ -28,7 +28,7 @@ def test_every_possibility_of_the_example_loads(tmp_path):
     """What stands in the example behind a # is valid too, all of it at once."""
     text = with_secret_files(uncommented(EXAMPLE.read_text()), tmp_path / "secrets")
     settings = load(written(tmp_path, text), ENVIRON | CLIENTS)
-    used = {route.credential for route in settings.routes}
+    used = {route.credential for route in settings.routes.values()}
     assert used == set(settings.credentials)
     assert len(used) == 10 - 1
 

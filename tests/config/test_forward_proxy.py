@@ -84,7 +84,7 @@ def test_a_bad_proxy_is_one_mistake_with_the_variables_name(tmp_path):
 def test_routes_and_issuers_know_their_proxy(tmp_path):
     """Both planes go through the proxy, and its password is in no repr."""
     settings = loaded(tmp_path, MINIMAL, HTTPS_PROXY="http://user:hunter2@proxy", NO_PROXY="api.example.com")
-    assert settings.routes[0].proxy is None
+    assert settings.all_routes[0].proxy is None
     assert settings.credentials["cluster"].proxy == "http://user:hunter2@proxy"
     assert "hunter2" not in repr(settings)
     assert without_password("http://user:hunter2@proxy") == "http://***@proxy"

@@ -112,4 +112,4 @@ def test_what_init_writes_means_what_was_there(directory, client, audience):
     file = directory / "made.yaml"
     file.write_text(made.text, encoding="utf-8")
     loaded = load(file, {})
-    assert (loaded.credentials["cluster"].client_id, loaded.routes[0].audience) == (client, audience)
+    assert (loaded.credentials["cluster"].client_id, loaded.all_routes[0].audience) == (client, audience)

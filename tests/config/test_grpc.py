@@ -144,7 +144,7 @@ def test_environment(variables, upstream):
     settings = load(None, ENVIRON | CLIENT | variables)
     assert str(settings.grpc.upstream) == upstream
     assert settings.grpc.audience == "zeebe.camunda.io"
-    assert settings.routes == ()
+    assert settings.routes == {}
 
 
 def test_the_audience_of_the_environment():

@@ -20,7 +20,7 @@ def test_a_file_becomes_settings(tmp_path):
         """)
     )
     settings = load(file, ENVIRON)
-    (route,) = settings.routes
+    (route,) = settings.routes.values()
     assert str(route.upstream) == "https://bru-2.operate.camunda.io/abc"
     assert (route.prefix, route.audience) == ("/operate", "operate.camunda.io")
     assert isinstance(settings.token_store, FileStore)

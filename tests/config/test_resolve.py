@@ -17,7 +17,7 @@ PRODUCTS = [
 
 def route_of(tmp_path, credential: str, route: str, **environ):
     settings = loaded(tmp_path, f"credentials: {{c: {credential}}}\nroutes: {{{route}}}\n" + SAAS, **environ)
-    return settings.routes[0]
+    return settings.all_routes[0]
 
 
 CLIENT = "{type: client_credentials, client_id: id, client_secret: s}"
@@ -63,7 +63,7 @@ def test_entra_id(tmp_path, more, scope):
     credential = settings.credentials["c"]
     assert credential.token_url == "https://login.microsoftonline.com/t/oauth2/v2.0/token"
     assert credential.scope == scope
-    assert settings.routes[0].audience is None
+    assert settings.all_routes[0].audience is None
 
 
 AUDIENCES = [
@@ -146,7 +146,7 @@ def test_other_types_have_no_audience(tmp_path, credential, settings_type):
     text = f"credentials: {{c: {credential}}}\nroutes: {{operate: {{credential: c, upstream: 'https://h'}}}}"
     settings = loaded(tmp_path, text)
     assert isinstance(settings.credentials["c"], settings_type)
-    assert settings.routes[0].audience is None
+    assert settings.all_routes[0].audience is None
 
 
 WARNINGS = [
@@ -281,7 +281,7 @@ def test_yaml_anchors_and_merge_keys_work(tmp_path):
         "routes:\n  a: &a {upstream: 'https://h', credential: cluster, cookies: pass}\n"
         "  b: &b {<<: *a, cookies: drop}\n  c: {<<: *b, prefix: /d}\n"
     )
-    assert [(route.prefix, route.cookies) for route in loaded(tmp_path, text).routes] == [
+    assert [(route.prefix, route.cookies) for route in loaded(tmp_path, text).routes.values()] == [
         ("/a", "pass"),
         ("/b", "drop"),
         ("/d", "drop"),

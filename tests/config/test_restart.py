@@ -1,8 +1,7 @@
 """What a reload leaves as it was."""
 
-from dataclasses import fields, replace
-
 import pytest
+from msgspec.structs import fields, replace
 
 from sidecar.config.restart import NEEDS_RESTART, reloaded
 from sidecar.config.settings import Admin, MemoryStore, Settings, TcpAddress

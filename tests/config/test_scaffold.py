@@ -71,7 +71,7 @@ def test_every_form_of_the_consoles_file(tmp_path, form):
     (credential,) = settings.credentials.values()
     assert credential.client_id == ID
     assert credential.client_secret.read().reveal() == SECRET
-    assert {route.name: str(route.upstream) for route in settings.routes} == {
+    assert {route.name: str(route.upstream) for route in settings.routes.values()} == {
         name: f"https://syd-1.{name}.camunda.io/{CLUSTER_ID}" for name in ("operate", "optimize", "tasklist", "zeebe")
     }
 
@@ -87,7 +87,7 @@ def test_how_the_file_is_saved(encoding):
 def test_only_what_the_client_may_use_becomes_a_route(tmp_path):
     """A route to an API that the client has no permission for would only be refused."""
     text = SHELL.replace("Zeebe,Tasklist,Operate,Optimize,Secrets", "Operate,Secrets").replace("ZEEBE_REST", "X")
-    assert [route.name for route in settings_of(tmp_path, text).routes] == ["operate"]
+    assert [route.name for route in settings_of(tmp_path, text).routes.values()] == ["operate"]
 
 
 ORGANIZATION = f"""\
@@ -102,7 +102,7 @@ export CAMUNDA_CONSOLE_OAUTH_AUDIENCE='api.cloud.camunda.io'
 def test_an_organizations_client(tmp_path):
     """The Administration API's client serves Console, Hub and Modeler; what is the default is not repeated."""
     settings = settings_of(tmp_path, ORGANIZATION)
-    assert [route.name for route in settings.routes] == ["console", "hub", "modeler"]
+    assert [route.name for route in settings.routes.values()] == ["console", "hub", "modeler"]
     text = scaffold(read_credentials(ORGANIZATION, Report("file")), Report("file"), references=False).text
     assert "upstream" not in text
     assert "token_url" not in text
@@ -126,7 +126,7 @@ CAMUNDA_OPERATE_OAUTH_AUDIENCE=operate-api
 
 def test_a_self_managed_setup(tmp_path):
     """Addresses and audiences that are no defaults are written down."""
-    (route,) = settings_of(tmp_path, SELF_MANAGED).routes
+    (route,) = settings_of(tmp_path, SELF_MANAGED).routes.values()
     assert (str(route.upstream), route.audience) == ("http://localhost:8081", "operate-api")
 
 

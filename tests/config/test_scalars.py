@@ -73,7 +73,7 @@ RULES = [
 def test_rules(tmp_path, text, rule):
     """A rule is a method, or none for all, and a pattern for the path after the prefix."""
     yaml = MINIMAL.replace("credential: cluster", f'credential: cluster, allow: ["{text}"], public: ["{text}"]')
-    (route,) = loaded(tmp_path, yaml).routes
+    (route,) = loaded(tmp_path, yaml).routes.values()
     assert route.allow == route.public == (rule,)
 
 

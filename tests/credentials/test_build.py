@@ -30,7 +30,7 @@ SECRET = SecretSource(value=Secret("s"))
 
 def route(name: str, credential: str, audience: str | None = None, **more: object) -> Route:
     fields = {"upstream": PLAIN, "credential": credential, "audience": audience}
-    return Route(name, None, f"/{name}", **(fields | more))  # type: ignore[arg-type]
+    return Route(name=name, prefix=f"/{name}", **(fields | more))  # type: ignore[arg-type]
 
 
 def settings(credentials: list[Credential], routes: list[Route]) -> Settings:
@@ -39,7 +39,7 @@ def settings(credentials: list[Credential], routes: list[Route]) -> Settings:
         listen=TcpAddress("127.0.0.1", 0),
         admin=Admin(TcpAddress("127.0.0.1", 0)),
         credentials={credential.name: credential for credential in credentials},
-        routes=tuple(routes),
+        routes={route.name: route for route in routes},
         token_store=MemoryStore(),
     )
 

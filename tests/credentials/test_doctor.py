@@ -76,7 +76,14 @@ def client(url: str, **changes: object) -> ClientCredentials:
 
 
 def route(name: str, to: Upstream, credential: str = "cluster", audience: str | None = None) -> Route:
-    return Route(name, name if name in {"operate", "zeebe"} else None, f"/{name}", to, credential, audience)
+    return Route(
+        name=name,
+        product=name if name in {"operate", "zeebe"} else None,
+        prefix=f"/{name}",
+        upstream=to,
+        credential=credential,
+        audience=audience,
+    )
 
 
 class World:
@@ -88,7 +95,7 @@ class World:
             listen=TcpAddress("127.0.0.1", 0),
             admin=Admin(TcpAddress("127.0.0.1", 0)),
             credentials={credential.name: credential for credential in credentials},
-            routes=tuple(routes),
+            routes={route.name: route for route in routes},
             token_store=FileStore(directory / "store"),
             token_requests=TokenRequests(min_interval=0.0, max_wait=2.0),
         )
@@ -100,7 +107,7 @@ class World:
         await tokens.start()
         try:
             doctor = Doctor(build(self.settings, clock), tokens.fetch_now, clock)
-            return [finding async for finding in doctor.run(self.settings.routes)]
+            return [finding async for finding in doctor.run(self.settings.all_routes)]
         finally:
             await tokens.close()
 

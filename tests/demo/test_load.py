@@ -105,5 +105,5 @@ def test_the_configuration_loads(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(configuration_for(standin, tmp_path, port=8600, admin_port=8601)))
     settings = load_configuration(file, {})
-    assert {route.name: route.audience for route in settings.routes} == AUDIENCES
-    assert {route.credential for route in settings.routes} == {"cluster", "organization"}
+    assert {route.name: route.audience for route in settings.routes.values()} == AUDIENCES
+    assert {route.credential for route in settings.routes.values()} == {"cluster", "organization"}

@@ -34,7 +34,7 @@ def settings(tmp_path):
 
 def test_the_configuration_inside_is_valid_with_what_the_container_has(settings):
     """Every variable and every secret file that the configuration names is given to the container."""
-    assert [route.name for route in settings.routes] == ["operate", "optimize", "zeebe", "console", "hub"]
+    assert [route.name for route in settings.routes.values()] == ["operate", "optimize", "zeebe", "console", "hub"]
     assert not settings.warnings
 
 
@@ -64,7 +64,7 @@ def test_only_the_pod_reaches_the_proxy(settings):
     assert settings.guard.allow_remote is False
     [application] = pod()["spec"]["containers"]
     urls = [variable["value"] for variable in application["env"] if variable["value"].startswith("http")]
-    prefixes = {route.prefix for route in settings.routes}
+    prefixes = {route.prefix for route in settings.routes.values()}
     assert urls
     assert {url.removeprefix(f"http://{settings.listen}") for url in urls} <= prefixes
 

@@ -5,6 +5,7 @@ import re
 import shlex
 
 from click.testing import CliRunner
+from msgspec.structs import fields
 
 from sidecar.cli import main
 from sidecar.config.settings import Settings
@@ -18,7 +19,7 @@ UNIT.read_string(TEXT)
 
 def default(name: str) -> float:
     """A setting's default, in seconds."""
-    return next(field.default for field in Settings.__dataclass_fields__.values() if field.name == name)
+    return next(field.default for field in fields(Settings) if field.name == name)
 
 
 def test_it_can_be_enabled():

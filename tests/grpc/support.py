@@ -195,7 +195,14 @@ def configuration(url: str, *, max_message: int = 16 << 20, proxy: str | None = 
     """Settings with a gRPC section that leads to `url`."""
     upstream = route("grpc", url).upstream
     section = Grpc(
-        TcpAddress("127.0.0.1", 0), upstream, "fake", None, max_message=max_message, connect=0.3, proxy=proxy
+        name="grpc",
+        listen=TcpAddress("127.0.0.1", 0),
+        upstream=upstream,
+        credential="fake",
+        audience=None,
+        max_message=max_message,
+        connect=0.3,
+        proxy=proxy,
     )
     return settings(grpc=section, **changes)
 

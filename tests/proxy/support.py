@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from sidecar.clock import Clock, SystemClock
 from sidecar.config.settings import (
@@ -99,9 +101,7 @@ def route(name: str, upstream: str, **changes: Any) -> Route:
     scheme = "https" if url.scheme == "https" else "http"
     port = url.port or (443 if scheme == "https" else 80)
     base = Upstream(scheme, url.hostname or "", port, url.path.rstrip("/"))
-    return replace(
-        Route(name=name, product=None, prefix=f"/{name}", upstream=base, credential="fake", audience=None), **changes
-    )
+    return replace(Route(name=name, prefix=f"/{name}", upstream=base, credential="fake", audience=None), **changes)
 
 
 def settings(*routes: Route, **changes: Any) -> Settings:
@@ -111,7 +111,7 @@ def settings(*routes: Route, **changes: Any) -> Settings:
         listen=TcpAddress("127.0.0.1", 0),
         admin=Admin(TcpAddress("127.0.0.1", 0)),
         credentials={"fake": NoCredential("fake")},
-        routes=routes,
+        routes={route.name: route for route in routes},
         token_store=MemoryStore(),
     )
     return replace(base, **changes)

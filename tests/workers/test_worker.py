@@ -1,6 +1,6 @@
 """What a worker is given of the whole sidecar's settings."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from sidecar.config.settings import Limits
 from sidecar.errors import Mistake
