@@ -12,7 +12,7 @@ from sidecar.config.report import Report
 from sidecar.config.resolve_credentials import Credentials
 from sidecar.config.resolve_routes import Routes
 from sidecar.config.settings import ClientCredentials, Credential, FileStore, SessionLogin, Settings, TokenStore
-from sidecar.config.urls import endpoint
+from sidecar.config.urls import origin
 
 
 def resolve(written: Settings, files: Files) -> Settings:
@@ -54,7 +54,7 @@ def issuer_of(credential: Credential) -> str | None:
     """Return the origin of a credential's issuer, or None where there is no issuer."""
     match credential:
         case ClientCredentials(token_url=url) | SessionLogin(login_url=url):
-            return endpoint(url).origin
+            return origin(url)
         case _:
             return None
 

@@ -52,12 +52,21 @@ def endpoint(url: str) -> Upstream:
     return _parse(url)[0]
 
 
+def origin(url: str) -> str:
+    """Return scheme, host and port of an issuer, written in one way: what a budget belongs to."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")  # an absolute name of the DNS is the same service's
+    host = f"[{host}]" if ":" in host else host
+    is_default = parts.port in {None, _PORTS.get(parts.scheme)}
+    return f"{parts.scheme}://{host}" if is_default else f"{parts.scheme}://{host}:{parts.port}"
+
+
 def parse_origin(text: str) -> str:
-    """Read an origin like `http://keycloak:18080`, and return it in lower case, without a default port."""
+    """Read an origin like `http://keycloak:18080`, and return it as `origin` does."""
     upstream, parts = _parse(text)
     if upstream.base_path or parts.query:
-        raise BadValueError("is more than an origin", f"write {upstream.origin}: the limit is the whole service's")
-    return upstream.origin
+        raise BadValueError("is more than an origin", f"write {origin(text)}: the limit is the whole service's")
+    return origin(text)
 
 
 def _parse(text: str) -> tuple[Upstream, SplitResult]:

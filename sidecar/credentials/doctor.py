@@ -12,6 +12,7 @@ from yarl import URL
 
 from sidecar.clock import Clock, duration
 from sidecar.config.settings import GRPC, Route
+from sidecar.config.urls import origin
 from sidecar.credentials import explanations, probe, token_claims
 from sidecar.credentials.build import IssuerSource, RouteCredentials
 from sidecar.credentials.token_request import Endpoint
@@ -19,7 +20,6 @@ from sidecar.credentials.token_response import jwt_claims
 from sidecar.credentials.untrusted import quote
 from sidecar.errors import GrantError, GrantRefusedError, Problem, SecretUnavailableError
 from sidecar.tokens.grant import Grant
-from sidecar.tokens.identity import origin
 
 PATIENCE: Final = 5.0
 """Seconds for a name, and for a handshake."""

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from sidecar.clock import Clock
-from sidecar.tokens.identity import origin
+from sidecar.config.urls import origin
 from sidecar.tokens.observer import InvalidationReason, Outcome, Source, StoreOperation, TokenObserver
 from sidecar.tokens.snapshot import Snapshot
 from sidecar.tokens.token_status import IssuerStatus, TokenStatus

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
+from sidecar.config.urls import origin
 from sidecar.secret import Secret
 from sidecar.tokens.grant import GrantSource
 
-DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 PRINCIPAL: Final = frozenset({"client_id", "username"})
 """The parameters that say who asks."""
 
@@ -69,15 +69,6 @@ class Labels:
 def canonical(fields: Iterable[bytes]) -> bytes:
     """An encoding in which no two different sequences are equal: each field after its own length."""
     return b"".join(len(field).to_bytes(8, "big") + field for field in fields)
-
-
-def origin(url: str) -> str:
-    """Scheme, host and port of an issuer, written in one way: what a budget belongs to."""
-    parts = urlsplit(url)
-    scheme, host = parts.scheme.lower(), (parts.hostname or "").rstrip(".")
-    host = f"[{host}]" if ":" in host else host
-    port = parts.port or DEFAULT_PORTS.get(scheme)
-    return f"{scheme}://{host}" if port == DEFAULT_PORTS.get(scheme) else f"{scheme}://{host}:{port}"
 
 
 def label(url: str) -> str:

@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from sidecar import background
+from sidecar.config.urls import origin
 from sidecar.errors import TokenUnavailableError
 from sidecar.tokens import rate_limit
 from sidecar.tokens.context import Context
-from sidecar.tokens.identity import Labels, origin
+from sidecar.tokens.identity import Labels
 from sidecar.tokens.observer import Outcome
 from sidecar.tokens.rate_limit import RateLimit, Refused, Reserved
 from sidecar.tokens.serialization import RecordError, read_rate_limit, write_rate_limit

@@ -13,6 +13,7 @@ import structlog
 from sidecar import background
 from sidecar.clock import Clock
 from sidecar.config.settings import Refresh, TokenRequests
+from sidecar.config.urls import origin
 from sidecar.errors import GrantThrottledError, TokenUnavailableError
 from sidecar.tokens.authorizer import TokenAuthorizer
 from sidecar.tokens.cached_token import CachedToken
@@ -20,7 +21,7 @@ from sidecar.tokens.context import Context
 from sidecar.tokens.encryption import KeyRing
 from sidecar.tokens.fetch import bounded
 from sidecar.tokens.grant import Grant, GrantSource
-from sidecar.tokens.identity import Identity, Labels, label, origin
+from sidecar.tokens.identity import Identity, Labels, label
 from sidecar.tokens.issuer_budget import AttemptSlots, IssuerBudget
 from sidecar.tokens.observer import TokenObserver
 from sidecar.tokens.repository import TokenRepository

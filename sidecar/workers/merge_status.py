@@ -11,7 +11,7 @@ from prometheus_client import Metric
 
 from sidecar.admin.problems import with_problems
 from sidecar.admin.status_model import IssuerStatus, ProblemStatus, RouteStatus, Status, TokenStatus
-from sidecar.config.urls import endpoint
+from sidecar.config.urls import origin
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ def _token(seen: list[TokenStatus]) -> TokenStatus:
 
 def _issuer(metrics: Sequence[Metric], seen: list[IssuerStatus]) -> IssuerStatus:
     name = "camunda_sidecar_token_requests_total"
-    asked = _count(metrics, name, lambda labels: endpoint(labels["issuer"]).origin == seen[0].issuer)
+    asked = _count(metrics, name, lambda labels: origin(labels["issuer"]) == seen[0].issuer)
     return replace(
         seen[0],
         requests=max(asked, sum(one.requests for one in seen)),  # a reload ends series that are wanted no more

@@ -181,6 +181,8 @@ WARNINGS = [
         MINIMAL + "token_requests: {issuers: {'http://k': {min_interval: 0s}}}",
         [('token_requests.issuers["http://k"]', "no")],
     ),
+    # A name's last dot makes no other issuer of it.
+    (MINIMAL + "token_requests: {issuers: {'https://ISSUER.example.com.:443': {min_interval: 0s}}}", []),
     (
         ROUTE + CLUSTER.replace("s3cr3t}", "s3cr3t, private_key: k}"),
         [("credentials.cluster.private_key", "is not used by client_authentication: body")],

@@ -15,6 +15,7 @@ import pytest
 import trustme
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from msgspec import structs
 
 from sidecar.clock import SystemClock
 from sidecar.config.settings import (
@@ -27,6 +28,7 @@ from sidecar.config.settings import (
     Settings,
     StaticToken,
     TcpAddress,
+    Timeouts,
     Tls,
     TokenRequests,
     Upstream,
@@ -222,6 +224,14 @@ async def test_a_clock_that_is_off_and_another_audience_and_cluster(tmp_path: Pa
     assert "not for zeebe.camunda.io" in said[1]
     assert "belongs to cluster 2" in said[2]
     assert all("refuses the credential (401" in text for text in said[3:])
+
+
+async def test_an_upstream_without_a_limit_is_waited_for_all_the_same(tmp_path: Path) -> None:
+    """0 is no limit, as Zeebe's default is, and not no time."""
+    async with issuer(answers()) as login, upstream() as server:
+        unlimited = structs.replace(route("zeebe", server), timeouts=Timeouts(response=0.0))
+        said = failed(await World(tmp_path, [client(login.url)], [unlimited]).doctor())
+    assert not [text for text in said if "in time" in text]
 
 
 async def test_an_organization_client_for_a_clusters_route(tmp_path: Path) -> None:

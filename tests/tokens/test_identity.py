@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.config.urls import origin
 from sidecar.secret import Secret
-from sidecar.tokens.identity import Identity, canonical, label, origin
+from sidecar.tokens.identity import Identity, canonical, label
 from tests.tokens.support import FakeIssuer, ManualClock
 
 BASE = ("https://login.example/token", (("audience", "a"), ("client_id", "c"), ("scope", "s")), "secret", b"print")
