@@ -87,6 +87,12 @@ class BadRequestError(Problem):
     code, status, title = "bad_request", 400, "Bad request"
 
 
+class UnauthorizedError(Problem):
+    """The client is none of `clients`, where only those may come in."""
+
+    code, status, title = "unauthorized", 401, "Unknown client"
+
+
 class CrossSiteError(Problem):
     """A web page of another origin tried to drive the sidecar."""
 

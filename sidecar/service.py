@@ -266,7 +266,8 @@ class Service:
         before, self._token_authorizers = self._token_authorizers, self._authorizers(settings, credentials)
         authorizers = {**credentials.authorizers, **self._token_authorizers}
         secrets = {name: partial(getattr, each, "value") for name, each in credentials.client_secrets.items()}
-        self.proxy.configure(settings, authorizers, contexts, secrets)
+        tls = partial(getattr, credentials.listen_tls, "value") if credentials.listen_tls is not None else None
+        self.proxy.configure(settings, authorizers, contexts, secrets, tls)
         if self.grpc is not None and settings.grpc is not None:
             self.grpc.configure(settings, authorizers[GRPC], partial(getattr, credentials.grpc_tls, "value"))
         elif self.grpc is not None:

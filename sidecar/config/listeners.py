@@ -47,16 +47,21 @@ def _check_remote(key: str, settings: Settings, report: Report) -> None:
             " that whoever comes acts with your rights",
         )
         return
-    if settings.guard.require_header is None:
+    has_clients = key == "listen" and (settings.clients_only or _asks_for_certificates(settings))
+    if settings.guard.require_header is None and not has_clients:
         report.warning(
             where,
             "is an address that other machines reach: whoever can connect acts with these credentials",
-            "restrict it by a firewall or a network policy, and set guard.require_header",
+            "add listen_tls and clients, or restrict it by a network policy and set guard.require_header",
         )
     if not settings.guard.hosts and key == "listen":
         report.warning(
             ("guard", "hosts"), "is empty: remote clients get 421", "list the names by which clients call the sidecar"
         )
+
+
+def _asks_for_certificates(settings: Settings) -> bool:
+    return settings.listen_tls is not None and settings.listen_tls.client_ca_file is not None
 
 
 def _check_loop(upstream: Upstream, where: Path, settings: Settings, report: Report) -> None:

@@ -39,12 +39,14 @@ from sidecar.config.scalars import (
     SecretText,
     Share,
     Size,
+    Subject,
     Switch,
     TcpListen,
     Text,
     Timeout,
     TokenUrl,
 )
+from sidecar.config.urls import is_loopback
 from sidecar.config.values import NOWHERE, TcpAddress
 from sidecar.errors import Mistake
 
@@ -246,11 +248,37 @@ class Grpc(Named, frozen=True, kw_only=True):
         )
 
 
-class Client(Named, frozen=True):
-    """A program that may have tokens from `token_endpoint`. Its name is its `client_id`."""
+class Certificate(Struct, frozen=True):
+    """What a client's certificate has to be, besides signed by `listen_tls.client_ca_file`."""
 
-    secret: Annotated[SecretText | None, "Its `client_secret`, which is its own and not the issuer's."] = None
-    audiences: Annotated[tuple[Text, ...], "The audiences that it may have tokens for. Default: none."] = ()
+    subject: Annotated[Subject, "Its whole subject, as in RFC 4514: CN=reports,O=Example."]
+
+
+class Client(Named, frozen=True):
+    """A program that the sidecar knows. What it may do is what is listed here."""
+
+    secret: Annotated[SecretText | None, "What it shows by HTTP Basic, or at the token endpoint; not the issuer's."] = (
+        None
+    )
+    certificate: Annotated[Certificate | None, "The certificate that it shows instead."] = None
+    audiences: Annotated[
+        tuple[Text, ...] | None,
+        "The audiences that it may have tokens for. Default: its routes'; none where it has `allow`.",
+    ] = None
+    routes: Annotated[tuple[Name, ...] | None, "The routes that it may use. Default: all; those of `allow`."] = None
+    allow: Annotated[
+        dict[Name, tuple[RuleText, ...]], "By route, the only requests that it may make there, as a route's `allow`."
+    ] = msgspec.field(default_factory=dict)
+
+
+class ListenTls(Struct, frozen=True):
+    """TLS on the proxy's listener. The files are read again when they change."""
+
+    certificate_file: Annotated[FilePath, "PEM certificate (and chain); the key may stand in the same file."]
+    key_file: Annotated[FilePath | None, "PEM key of that certificate."] = None
+    client_ca_file: Annotated[
+        FilePath | None, "PEM bundle: a client has to show a certificate that one of these has signed."
+    ] = None
 
 
 class TokenEndpoint(Struct, frozen=True):
@@ -354,6 +382,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     )
     routes: Annotated[dict[Name, Route], "What it forwards, by name."] = msgspec.field(default_factory=dict)
     grpc: Annotated[Grpc | None, "Zeebe's gRPC. Default: off."] = None
+    listen_tls: Annotated[ListenTls | None, "TLS on `listen`. Default: off."] = None
     clients: Annotated[dict[Name, Client], "The programs that the sidecar knows, by name."] = msgspec.field(
         default_factory=dict
     )
@@ -372,6 +401,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The file's name, or `environment`."""
     warnings: tuple[Mistake, ...] = ()
     """What works, and what a person should know of."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether other machines reach the proxy's listener."""
+        return isinstance(self.listen, TcpAddress) and not is_loopback(self.listen.host)
+
+    @property
+    def clients_only(self) -> bool:
+        """Whether nobody but `clients` may use routes: on loopback, they may be for the token endpoint alone."""
+        clients = self.clients.values()
+        about_routes = any(each.certificate or each.allow or each.routes is not None for each in clients)
+        return bool(clients) and (self.is_remote or self.token_endpoint is None or about_routes)
 
     @property
     def all_routes(self) -> tuple[Route, ...]:

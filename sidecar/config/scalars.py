@@ -184,6 +184,15 @@ def _host(text: str) -> str:
     return f"[{text.strip('[]')}]".lower() if ":" in text else text.lower()
 
 
+def _subject(text: str) -> str:
+    from cryptography import x509  # noqa: PLC0415 (few configurations have one)
+
+    try:
+        return x509.Name.from_rfc4514_string(text).rfc4514_string()
+    except ValueError:
+        raise BadValueError("is not a certificate's subject", "write it like CN=reports,O=Example") from None
+
+
 def _redis_url(text: str) -> Secret:
     if not re.fullmatch(r"(rediss?://(?:[^\s@/]*@)?[^\s@/]+(?:/\S*)?|unix://\S+)", text):
         raise BadValueError("is not a Redis URL", "write it like redis://host:6379/0, rediss:// for TLS")
@@ -241,6 +250,7 @@ def _word(pattern: str, complaint: str, cure: str, *examples: str, kind: str = "
 
 
 Text = Annotated[str, Scalar(_text, _TEXT, is_quotable=False)]
+Subject = Annotated[str, Scalar(_subject, _schema(r".*=.*", "CN=reports"), is_quotable=False)]
 HiddenText = Annotated[str, Scalar(str, _TEXT, show=lambda _: MASK, is_quotable=False)]
 SecretText = Annotated[SecretSource, _hidden("secret")]
 PemText = Annotated[SecretSource, _hidden("pem")]

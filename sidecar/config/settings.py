@@ -15,6 +15,7 @@ from sidecar.config.model import (
     Guard,
     IssuerLimits,
     Limits,
+    ListenTls,
     Logging,
     MemoryStore,
     NoCredential,

@@ -42,6 +42,8 @@ class RouteCredentials:
     """The same for gRPC's upstream, in the form that grpcio wants."""
     client_secrets: Mapping[str, Watched[Secret]]
     """By client: the secret that it has to show."""
+    listen_tls: Watched[ssl.SSLContext] | None
+    """For the proxy's listener."""
     watcher: Watcher
     """Of every file behind these; names are keys' paths in the configuration, such as `credentials.x.password_file`."""
 
@@ -65,6 +67,7 @@ def build(settings: configured.Settings, clock: Clock) -> RouteCredentials:
         },
         grpc_tls=builder.pem_files(settings.grpc),
         client_secrets=builder.client_secrets(),
+        listen_tls=builder.listen_tls(settings.listen_tls),
         watcher=Watcher(builder.watched),
     )
 
@@ -125,6 +128,13 @@ class _Builder:
             for name, client in self._settings.clients.items()
             if (secret := client.secret) is not None
         }
+
+    def listen_tls(self, settings: configured.ListenTls | None) -> Watched[ssl.SSLContext] | None:
+        """The TLS context of the proxy's listener."""
+        if settings is None:
+            return None
+        files = (settings.certificate_file, settings.key_file, settings.client_ca_file)
+        return self._watch(Watched("listen_tls", files, lambda: tls.server_context(settings, self._clock.wall())))
 
     def pem_files(self, grpc: configured.Grpc | None) -> Watched[tls.PemFiles]:
         """What a context would be made from, for gRPC; without files where there is nothing to connect to by TLS."""

@@ -1,4 +1,4 @@
-"""TLS as a client: contexts from files, for issuers, logins and upstreams alike, and what can be wrong with the files.
+"""TLS: contexts from files, for issuers, logins and upstreams alike, and what can be wrong with the files.
 
 TLS 1.2 is the lowest version. A configured CA bundle replaces the system's roots, as curl's `--cacert` does.
 """
@@ -9,7 +9,7 @@ import ssl
 from pathlib import Path
 
 from sidecar.config.files import MAX_FILE_BYTES
-from sidecar.config.settings import Tls
+from sidecar.config.settings import ListenTls, Tls
 from sidecar.errors import SecretUnavailableError
 from sidecar.secret import read_file, read_text
 
@@ -35,7 +35,27 @@ def client_context(tls: Tls, now: float) -> ssl.SSLContext:
     else:
         _load_authorities(context, tls.ca_file)
     if tls.client_certificate_file is not None:
-        _load_client_certificate(context, tls, tls.client_certificate_file, now)
+        _load_certificate(context, tls, tls.client_certificate_file, now)
+    return context
+
+
+def server_context(settings: ListenTls, now: float) -> ssl.SSLContext:
+    """A context for the proxy's listener, which verifies clients where authorities for them are configured.
+
+    Raises:
+        SecretUnavailableError: as `client_context` does.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Every connection shows its certificate: none is resumed by a ticket.
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    context.set_alpn_protocols(["http/1.1"])
+    own = Tls(client_certificate_file=settings.certificate_file, client_key_file=settings.key_file)
+    _load_certificate(context, own, settings.certificate_file, now)
+    if settings.client_ca_file is not None:
+        _load_authorities(context, settings.client_ca_file)
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
@@ -78,7 +98,7 @@ def _load_authorities(context: ssl.SSLContext, file: Path) -> None:
         raise SecretUnavailableError(f"The CA file {file} holds no certificates in PEM.") from None
 
 
-def _load_client_certificate(context: ssl.SSLContext, tls: Tls, file: Path, now: float) -> None:
+def _load_certificate(context: ssl.SSLContext, tls: Tls, file: Path, now: float) -> None:
     from sidecar.credentials import pem  # noqa: PLC0415 (costs who has no certificate of their own)
 
     password = tls.client_key_password.read().reveal() if tls.client_key_password is not None else None

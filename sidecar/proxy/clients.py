@@ -6,12 +6,14 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 
-from sidecar.config.settings import Client
-from sidecar.errors import InvalidClientError, SecretUnavailableError, TokenUnavailableError
+from sidecar.config.settings import Client, Route, Settings
+from sidecar.errors import SecretUnavailableError, TokenUnavailableError
 from sidecar.proxy import semantics
+from sidecar.proxy.policy import RuleSet
+from sidecar.proxy.routing import ResolvedLine
 from sidecar.secret import Secret
 
 ANYBODY = "-"
@@ -24,10 +26,13 @@ _UNKNOWN = Secret(secrets.token_hex(32))
 class Clients:
     """The clients of one configuration."""
 
-    def __init__(self, clients: Mapping[str, Client], secrets_: Mapping[str, Callable[[], Secret]]) -> None:
+    def __init__(self, settings: Settings, secrets_: Mapping[str, Callable[[], Secret]]) -> None:
         """`secrets_` gives each client's secret, by name, as it is now."""
-        self._clients = clients
+        self._clients = clients = settings.clients
         self._secrets = secrets_
+        self._by_subject = {each.certificate.subject: each for each in clients.values() if each.certificate is not None}
+        self._rules = {name: _rules(each, settings.all_routes) for name, each in clients.items()}
+        self._audiences = {name: _audiences(each, settings.all_routes) for name, each in clients.items()}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._clients)
@@ -50,12 +55,57 @@ class Clients:
         is_right = hmac.compare_digest(_digest(secret), _digest(expected.reveal()))
         return self._clients.get(name) if is_right and known is not None else None
 
+    def by_certificate(self, subject: str) -> Client | None:
+        """Return the client whose certificate has this subject."""
+        return self._by_subject.get(subject)
+
+    def of(self, head: bytes, subject: str) -> Client | None:
+        """Return the client of a request to a route: by its certificate, else by HTTP Basic.
+
+        Raises:
+            TokenUnavailableError: the client's secret cannot be read.
+        """
+        client = self._by_subject.get(subject)
+        if client is None:
+            with suppress(ValueError):
+                shown = basic(head)
+                client = self.by_secret(*shown) if shown is not None else None
+        return client
+
+    def may_have(self, client: str, audience: str | None) -> bool:
+        """Tell whether a client may have a token for an audience; `ANYBODY` may, where that is let in at all."""
+        return client == ANYBODY or audience in self._audiences[client]
+
+    def may(self, client: str, line: ResolvedLine) -> bool:
+        """Tell whether a client may make a request with this line, which a route takes."""
+        assert line.route is not None
+        rules, route = self._rules[client], line.route
+        allow = rules.get(route.name)
+        return route.name in rules and (
+            allow is None or allow.matches(line.method.name, line.path[len(route.prefix) :])
+        )
+
+
+def _rules(client: Client, known: Iterable[Route]) -> dict[str, RuleSet | None]:
+    """Return what the client may do, by route; None is everything."""
+    routes = client.routes
+    if routes is None:
+        routes = () if client.allow else tuple(route.name for route in known)
+    return dict.fromkeys(routes) | {route: RuleSet(rules) for route, rules in client.allow.items()}
+
+
+def _audiences(client: Client, known: Iterable[Route]) -> Collection[str | None]:
+    """Return the audiences that the client may have: no token goes around `allow` unless that is said."""
+    if client.audiences is not None or client.allow:
+        return client.audiences or ()
+    return {route.audience for route in known if client.routes is None or route.name in client.routes}
+
 
 def basic(head: bytes, decode: Callable[[str], str] = str) -> tuple[str, str] | None:
     """Return name and secret of a head's HTTP Basic (RFC 7617), each decoded; None where it has no Authorization.
 
     Raises:
-        InvalidClientError: there are several, or it is of another kind.
+        ValueError: there are several, or it is of another kind.
     """
     values = [value for value in semantics.field_values(head, b"authorization") if value]
     if not values:
@@ -66,7 +116,7 @@ def basic(head: bytes, decode: Callable[[str], str] = str) -> tuple[str, str] | 
         with suppress(ValueError):
             name, colon, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
     if not colon:
-        raise InvalidClientError("Authorization has to be one line of HTTP Basic, with a name and a secret.")
+        raise ValueError
     return decode(name), decode(secret)
 
 

@@ -49,8 +49,8 @@ class Server(Process):
         """Take note that it is closed."""
 
     @abstractmethod
-    def own_exchange(self, client: Downstream, request: Request) -> Exchange | None:
-        """Return the exchange of a request that the sidecar answers itself; None: it is refused, as `request` says."""
+    def admitted(self, client: Downstream, request: Request) -> Exchange | Problem:
+        """Return the exchange of a request that `request` refuses, where its client or its path makes it another."""
 
     @abstractmethod
     def new_request_id(self) -> str:
@@ -208,11 +208,12 @@ class Downstream(asyncio.Protocol):
         server = self._server
         if request.refusal is None:
             exchange = Exchange(self, server, request, server.monotonic())
-        elif (own := server.own_exchange(self, request)) is not None:
-            exchange = own
         else:
-            self._turn_away(request, request.refusal[1], rest)
-            return
+            admitted = server.admitted(self, request)
+            if isinstance(admitted, Problem):
+                self._turn_away(request, admitted, rest)
+                return
+            exchange = admitted
         fields = request.fields
         length = fields.length
         self.keep_alive = fields.keep_alive and not (server.draining and len(rest) <= length)

@@ -10,21 +10,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from sidecar.config.settings import RequiredHeader, Settings, UnixAddress
+from sidecar.config.settings import RequiredHeader, Settings, TcpAddress, UnixAddress
 from sidecar.config.urls import is_loopback
-from sidecar.errors import CrossSiteError, ForbiddenByPolicyError, Problem, UnknownHostError
+from sidecar.errors import CrossSiteError, ForbiddenByPolicyError, Problem, UnauthorizedError, UnknownHostError
 
 # A wildcard stands for whole labels, so that nothing but a name of its domain matches.
+_CLIENT = "client", UnauthorizedError("Only the programs under `clients` may come in, by certificate or HTTP Basic.")
 _NAME = re.compile(rb"[a-z0-9_-]++(?:\.[a-z0-9_-]++)*+")
 
 
 class Guard:
     """The rules of one listener."""
 
-    __slots__ = ("_any_host", "_domains", "_hosts", "_require")
+    __slots__ = ("_any_host", "_clients_only", "_domains", "_hosts", "_require", "_scheme")
 
     def __init__(
-        self, hosts: Iterable[str] = (), require_header: RequiredHeader | None = None, *, any_host: bool = False
+        self,
+        hosts: Iterable[str] = (),
+        require_header: RequiredHeader | None = None,
+        *,
+        any_host: bool = False,
+        is_tls: bool = False,
+        clients_only: bool = False,
     ) -> None:
         """Take the rules as the configuration has them.
 
@@ -32,7 +39,12 @@ class Guard:
             hosts: more names that `Host` may have; `*.svc.cluster.local` is every name below that domain.
             require_header: what every request must have.
             any_host: whether any name will do, as on a Unix socket, which no web page reaches.
+            is_tls: whether the listener speaks TLS, so that its own origin is an https one.
+            clients_only: whether nobody comes in who is not one of `clients`. Who that is, the guard does not know: it
+                refuses every request with the reason `client`, and whoever finds its client lifts that.
         """
+        self._scheme = b"https://" if is_tls else b"http://"
+        self._clients_only = clients_only
         names = {host.lower().encode() for host in hosts}
         self._domains = tuple(name[1:] for name in names if name.startswith(b"*."))
         self._hosts = frozenset(name for name in names if not name.startswith(b"*."))
@@ -63,7 +75,7 @@ class Guard:
                 "Host is not a local name. Use localhost or 127.0.0.1, or list the name under guard.hosts."
             )
         origin = values.get(b"origin")
-        if origin is not None and origin.lower() != b"http://" + authority.lower():
+        if origin is not None and origin.lower() != self._scheme + authority.lower():
             return "origin", CrossSiteError("A web page of another origin must not use this sidecar.")
         if values.get(b"sec-fetch-site", b"none").lower() not in {b"same-origin", b"none"}:
             return "fetch_metadata", CrossSiteError("A web page of another site must not use this sidecar.")
@@ -74,14 +86,19 @@ class Guard:
                 return "require_header", ForbiddenByPolicyError(
                     f"This sidecar wants the header {required.name} on every request (guard.require_header)."
                 )
-        return None
+        return _CLIENT if self._clients_only else None
 
 
 def guard_of(settings: Settings) -> Guard:
     """Return the proxy's guard; the address that it listens on is one of its names."""
     hosts, listen = list(settings.guard.hosts), settings.listen
-    if isinstance(listen, UnixAddress):
-        return Guard(hosts, settings.guard.require_header, any_host=True)
-    if listen.host not in {"0.0.0.0", "::", ""}:  # noqa: S104 (they are nobody's name)
+    is_unix = isinstance(listen, UnixAddress)
+    if isinstance(listen, TcpAddress) and listen.host not in {"0.0.0.0", "::", ""}:  # noqa: S104 (they are nobody's name)
         hosts.append(f"[{listen.host}]" if ":" in listen.host else listen.host)
-    return Guard(hosts, settings.guard.require_header)
+    return Guard(
+        hosts,
+        settings.guard.require_header,
+        any_host=is_unix,
+        is_tls=settings.listen_tls is not None,
+        clients_only=settings.clients_only,
+    )

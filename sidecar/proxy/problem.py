@@ -32,6 +32,8 @@ def fields(error: Problem) -> dict[str, str]:
         "Sidecar-Error": error.code,
         "Cache-Control": "no-store",
     }
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        said["WWW-Authenticate"] = 'Basic realm="camunda-sidecar"'
     if error.retry_after is not None:
         said["Retry-After"] = str(retry_after(error.retry_after))
     return said

@@ -206,10 +206,15 @@ class RoutingTable:
             refusal = self.guard.refusal(host_name(line.authority) or b"", line.authority, fields.values)
         if refusal is not None:
             return refusal
+        problem = self.problem(line, fields)
+        if problem is None:
+            return None
+        return "allow" if isinstance(problem, ForbiddenByPolicyError) else "", problem
+
+    def problem(self, line: ResolvedLine, fields: RequestFields) -> Problem | None:
+        """Return why a request that the guard has let in goes no further."""
         if line.problem is not None:
-            return "allow" if isinstance(line.problem, ForbiddenByPolicyError) else "", line.problem
+            return line.problem
         assert line.route is not None
         limit = line.route.settings.max_body
-        if limit is not None and fields.length > limit:
-            return "", line.route.too_large()
-        return None
+        return line.route.too_large() if limit is not None and fields.length > limit else None

@@ -13,14 +13,14 @@ import structlog
 
 from sidecar import background
 from sidecar.clock import Clock
-from sidecar.config.settings import Route, Settings
+from sidecar.config.settings import Client, Route, Settings
 from sidecar.descriptors import Descriptors, share_out
 from sidecar.dial import Dialer, Resolver
-from sidecar.errors import Problem
+from sidecar.errors import ForbiddenByPolicyError, Problem
 from sidecar.listener import Listener
 from sidecar.proxy import semantics, transport
 from sidecar.proxy.authorizer import Authorizer
-from sidecar.proxy.clients import Clients
+from sidecar.proxy.clients import ANYBODY, Clients
 from sidecar.proxy.connect import Connector, Context, Explain, plainly
 from sidecar.proxy.context import Record
 from sidecar.proxy.downstream import Downstream, Server
@@ -28,10 +28,11 @@ from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.guard import Guard, guard_of
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.routing import CompiledRoute, Request, ResolvedLine, RoutingTable
+from sidecar.proxy.tls import TlsLayer
 from sidecar.proxy.token_endpoint import Endpoint, TokenExchange
 from sidecar.proxy.upstream import UpstreamConnection
 from sidecar.secret import Secret
-from sidecar.telemetry.http import UNROUTED, HttpStats
+from sidecar.telemetry.http import CLIENT_OUTCOMES, UNROUTED, HttpStats
 
 _SWEEP_SECONDS = 0.25
 _BACKLOG = 4096
@@ -46,6 +47,7 @@ _DRAIN_LOOKS = 5
 """A connection takes a few turns of the loop from the kernel to its protocol; a single look could miss it."""
 _LOGS_FROM = {"all": 0, "errors": 400, "none": 1000}
 
+_REJECTIONS = frozenset({401, 403, 421})
 _LONGEST_PATH = 1024
 """Bytes of a path that a log line shows."""
 _log = structlog.get_logger(__name__)
@@ -71,7 +73,11 @@ class ProxyServer(Server):
         self.keep_alive_seconds = KEEP_ALIVE_SECONDS
         """How long a connection is kept without a request."""
         self.table = RoutingTable((), Guard())
+        self._clients: Clients
         self._endpoint: Endpoint | None = None
+        self._tls: Context | None = None
+        self._shaking: dict[TlsLayer, asyncio.TimerHandle] = {}
+        """Connections in their TLS handshake, each with its time limit."""
         self.header_bytes = self.replay_bytes = 64 << 10
         self.head_timeout = 10.0
         self._explain = explain
@@ -98,11 +104,12 @@ class ProxyServer(Server):
         authorizers: Mapping[str, Authorizer],
         contexts: Mapping[str, Context],
         secrets: Mapping[str, Callable[[], Secret]] | None = None,
+        tls: Context | None = None,
     ) -> None:
         """Put a configuration in force; requests that are under way end by the one that was in force at their begin.
 
         `authorizers` are by route name, and so are `contexts`, the TLS contexts of https upstreams; `secrets` are by
-        client name.
+        client name, and `tls` is the context for new connections of clients.
         """
         limits = settings.limits
         self.header_bytes, self.replay_bytes = limits.header_bytes, limits.replay_bytes
@@ -119,10 +126,14 @@ class ProxyServer(Server):
         old = self.table
         self.stats.route(UNROUTED)
         routes = [self._compile(r, authorizers[r.name], contexts.get(r.name, _plain)) for r in settings.routes.values()]
+        self._tls = tls
+        self._clients = Clients(settings, secrets or {})
+        for name in (*settings.clients, ANYBODY) if settings.clients or settings.token_endpoint else ():
+            for outcome in CLIENT_OUTCOMES:
+                self.stats.clients[name, outcome] += 0
         self._endpoint = None
         if settings.token_endpoint is not None:
-            clients = Clients(settings.clients, secrets or {})
-            self._endpoint = Endpoint(settings, clients, authorizers, self.stats, self.clock)
+            self._endpoint = Endpoint(settings, self._clients, authorizers, self.stats, self.clock)
         self.table = RoutingTable(routes, guard_of(settings), self._endpoint.route if self._endpoint else None)
         for route in old.routes:
             route.pool.close()
@@ -147,7 +158,7 @@ class ProxyServer(Server):
         """Serve the clients that connect to `listener`."""
         for sock in listener.sockets:
             transport.keep_alive(sock)
-        self._servers = await listener.serve(partial(Downstream, self), _BACKLOG)
+        self._servers = await listener.serve(self._accepted, _BACKLOG)
         self._sweep_again()
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 (the caller's own limit, not a cancellation)
@@ -191,6 +202,7 @@ class ProxyServer(Server):
         return (
             any(route.in_flight for route in self.stats.routes.values())
             or any(connection.is_busy() for connection in self.connections)
+            or bool(self._shaking)
             or self._is_awaited()
         )
 
@@ -212,6 +224,8 @@ class ProxyServer(Server):
         self._stop_listening()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        for layer in list(self._shaking):
+            layer.abort()
         for connection in list(self.connections):
             if connection.is_idle():
                 connection.transport.close()
@@ -254,11 +268,59 @@ class ProxyServer(Server):
         """Take note that `connection` is closed."""
         self.connections.discard(connection)
 
-    def own_exchange(self, client: Downstream, request: Request) -> Exchange | None:
-        """The exchange of a request that the sidecar answers itself, at the token endpoint."""
-        if self._endpoint is None or not self._endpoint.takes(request):
-            return None
-        return TokenExchange(client, self, request, self.monotonic(), self._endpoint)
+    def _accepted(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection: a client's own, or TLS below it."""
+        if self._tls is None:
+            return Downstream(self)
+        context = self._tls()
+        assert context is not None
+        layer = TlsLayer(Downstream(self), context, None)
+        is_full = len(self._shaking) >= self._max_connections
+        self._shaking[layer] = asyncio.get_running_loop().call_later(0.0 if is_full else self.head_timeout, layer.abort)
+        layer.established.add_done_callback(partial(self._shaken, layer))
+        return layer
+
+    def _shaken(self, layer: TlsLayer, established: asyncio.Future[None]) -> None:
+        """Take note of a handshake's end; a client that is not let in is told of in the log."""
+        self._shaking.pop(layer).cancel()
+        error = TimeoutError("not in time") if established.cancelled() else established.exception()
+        if error is not None and self._access != "none":
+            reason = getattr(error, "reason", None) or str(error)
+            _log.info("TLS handshake failed", reason=reason, detail=getattr(error, "verify_message", ""))
+
+    def admitted(self, client: Downstream, request: Request) -> Exchange | Problem:
+        """The exchange of a request for the token endpoint, or of a client that has to be known; or why there is none.
+
+        That is what the table refuses with a reason that the guard alone cannot judge.
+        """
+        assert request.refusal is not None
+        reason, refusal = request.refusal
+        layer = client.transport
+        subject = layer.peer_subject() if isinstance(layer, TlsLayer) else ""
+        if self._endpoint is not None and self._endpoint.takes(request):
+            return TokenExchange(client, self, request, subject, self._endpoint)
+        if reason != "client":
+            return refusal
+        try:
+            found = self._clients.of(request.received, subject)
+        except Problem as error:
+            return error
+        name = found.name if found is not None else ANYBODY
+        problem = self._refusal(found, request) if found is not None else refusal
+        self.stats.clients[name, "allowed" if problem is None else "refused"] += 1
+        if problem is not None:
+            return problem
+        exchange = Exchange(client, self, request, self.monotonic())
+        exchange.client_name = name
+        return exchange
+
+    def _refusal(self, client: Client, request: Request) -> Problem | None:
+        """Return why a known client's request goes no further."""
+        line = request.line
+        problem = self.table.problem(line, request.fields)
+        if problem is not None or (line.route is not None and self._clients.may(client.name, line)):
+            return problem
+        return ForbiddenByPolicyError(f"Client {client.name} may not do this (clients.{client.name}: routes, allow).")
 
     def request_id_line(self) -> bytes:
         """A header line with an id that no other request has."""
@@ -272,7 +334,7 @@ class ProxyServer(Server):
     def request_refused(self, error: Problem, request_id: str, request: Request | None = None) -> None:
         """Count and log a request that is answered without an exchange, or what is none."""
         line = request.line if request is not None else None
-        if request is not None and request.refusal is not None and request.refusal[0]:
+        if request is not None and request.refusal is not None and request.refusal[0] and error.status in _REJECTIONS:
             self.stats.guard_rejections[request.refusal[0]] += 1
         record = Record(line, error.status, "sidecar", 0.0, request_id, error, "")
         self.stats.route(_route_of(line)).finished(_method_of(line), error.status, "sidecar", 0.0)

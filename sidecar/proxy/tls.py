@@ -1,4 +1,4 @@
-"""TLS to upstreams, over a plain transport and OpenSSL's memory buffers.
+"""TLS to upstreams and from clients, over a plain transport and OpenSSL's memory buffers.
 
 The event loops' own TLS loses the end of an answer whose sender is gone while reading is paused (uvloop: bytes;
 asyncio: an exception in a callback), and each tells a close_notify from a bare FIN in its own way. Here both loops do
@@ -44,31 +44,41 @@ def resumable(verified: Verified | None, context: ssl.SSLContext, now: float) ->
 
 
 class TlsLayer(asyncio.Protocol, asyncio.Transport):
-    """A client's TLS: the plain transport's protocol, and the transport of the application's protocol above it."""
+    """TLS on a connection: the plain transport's protocol, and the transport of the application's protocol above it."""
 
     raw: asyncio.Transport
 
     def __init__(
-        self, app: asyncio.Protocol, context: ssl.SSLContext, server_hostname: str, verified: Verified | None = None
+        self,
+        app: asyncio.Protocol,
+        context: ssl.SSLContext,
+        server_hostname: str | None,
+        verified: Verified | None = None,
     ) -> None:
-        """`verified` is an earlier connection whose session is to be resumed, where `resumable` allows it."""
+        """Be the client of `server_hostname`, or a server where that is None.
+
+        `verified` is an earlier connection whose session is to be resumed, where `resumable` allows it.
+        """
         super().__init__()
         self._app = app
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        self.tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_hostname is None, server_hostname=server_hostname
+        )
         if verified is not None:
             # Asked for now: a server sends its tickets behind the handshake, with its first answer. A connection that
             # has nothing to offer is none to fail over.
             with contextlib.suppress(ssl.SSLError, TypeError, ValueError):
                 self.tls.session = verified.tls.session
         self.established: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when the server is known to be who it should be; else its exception says why not."""
+        """Done when the peer is known to be who it should be; else its exception says why not."""
         self.resumed = False
         """Whether the handshake resumed `verified`'s session, and the server showed no certificate."""
         self._paused = False
         self._open = False
         self._connected = False
+        self._subject: str | None = None
 
     # --- the plain transport's side ------------------------------------------------------------------------------
 
@@ -76,6 +86,9 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         """Begin the handshake."""
         self.raw = cast("asyncio.Transport", transport)
         self._connected = True
+        if self.established.cancelled():  # nobody waits for it any more
+            self.raw.abort()
+            return
         self._shake_hands()
 
     def data_received(self, data: bytes) -> None:
@@ -128,8 +141,14 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         self.write(b"".join(list_of_data))
 
     def can_write_eof(self) -> bool:
-        """Never: a half-closed TLS connection is more than most peers bear."""
-        return False
+        """Only towards clients: a half-closed TLS connection is more than most servers bear."""
+        return self.tls.server_side
+
+    def write_eof(self) -> None:
+        """Send a close_notify; what the client still sends is read."""
+        with contextlib.suppress(ssl.SSLError):
+            self.tls.unwrap()
+        self._flush()
 
     def close(self) -> None:
         """Send a close_notify and what was written before, and end; the peer's own close_notify is not waited for."""
@@ -174,6 +193,17 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Information about the connection; what is not TLS is asked of the plain transport."""
         return self.tls if name == "ssl_object" else self.raw.get_extra_info(name, default)
+
+    def peer_subject(self) -> str:
+        """The subject of the certificate that the peer has shown (RFC 4514); empty without one."""
+        if self._subject is None:
+            from cryptography import x509  # noqa: PLC0415 (costs who asks for no certificate)
+
+            certificate = self.tls.getpeercert(binary_form=True)
+            self._subject = (
+                x509.load_der_x509_certificate(certificate).subject.rfc4514_string() if certificate is not None else ""
+            )
+        return self._subject
 
     def _resume(self) -> None:
         if self._paused or not self._open:
@@ -241,8 +271,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         """The peer sent a close_notify, or something that is not TLS; nothing that follows is delivered."""
         if not isinstance(end, ssl.SSLZeroReturnError):
             self._fail(end)
-        elif self._open:
-            self._app.eof_received()
+        elif self._open and not self._app.eof_received():  # a client that waits for its answer gets it
             self.raw.close()
             self._paused = True
 

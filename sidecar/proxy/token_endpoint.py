@@ -47,7 +47,6 @@ _OK = 200
 _SERVER_ERRORS = 500
 _REJECTED_RETRY_AFTER = 30.0
 _NOT_STORED = {"Content-Type": "application/json", "Cache-Control": "no-store", "Pragma": "no-cache"}
-_CHALLENGE = {"WWW-Authenticate": 'Basic realm="camunda-sidecar"'}
 
 
 @dataclass(frozen=True)
@@ -94,9 +93,6 @@ class Endpoint:
             for route in settings.all_routes
             if isinstance(credential := settings.credentials[route.credential], ClientCredentials)
         )
-        for name in (*clients, ANYBODY):
-            for outcome in ("allowed", "refused"):
-                stats.clients[name, outcome] += 0
         self._targets = {(target.credential.name, target.audience): target for target in targets}
 
     def takes(self, request: Request) -> bool:
@@ -106,24 +102,28 @@ class Endpoint:
             line.route is self.route
             and line.path == self.route.prefix
             and request.refusal is not None
-            and (request.refusal[0] == "allow")
+            and request.refusal[0] in {"allow", "client"}
         )
 
-    def client(self, head: bytes, fields: Mapping[str, str]) -> Client:
-        """Return who asks.
+    def client(self, head: bytes, fields: Mapping[str, str], subject: str) -> Client:
+        """Return who asks: by its secret or, where it shows none, by its certificate (RFC 8705, 2).
 
         Raises:
             InvalidRequestError: it says so in two ways (RFC 6749, 2.3).
             InvalidClientError: it is nobody who may.
         """
         name, secret = fields.get("client_id", ""), fields.get("client_secret", "")
-        authorization = basic(head, unquote_plus)
+        try:
+            authorization = basic(head, unquote_plus)
+        except ValueError:
+            text = "Authorization has to be one line of HTTP Basic, with a name and a secret."
+            raise InvalidClientError(text) from None
         if authorization is not None:
             if secret or name not in {"", authorization[0]}:
                 raise InvalidRequestError("The client has to say who it is either by HTTP Basic or in the body.")
             name, secret = authorization
-        known = self._clients.by_secret(name, secret)
-        if known is not None:
+        known = self._clients.by_secret(name, secret) if secret else self._clients.by_certificate(subject)
+        if known is not None and name in {"", known.name}:
             return known
         if self._any_client and name not in self._clients:
             return Client(ANYBODY)
@@ -139,8 +139,7 @@ class Endpoint:
         found = [each for each in self._targets.values() if each.is_named(audience, fields.get("resource"), scope)]
         if not found:
             raise InvalidTargetError("No route has this audience; `camunda-sidecar check` lists the routes.")
-        if client.name != ANYBODY:
-            found = [each for each in found if each.audience in client.audiences]
+        found = [each for each in found if self._clients.may_have(client.name, each.audience)]
         if not found:
             raise InvalidTargetError(
                 f"Client {client.name} may not have this audience (clients.{client.name}.audiences)."
@@ -158,9 +157,13 @@ class Endpoint:
 class TokenExchange(Exchange):
     """One token request, and its response."""
 
-    def __init__(self, client: Connection, process: Process, request: Request, now: float, endpoint: Endpoint) -> None:
-        super().__init__(client, process, request, now)
+    def __init__(
+        self, client: Connection, process: Process, request: Request, subject: str, endpoint: Endpoint
+    ) -> None:
+        """`subject` is that of the certificate that the client has shown, if any."""
+        super().__init__(client, process, request, process.monotonic())
         self._endpoint = endpoint
+        self._subject = subject
         self._received: bytes | bytearray = b""
         self.client_name = ANYBODY
 
@@ -215,7 +218,7 @@ class TokenExchange(Exchange):
             raise CrossSiteError("No web page gets a token, whatever its origin is.")
         kinds = semantics.field_values(head, b"content-type")
         fields = token_request.parse(kinds[0] if len(kinds) == 1 else b"", bytes(self._received))
-        client = endpoint.client(head, fields)
+        client = endpoint.client(head, fields, self._subject)
         self.client_name = client.name
         try:
             return await endpoint.target(client, fields).issuer.issue()
@@ -235,8 +238,6 @@ class TokenExchange(Exchange):
             code = "temporarily_unavailable" if error.status >= _SERVER_ERRORS else "invalid_request"
         document = json.dumps({"error": code, "error_description": error.detail})
         fields = problem.fields(error) | _NOT_STORED
-        if isinstance(error, InvalidClientError):
-            fields |= _CHALLENGE
         if isinstance(error, MethodNotAllowedError):
             fields["Allow"] = "POST"
         return Message(error.status, fields, document.encode())

@@ -15,6 +15,7 @@ EXEMPLAR_TRIES = 16
 _SAMPLED_TRACE = re.compile(rb"(?i)\r\ntraceparent:[ \t]*[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f][13579bdf]")
 """W3C Trace Context, with the flag that says that the trace is recorded."""
 
+CLIENT_OUTCOMES = ("allowed", "refused")
 UNROUTED = "-"
 """The label `route` of requests that matched no route."""
 
@@ -104,7 +105,7 @@ class HttpStats:
     def __init__(self) -> None:
         self.routes: dict[str, RouteStats] = {}
         self.guard_rejections: Counter[str] = Counter()
-        """By reason: `host`, `origin`, `fetch_metadata`, `require_header`, `allow`, `remote`."""
+        """By reason: `host`, `origin`, `fetch_metadata`, `require_header`, `allow`, `client`, `remote`."""
         self.clients: Counter[tuple[str, str]] = Counter()
         """By the name of a configured client (`-` for any other), and by outcome: `allowed` or `refused`."""
 

@@ -15,7 +15,7 @@ from prometheus_client.samples import Exemplar
 
 from sidecar.telemetry.http import DURATION_BUCKETS, EXEMPLAR_TRIES, UNROUTED, HttpStats, RouteStats
 
-GUARD_REASONS = ("host", "origin", "fetch_metadata", "require_header", "allow", "remote")
+GUARD_REASONS = ("host", "origin", "fetch_metadata", "require_header", "allow", "client", "remote")
 RETRY_REASONS = ("connection_lost", "token_refused", "connect")
 CONNECTION_STATES = ("opening", "active", "idle")
 FIRST_SERIES = (

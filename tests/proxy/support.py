@@ -31,6 +31,7 @@ from sidecar.errors import Problem
 from sidecar.listener import listening
 from sidecar.proxy.connect import Explain, plainly
 from sidecar.proxy.server import ProxyServer
+from sidecar.secret import Secret
 from sidecar.telemetry.http import HttpStats
 
 T = TypeVar("T")
@@ -176,6 +177,8 @@ async def running_proxy(
     explain: Explain | None = None,
     resolver: Resolver | None = None,
     descriptors: Descriptors | None = None,
+    secrets: Mapping[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
     **changes: Any,
 ) -> AsyncIterator[RunningProxy]:
     """A proxy on a free port of 127.0.0.1, or on a Unix socket; `changes` are to the `Settings`."""
@@ -190,7 +193,13 @@ async def running_proxy(
         resolver=resolver,
         descriptors=descriptors or share_out(1 << 30),
     )
-    server.configure(configuration, made, {name: lambda c=context: c for name, context in (contexts or {}).items()})
+    server.configure(
+        configuration,
+        made,
+        {name: lambda c=context: c for name, context in (contexts or {}).items()},
+        {name: lambda s=secret: Secret(s) for name, secret in (secrets or {}).items()},
+        (lambda: tls) if tls is not None else None,
+    )
     async with off_the_loop(listening("listen", configuration.listen)) as [listener]:
         await server.start(listener)
         try:
