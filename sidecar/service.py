@@ -16,7 +16,7 @@ import structlog
 from msgspec.structs import replace
 
 from sidecar import __version__, background
-from sidecar.admin.problems import with_problems
+from sidecar.admin.problems import changes, with_problems
 from sidecar.admin.readiness import Readiness
 from sidecar.admin.server import AdminServer
 from sidecar.admin.status_model import ProblemStatus, Status
@@ -161,8 +161,10 @@ class Service:
         descriptors = share_out(raise_limit())
         self.proxy = ProxyServer(stats=self._http, clock=clock, explain=_explain, descriptors=descriptors)
         self.grpc = _grpc_server(settings, self._http, clock)
-        view = OwnView(self._metrics.registry, self._readiness, self._status)
-        self.admin = AdminServer(listeners.admin, process.view(view), _admin_guard(settings), descriptors.admin)
+        view = process.view(
+            OwnView(self._metrics.registry, self._readiness, self._status, self._metrics.history.recent)
+        )
+        self.admin = AdminServer(listeners.admin, view, _admin_guard(settings), descriptors.admin, clock)
         self._stop = asyncio.Event()
         self._stop_at_once = asyncio.Event()
         self._reloads = asyncio.Lock()
@@ -193,7 +195,7 @@ class Service:
         if self.grpc is not None and self.listeners.grpc is not None:
             await self.grpc.start(self.listeners.grpc)
         spawn("secret_files", repeat("secret_files", self._poll_secrets, self.clock, SECRET_POLL_SECONDS), self._tasks)
-        spawn("problems", repeat("problems", self._date_problems, self.clock, SECRET_POLL_SECONDS), self._tasks)
+        spawn("problems", repeat("problems", self._look, self.clock, SECRET_POLL_SECONDS), self._tasks)
         self._readiness.done(_LISTENERS)
         self._metrics.config.loaded()
         gc.freeze()  # what is here stays for good: the collector need not look at it again and again
@@ -257,6 +259,7 @@ class Service:
             self.admin.guard = _admin_guard(settings)
             await self._tokens.end_quarantines()
             self._metrics.config.loaded()
+            self._metrics.history.note("info", "The configuration was reloaded.")
             _log.info("configuration reloaded", source=settings.source, routes=len(settings.routes))
 
     def _put_in_force(self, settings: Settings, credentials: RouteCredentials) -> None:
@@ -294,11 +297,12 @@ class Service:
         self._metrics.config.secret_files(watcher.names(), watcher.errors())
         for name in changed:
             _log.info("secret file changed", setting=name)
+            self._metrics.history.note("info", f"The file of {name} was changed, and is in use.")
         if changed:
             self._tokens.secrets_changed()
 
-    async def _date_problems(self) -> None:
-        """Look for problems, so that `since` says when one began and not when somebody first asked."""
+    async def _look(self) -> None:
+        """Look for problems and at counters, so that they have the time when it was and not when somebody asked."""
         self._status()
 
     def _status(self) -> Status:
@@ -322,8 +326,12 @@ class Service:
             log_lines_dropped=WRITER.dropped,
             log_lines_dropped_at=WRITER.dropped_at,
         )
-        whole = describe(process, self.settings, self._http, self._tokens.snapshot())
+        snapshot = self._tokens.snapshot()
+        self._metrics.history.sample(snapshot.issuers)
+        whole = describe(process, self.settings, self._http, self._metrics.history, snapshot)
         status = with_problems(whole, self._problems)
+        for kind, text in changes(self._problems, status.problems, wall):
+            self._metrics.history.note(kind, text)
         self._problems = status.problems
         return status
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from contextlib import suppress
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from sidecar.admin.status_model import RouteStatus, Status, StoreStatus, TokenStatus
+from sidecar.admin.status_model import ErrorStatus, RouteStatus, Status, StoreStatus, TokenStatus
 from sidecar.config.settings import FileStore, RedisStore, Settings, TokenStore
 from sidecar.errors import SecretUnavailableError
-from sidecar.telemetry.http import HttpStats
+from sidecar.telemetry.history import History
+from sidecar.telemetry.http import HttpStats, LastError
 from sidecar.tokens.snapshot import Snapshot
 
 
-def routes(settings: Settings, stats: HttpStats) -> tuple[RouteStatus, ...]:
+def routes(settings: Settings, stats: HttpStats, history: History) -> tuple[RouteStatus, ...]:
     """Each configured route, and what it has done since the start."""
     return tuple(
         RouteStatus(
@@ -29,24 +31,27 @@ def routes(settings: Settings, stats: HttpStats) -> tuple[RouteStatus, ...]:
             failing=counters.failing,
             failing_since=counters.failing_since,
             failed_at=counters.failed_at,
+            last_error=_last_error(counters.last_error),
+            recent_requests=(lately := history.lately(route.name))[0],
+            recent_upstream_errors=lately[1],
         )
         for route in settings.all_routes
     )
 
 
+def _last_error(error: LastError | None) -> ErrorStatus | None:
+    if error is None:
+        return None
+    at, status, source, code, request_id = error
+    return ErrorStatus(at=at, status=status, source=source, code=code, request_id=request_id)
+
+
 def tokens(settings: Settings, snapshot: Snapshot) -> tuple[TokenStatus, ...]:
     """Each credential's and audience's token, with the routes that use it."""
-    return tuple(
-        replace(
-            one,
-            routes=tuple(
-                route.name
-                for route in settings.all_routes
-                if (route.credential, route.audience or None) == (one.credential, one.audience)
-            ),
-        )
-        for one in snapshot.tokens
-    )
+    users: defaultdict[tuple[str, str | None], list[str]] = defaultdict(list)
+    for route in settings.all_routes:
+        users[route.credential, route.audience or None].append(route.name)
+    return tuple(replace(one, routes=tuple(users[one.credential, one.audience])) for one in snapshot.tokens)
 
 
 def describe_store(configured: TokenStore) -> StoreStatus:
@@ -63,11 +68,11 @@ def describe_store(configured: TokenStore) -> StoreStatus:
             return StoreStatus(type="memory")
 
 
-def describe(process: Status, settings: Settings, stats: HttpStats, snapshot: Snapshot) -> Status:
+def describe(process: Status, settings: Settings, stats: HttpStats, history: History, snapshot: Snapshot) -> Status:
     """`process`, which has what only the running process knows, with what its parts say of themselves."""
     return replace(
         process,
-        routes=routes(settings, stats),
+        routes=routes(settings, stats, history),
         tokens=tokens(settings, snapshot),
         issuers=snapshot.issuers,
     )

@@ -10,7 +10,7 @@ from sidecar.admin import web
 class EvictingFactory:
     """Makes a protocol for each connection and aborts the oldest over `limit`.
 
-    Every answer here is short, so whoever has been connected longest has had its answer, or never asked: idle
+    Whoever has been connected longest has had its answer, or never asked, or is a status page, which comes again: idle
     connections, however many a peer opens, cannot keep a probe out.
     """
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from msgspec.structs import replace
 
 from sidecar.admin.status_model import ProblemStatus, RouteStatus, Severity, Status, TokenStatus, Whose
+from sidecar.clock import duration
 
 RECENT_SECONDS = 300.0
 """For so long after it happened an event counts as a problem that is there now, where nothing tells its end."""
+
+MOST_UPSTREAM_ERRORS = 10
+"""So many errors of an upstream are a problem, if they are more than half of its answers of the last five minutes."""
 
 DOCTOR = "Run `camunda-sidecar doctor`, which says what is in the way: DNS, TLS, a proxy, or the other end itself."
 
@@ -25,6 +31,10 @@ CODES: dict[str, tuple[Whose, str]] = {
     "issuer_cooling_down": ("issuer", "Wait. If it comes again, let all behind this address share one token store."),
     "upstream_unreachable": ("upstream", DOCTOR),
     "upstream_failing": ("upstream", "Look at the upstream itself: it can be connected to, and does not answer."),
+    "upstream_errors": (
+        "upstream",
+        "Look at the upstream itself. Where it answers 401 or 403, the credential has no permission there.",
+    ),
     "secret_file_unusable": ("host", "Repair the file, which is then read by itself. Its old content stays in use."),
     "configuration_refused": ("host", "Correct the mistakes, run `camunda-sidecar check`, and send SIGHUP again."),
     "store_down": ("store", "See the log for what the store answered. Until it is back, tokens are in memory alone."),
@@ -34,6 +44,11 @@ CODES: dict[str, tuple[Whose, str]] = {
     "not_ready": ("host", "Wait some seconds; if it stays, see the log."),
 }
 """Each code with where its cause lies and what to do about it; `docs/operations.md` lists the same."""
+_COMMANDS = {
+    **dict.fromkeys(("secret_file_unusable", "configuration_refused"), "check"),
+    **dict.fromkeys(("issuer_cooling_down", "workers_missing", "log_lines_dropped", "draining", "not_ready"), "status"),
+}
+"""The subcommand that helps, where it is another than `doctor`."""
 
 Found = tuple[Severity, str, str, str, float | None]
 """A problem's severity, code, subject and text, and since when (seconds since 1970) where the status tells it."""
@@ -47,6 +62,7 @@ def with_problems(status: Status, before: Iterable[ProblemStatus] = ()) -> Statu
         before: problems that were found earlier or by other workers. One that is still there keeps its `since`.
     """
     now = status.started_at + status.uptime
+    config = "" if status.configuration == "environment" else f" --config {shlex.quote(status.configuration)}"
     known: dict[tuple[str, str], float] = {}
     for problem in before:
         key = problem.code, problem.subject
@@ -60,10 +76,25 @@ def with_problems(status: Status, before: Iterable[ProblemStatus] = ()) -> Statu
             subject=subject,
             what=what.strip(),
             cure=CODES[code][1],
+            command=f"camunda-sidecar {_COMMANDS.get(code, 'doctor')}{config}",
         )
         for severity, code, subject, what, since in _find(status, now)
     ]
     return replace(status, problems=tuple(sorted(problems, key=lambda problem: problem.severity != "critical")))
+
+
+def changes(
+    before: Iterable[ProblemStatus], after: Iterable[ProblemStatus], now: float
+) -> Iterator[tuple[Literal["critical", "warning", "over"], str]]:
+    """What began and what is over, in words; `now` is in seconds since 1970."""
+    old, new = ({(problem.code, problem.subject): problem for problem in each} for each in (before, after))
+    for key, problem in new.items():
+        if key not in old:
+            yield problem.severity, problem.what
+    for key, problem in old.items():
+        if key not in new:
+            subject = f" ({problem.subject})" if problem.subject else ""
+            yield "over", f"Over after {duration(now - problem.since)}: {problem.code}{subject}."
 
 
 def _find(status: Status, now: float) -> Iterator[Found]:
@@ -98,7 +129,10 @@ def _token(token: TokenStatus, now: float) -> Iterator[Found]:
 
 
 def _route(route: RouteStatus, now: float) -> Iterator[Found]:
-    since = route.failing_since
+    errors, since = route.recent_upstream_errors, route.failing_since
+    if errors >= MOST_UPSTREAM_ERRORS and 2 * errors > route.recent_requests:
+        text = f"{route.upstream} answers with errors: {errors} of {route.recent_requests} in the last five minutes."
+        yield "critical", "upstream_errors", route.name, text, None
     if now - route.failed_at > RECENT_SECONDS:
         return
     if route.failing == "upstream_unreachable":

@@ -12,8 +12,10 @@ import structlog
 from sidecar.admin import web
 from sidecar.admin.access import decide
 from sidecar.admin.eviction import EvictingFactory
+from sidecar.admin.live import Feed
 from sidecar.admin.page import load_page
 from sidecar.admin.view import View
+from sidecar.clock import Clock
 from sidecar.errors import BadRequestError, MethodNotAllowedError, NoRouteError, Problem
 from sidecar.listener import Listener
 from sidecar.proxy.guard import Guard
@@ -34,13 +36,13 @@ HARDENING = {
     "X-Content-Type-Options": "nosniff",
 }
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class AdminServer:
     """Listens apart from the data plane, so that it answers while that is at its limit of connections."""
 
-    def __init__(self, listener: Listener, view: View, guard: Guard, connections: int) -> None:
+    def __init__(self, listener: Listener, view: View, guard: Guard, connections: int, clock: Clock) -> None:
         """Prepare it; `start` serves.
 
         Args:
@@ -48,6 +50,7 @@ class AdminServer:
             view: what it tells.
             guard: the rules for peers on this host.
             connections: the most that may be open; the oldest is closed for another one.
+            clock: paces the events for open pages.
         """
         self.address = listener.address
         self.guard = guard
@@ -56,11 +59,14 @@ class AdminServer:
         self._view = view
         self._connections = connections
         self._page, self._policy = load_page()
+        self._feed = Feed(view, clock)
         self._handlers: dict[str, Handler] = {
             "/": self._get_page,
+            "/events": self._get_events,
             "/livez": self._livez,
             "/metrics": self._metrics,
             "/readyz": self._readyz,
+            "/recent": self._get_recent,
             "/status": self._get_status,
         }
         self._servers: list[asyncio.Server] = []
@@ -76,6 +82,7 @@ class AdminServer:
         servers, http, self._servers, self._http = self._servers, self._http, [], None
         if http is None:
             return
+        self._feed.close()
         for server in servers:
             server.close()
         await http.shutdown(1.0)
@@ -93,7 +100,7 @@ class AdminServer:
             response.headers.setdefault(name, value)
         return response
 
-    async def _answer(self, request: web.BaseRequest) -> web.Response:
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path
         given = request.headers.get("Host")  # without one, request.host would ask the DNS for a name
         if given is not None and given != request.host:
@@ -121,6 +128,14 @@ class AdminServer:
 
     async def _get_status(self, _request: web.BaseRequest) -> web.Response:
         return web.Response(body=msgspec.json.encode(await self._view.status()), content_type="application/json")
+
+    async def _get_events(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._feed.stream(request, HARDENING)
+
+    async def _get_recent(self, request: web.BaseRequest) -> web.Response:
+        since = request.rel_url.query.get("since", "")
+        recent = await self._view.recent(int(since) if since.isascii() and since.isdigit() else 0)
+        return web.Response(body=msgspec.json.encode(recent), content_type="application/json")
 
     async def _get_page(self, _request: web.BaseRequest) -> web.Response:
         headers = {"Content-Security-Policy": self._policy, "Content-Type": "text/html; charset=utf-8"}

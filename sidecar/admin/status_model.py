@@ -32,6 +32,20 @@ class ProblemStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The credential, issuer, route or setting that has the problem; empty for the sidecar itself."""
     what: str
     cure: str
+    command: str = ""
+    """One to run on this host, which finds out more or repairs it."""
+
+
+class ErrorStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that failed."""
+
+    at: float
+    status: int
+    source: str
+    """Whose answer it was: `sidecar` or `upstream`."""
+    code: str = ""
+    """The sidecar's own, of README's table."""
+    request_id: str = ""
 
 
 class RouteStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +66,11 @@ class RouteStatus(msgspec.Struct, frozen=True, kw_only=True):
     failing_since: float | None = None
     failed_at: float = 0.0
     """When the latest such error came."""
+    last_error: ErrorStatus | None = None
+    recent_requests: int = 0
+    """In the last five minutes."""
+    recent_upstream_errors: int = 0
+    """Of those, the ones that the upstream answered with 5xx, 401, 403 or 429."""
 
 
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,10 +9,11 @@ from prometheus_client.registry import Collector
 
 from sidecar.admin.readiness import Readiness
 from sidecar.admin.status_model import Status
+from sidecar.telemetry.history import Recent
 
 
 class View(Protocol):
-    """The answers to `/readyz`, `/metrics` and `/status`."""
+    """What the admin listener answers with."""
 
     async def not_ready(self) -> str | None:
         """Why traffic must not come, or None when it may."""
@@ -26,12 +27,19 @@ class View(Protocol):
         """Everything, for a person."""
         ...
 
+    async def recent(self, since: int) -> Recent:
+        """The last hour; of routes, the frames from the number `since` on."""
+        ...
+
 
 class OwnView:
     """Of this process alone."""
 
-    def __init__(self, registry: Collector, readiness: Readiness, status: Callable[[], Status]) -> None:
-        """`status` is called for each `/status`."""
+    def __init__(
+        self, registry: Collector, readiness: Readiness, status: Callable[[], Status], recent: Callable[[int], Recent]
+    ) -> None:
+        """`status` and `recent` are called whenever somebody asks."""
+        self._recent = recent
         self._registry = registry
         self._readiness = readiness
         self._status = status
@@ -47,3 +55,7 @@ class OwnView:
     async def status(self) -> Status:
         """Ask for it anew."""
         return self._status()
+
+    async def recent(self, since: int) -> Recent:
+        """Ask for it anew."""
+        return self._recent(since)

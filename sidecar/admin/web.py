@@ -27,8 +27,8 @@ class Server(AnyServer):
     """aiohttp's server of requests, with our own answer to what is no request."""
 
     def __init__(self, handler: Any, **options: Any) -> None:
-        """Take a coroutine function of a request, and the options of a `RequestHandler`."""
-        super().__init__(handler, **options)
+        """Take a coroutine function of a request, which ends with its client, and the options of a `RequestHandler`."""
+        super().__init__(handler, handler_cancellation=True, **options)
         self._options = options
 
     def __call__(self) -> RequestHandler:

@@ -49,8 +49,10 @@ class Account:
         self.stats.in_flight -= 1
         code = HTTP_STATUS[status.code]
         self.stats.finished(methods.label(call.method), code, status.source, seconds)
-        if status.error is not None and status.source == SIDECAR:
-            self.stats.failed(status.error.code, self._clock.wall())
+        own = status.error.code if status.error is not None else ""
+        self.stats.erred(self._clock.wall(), code, status.source, own, call.request_id)
+        if own and status.source == SIDECAR:
+            self.stats.failed(own, self._clock.wall())
         # A client ends a long poll or a stream by cancelling it, or by its deadline: that is no error.
         if code >= _LOGS_FROM[self.access] and (status.source != CLIENT or self.access == "all"):
             self._log(call, status, code, seconds)

@@ -45,7 +45,7 @@ _DRAIN_LAST_SHARE = 0.1
 """Of the drain's time limit: if clients never pause, the listener is closed so long before it ends."""
 _DRAIN_LOOKS = 5
 """A connection takes a few turns of the loop from the kernel to its protocol; a single look could miss it."""
-_LOGS_FROM = {"all": 0, "errors": 400, "none": 1000}
+_LOGS_FROM = {"all": 0, "errors": 400, "none": 400}
 
 _REJECTIONS = frozenset({401, 403, 421})
 _LONGEST_PATH = 1024
@@ -341,8 +341,12 @@ class ProxyServer(Server):
         self._log_request("request refused", record)
 
     def exchange_ended(self, record: Record) -> None:
-        """Log it, unless its client went away before a response that would have been logged."""
-        if record.error is not None or record.status >= self.logs_from:
+        """Log it, unless its client went away before a response that would have been logged; remember an error."""
+        line, error = record.line, record.error
+        if line is not None and line.route is not None:
+            code = error.code if error is not None else ""
+            line.route.stats.erred(self.wall(), record.status, record.source, code, record.request_id)
+        if error is not None or record.status >= self.logs_from:
             self._log_request("request", record)
 
     def _log_request(self, event: str, record: Record) -> None:

@@ -24,6 +24,20 @@ ConnectionCounts = tuple[int, int, int]
 """Connections to an upstream: being dialled, in use, idle."""
 
 
+_REFUSED = frozenset({401, 403, 429})
+_SERVER_ERROR = 500
+
+LastError = tuple[float, int, str, str, str]
+"""When (in seconds since 1970), status, source, the sidecar's own code (empty for an upstream's error), request id."""
+
+_LONGEST_ID = 128
+
+
+def is_error(code: int, source: str) -> bool:
+    """Whether an answer counts as an error; an upstream's 4xx are a client's mistakes, unless they refuse."""
+    return source != "upstream" or code >= _SERVER_ERROR or code in _REFUSED
+
+
 class RouteStats:
     """The counters of one route. A client cannot add a key: every part of one is from a fixed set."""
 
@@ -36,6 +50,7 @@ class RouteStats:
         "failing",
         "failing_since",
         "in_flight",
+        "last_error",
         "pools",
         "requests",
         "retries",
@@ -58,6 +73,7 @@ class RouteStats:
         """When the first such error came, in seconds since 1970."""
         self.failed_at = 0.0
         """When the latest came."""
+        self.last_error: LastError | None = None
         self.retries: Counter[str] = Counter()
         """By reason: `connection_lost`, `token_refused`."""
         self.pools: set[Callable[[], ConnectionCounts]] = set()
@@ -90,6 +106,11 @@ class RouteStats:
         if found is not None:
             self.exemplars[bucket] = found[1].decode().lower(), seconds, now
             self.exemplar_tries[bucket] = 0
+
+    def erred(self, now: float, code: int, source: str, error: str, request_id: str) -> None:
+        """Remember an error, `error` being the code of the sidecar's own; `now` is in seconds since 1970."""
+        if source != "client" and is_error(code, source):
+            self.last_error = now, code, source, error, request_id[:_LONGEST_ID]
 
     def failed(self, code: str, now: float) -> None:
         """Note that the sidecar answered with an error of its own; `now` is in seconds since 1970."""

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from sidecar import __version__, background, build
 from sidecar.clock import Clock
+from sidecar.telemetry.history import History
 from sidecar.telemetry.http import HttpStats
 from sidecar.telemetry.http_collector import HttpCollector
 from sidecar.telemetry.log_writer import WRITER
@@ -86,7 +87,10 @@ class FaultCollector(Collector):
 
 
 class Metrics:
-    """The registry and its sinks. `tokens` takes what the token core reports, `config` what a reload does."""
+    """The registry and its sinks. `tokens` takes what the token core reports, `config` what a reload does.
+
+    `history` has the last hour of them.
+    """
 
     def __init__(self, http: HttpStats, clock: Clock) -> None:
         # Their series beside each counter would double the exposition and tell nobody anything.
@@ -94,6 +98,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.tokens = TokenMetrics(self.registry, clock)
         self.config = ConfigMetrics(self.registry, clock)
+        self.history = History(http, self.tokens.attempts, clock)
         self.registry.register(HttpCollector(http))
         self.registry.register(FaultCollector())
         ProcessCollector(registry=self.registry)

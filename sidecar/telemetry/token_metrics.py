@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
@@ -35,8 +35,10 @@ class StateCollector(Collector):
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.attempts: defaultdict[str, deque[tuple[float, Outcome]]] = defaultdict(lambda: deque(maxlen=MOST_ATTEMPTS))
-        """The latest of each issuer's origin: when it was made, in seconds since 1970, and how it ended."""
+        self.attempts: defaultdict[str, deque[tuple[float, Outcome, str]]] = defaultdict(
+            lambda: deque(maxlen=MOST_ATTEMPTS)
+        )
+        """The latest of each issuer's origin: when it was made, in seconds since 1970; how it ended; the audience."""
         self.registered: dict[tuple[str, str, str], None] = {}
         """Issuer, credential and audience of each identity that is in use."""
         self.lookups: Tally[tuple[str, str]] = Tally()
@@ -88,7 +90,7 @@ class StateCollector(Collector):
 
     def _used(self, issuer: IssuerStatus) -> float:
         since = self._clock.wall() - MINUTE
-        recent = sum(at > since for at, _ in self.attempts.get(issuer.issuer, ()))
+        recent = sum(at > since for at, *_ in self.attempts.get(issuer.issuer, ()))
         return recent * issuer.min_interval / MINUTE
 
 
@@ -148,6 +150,11 @@ class TokenMetrics(TokenObserver):
         for operation in get_args(StoreOperation):
             self._store_errors.labels(operation)
 
+    @property
+    def attempts(self) -> Mapping[str, Iterable[tuple[float, Outcome, str]]]:
+        """The latest attempts of each issuer's origin, which goes on changing."""
+        return self._state.attempts
+
     def read_state(self, snapshot: Callable[[], Snapshot], memory_lookups: Callable[[], Mapping[str, int]]) -> None:
         """From now on `snapshot` tells how tokens are, and `memory_lookups`, by audience, how many came from memory."""
         self._state.snapshot = snapshot
@@ -181,7 +188,7 @@ class TokenMetrics(TokenObserver):
     def token_requested(self, *, issuer: str, audience: str, outcome: Outcome, seconds: float) -> None:
         """Count and time an attempt."""
         self._requests.labels(issuer, audience, outcome).inc()
-        self._state.attempts[origin(issuer)].append((self._clock.wall() - seconds, outcome))
+        self._state.attempts[origin(issuer)].append((self._clock.wall() - seconds, outcome, audience))
         self._request_duration.observe(seconds)
 
     def looked_up(self, *, audience: str, source: Source) -> None:

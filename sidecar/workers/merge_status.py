@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -28,19 +30,24 @@ def merge_status(
         before: the problems that the last look found; one that is still there keeps its `since`.
     """
     everybody = [first, *(one for one in others.values() if one is not None)]
+    requests, own = (
+        _counts(metrics, "camunda_sidecar_http_requests_total", key)
+        for key in (itemgetter("route"), itemgetter("route", "source"))
+    )
+    asked = _counts(metrics, "camunda_sidecar_token_requests_total", lambda labels: origin(labels["issuer"]))
     reason = first.reason or next(_reasons(others), None)
     whole = replace(
         first,
         ready=reason is None,
         reason=reason,
-        routes=_each((one.routes for one in everybody), lambda route: route.name, partial(_route, metrics)),
+        routes=_each((one.routes for one in everybody), lambda route: route.name, partial(_route, requests, own)),
         tokens=_each((one.tokens for one in everybody), lambda t: (t.credential, t.audience, t.issuer), _token),
-        issuers=_each((one.issuers for one in everybody), lambda one: one.issuer, partial(_issuer, metrics)),
+        issuers=_each((one.issuers for one in everybody), lambda one: one.issuer, partial(_issuer, asked)),
         store=next((one.store for one in everybody if not one.store.up), first.store),
         mistakes=next((one.mistakes for one in everybody if one.mistakes), ()),
         reload_refused_at=_latest(one.reload_refused_at for one in everybody),
         secret_files={key: reason for one in everybody for key, reason in one.secret_files.items()},
-        log_lines_dropped=_count(metrics, "camunda_sidecar_log_lines_dropped_total", lambda _: True),
+        log_lines_dropped=_counts(metrics, "camunda_sidecar_log_lines_dropped_total", lambda _: "")[""],
         log_lines_dropped_at=_latest(one.log_lines_dropped_at for one in everybody),
         workers=1 + len(others),
         workers_missing=sum(one is None for one in others.values()),
@@ -65,19 +72,26 @@ def _each(lists: Iterable[Iterable[T]], key: Callable[[T], Hashable], merged: Ca
     return tuple(map(merged, groups.values()))
 
 
-def _count(metrics: Sequence[Metric], name: str, matches: Callable[[Mapping[str, str]], bool]) -> int:
-    samples = (sample for family in metrics for sample in family.samples)
-    return int(sum(sample.value for sample in samples if sample.name == name and matches(sample.labels)))
+def _counts(metrics: Sequence[Metric], name: str, key: Callable[[Mapping[str, str]], Hashable]) -> Counter[Hashable]:
+    """The sums of a family's samples that have the same key of their labels."""
+    counts: Counter[Hashable] = Counter()
+    for family in metrics:
+        for sample in family.samples if name.startswith(family.name) else ():
+            if sample.name == name:
+                counts[key(sample.labels)] += int(sample.value)
+    return counts
 
 
-def _route(metrics: Sequence[Metric], seen: list[RouteStatus]) -> RouteStatus:
+def _route(requests: Counter[Hashable], own: Counter[Hashable], seen: list[RouteStatus]) -> RouteStatus:
     name = seen[0].name
-    requests = partial(_count, metrics, "camunda_sidecar_http_requests_total")
     return replace(
         seen[0],
-        requests=requests(lambda labels: labels["route"] == name),
-        errors=requests(lambda labels: labels["route"] == name and labels["source"] == "sidecar"),
+        requests=requests[name],
+        errors=own[name, "sidecar"],
+        last_error=max((one.last_error for one in seen if one.last_error), key=lambda error: error.at, default=None),
         in_flight=sum(one.in_flight for one in seen),
+        recent_requests=sum(one.recent_requests for one in seen),
+        recent_upstream_errors=sum(one.recent_upstream_errors for one in seen),
         failing=next((one.failing for one in seen if one.failing), ""),
         failing_since=min((one.failing_since for one in seen if one.failing and one.failing_since), default=None),
         failed_at=max(one.failed_at for one in seen),
@@ -91,12 +105,12 @@ def _token(seen: list[TokenStatus]) -> TokenStatus:
     )
 
 
-def _issuer(metrics: Sequence[Metric], seen: list[IssuerStatus]) -> IssuerStatus:
-    name = "camunda_sidecar_token_requests_total"
-    asked = _count(metrics, name, lambda labels: origin(labels["issuer"]) == seen[0].issuer)
+def _issuer(asked: Counter[Hashable], seen: list[IssuerStatus]) -> IssuerStatus:
     return replace(
         seen[0],
-        requests=max(asked, sum(one.requests for one in seen)),  # a reload ends series that are wanted no more
+        requests=max(
+            asked[seen[0].issuer], sum(one.requests for one in seen)
+        ),  # a reload ends series that are wanted no more
         next_slot_at=_latest(one.next_slot_at for one in seen),
         cooldown_until=_latest(one.cooldown_until for one in seen),
     )

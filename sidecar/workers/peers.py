@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +21,7 @@ from sidecar.admin.status_model import ProblemStatus, Status
 from sidecar.admin.view import View
 from sidecar.clock import Clock
 from sidecar.telemetry.exposition import OPENMETRICS, expose
+from sidecar.telemetry.history import Recent, merged
 from sidecar.workers.merge_metrics import Merged, is_cumulative, merge
 from sidecar.workers.merge_status import merge_status
 
@@ -51,6 +53,10 @@ class RememberingView:
     async def status(self) -> Status:
         """What it says of itself."""
         return await self._own.status()
+
+    async def recent(self, since: int) -> Recent:
+        """Its last hour."""
+        return await self._own.recent(since)
 
     async def metrics(self) -> Collector:
         """Its numbers."""
@@ -108,6 +114,11 @@ class Peer:
         answer = await self.ask("/status")
         return msgspec.json.decode(answer[1], type=Status) if answer and answer[0] == HTTPStatus.OK else None
 
+    async def recent(self, since: int) -> Recent | None:
+        """Its last hour, if it answers."""
+        answer = await self.ask(f"/recent?since={since}")
+        return msgspec.json.decode(answer[1], type=Recent) if answer and answer[0] == HTTPStatus.OK else None
+
     async def metrics(self) -> list[Metric]:
         """Its numbers."""
         answer = await self.ask("/metrics", OPENMETRICS)  # the form that has exemplars
@@ -147,6 +158,11 @@ class WholeView:
         whole = merge_status(own, by_index, families, self._problems)
         self._problems = whole.problems
         return whole
+
+    async def recent(self, since: int) -> Recent:
+        """Add them up."""
+        others = await self._each(partial(Peer.recent, since=since))
+        return merged([await self._own.recent(since), *(one for one in others if one is not None)])
 
     async def _families(self) -> list[Metric]:
         return merge([(await self._own.metrics()).collect(), *await self._each(Peer.metrics)])

@@ -5,9 +5,11 @@ from sidecar.admin.readiness import Readiness
 from sidecar.admin.server import AdminServer
 from sidecar.admin.status_model import RouteStatus, Status, StoreStatus, TokenStatus
 from sidecar.admin.view import OwnView
+from sidecar.clock import SystemClock
 from sidecar.config.settings import TcpAddress
 from sidecar.errors import UnknownHostError
 from sidecar.listener import listening
+from sidecar.telemetry.history import Recent
 from sidecar.telemetry.http import HttpStats
 from sidecar.telemetry.metrics import Metrics
 from tests.telemetry.support import ManualClock
@@ -44,12 +46,22 @@ def status(**changes) -> Status:
 
 @asynccontextmanager
 async def serving(
-    listen=LOOPBACK, *, registry=None, readiness=None, status=status, view=None, guard=None, connections=CONNECTIONS
+    listen=LOOPBACK,
+    *,
+    registry=None,
+    readiness=None,
+    status=status,
+    recent=lambda since: Recent(),
+    view=None,
+    guard=None,
+    connections=CONNECTIONS,
 ):
     """A running admin server."""
-    own = OwnView(registry or Metrics(HttpStats(), ManualClock()).registry, readiness or Readiness(), status)
+    own = OwnView(registry or Metrics(HttpStats(), ManualClock()).registry, readiness or Readiness(), status, recent)
     with listening("admin.listen", listen) as [listener]:
-        running = AdminServer(listener, view(own) if view else own, guard or LocalhostOnly(), connections)
+        running = AdminServer(
+            listener, view(own) if view else own, guard or LocalhostOnly(), connections, SystemClock()
+        )
         await running.start()
         try:
             yield running

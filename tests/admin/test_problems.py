@@ -1,8 +1,9 @@
 """What `/status` says is wrong, for each fact that can be there."""
 
 import pytest
+from msgspec.structs import replace
 
-from sidecar.admin.problems import CODES, RECENT_SECONDS, with_problems
+from sidecar.admin.problems import CODES, RECENT_SECONDS, changes, with_problems
 from sidecar.admin.status_model import IssuerStatus, ProblemStatus, RouteStatus, StoreStatus, TokenStatus
 from tests.admin.support import status
 
@@ -71,6 +72,10 @@ FOUND = {
     "an upstream that does not answer": (
         route("upstream_timeout", NOW - 5),
         ("warning", "upstream_failing", "operate", "upstream_timeout"),
+    ),
+    "an upstream that answers with errors": (
+        {"routes": (replace(route("", NOW - 5)["routes"][0], recent_requests=19, recent_upstream_errors=10),)},
+        ("critical", "upstream_errors", "operate", "10 of 19"),
     ),
     "a secret's file is empty": (
         {"secret_files": {"credentials.cluster.client_secret_file": "The file is empty."}},
@@ -158,6 +163,25 @@ def test_what_the_status_dates_itself_is_not_dated_anew():
     """A reload is refused at a moment, an upstream fails since a request: these stand in the status."""
     facts = {"mistakes": ("routes: is empty",), "reload_refused_at": NOW - 500, **route("upstream_timeout", NOW - 7)}
     assert [problem.since for problem in with_problems(status(**facts)).problems] == [NOW - 7, NOW - 500]
+
+
+def test_what_begins_and_what_is_over_is_told_once():
+    """The page's list of events is made of these words."""
+    down, up = ({"store": StoreStatus(type="memory", up=value, detail="Gone.")} for value in (False, True))
+    first, over = with_problems(status(**down)), status(**up)
+    later = with_problems(status(**down, uptime=90.0), first.problems)
+    assert list(changes((), first.problems, NOW)) == [("warning", "The token store (memory) cannot be used. Gone.")]
+    assert list(changes(first.problems, later.problems, NOW + 30)) == []
+    assert list(changes(later.problems, over.problems, NOW + 90)) == [
+        ("over", "Over after 1 min 30 s: store_down (memory).")
+    ]
+
+
+def test_each_problem_has_a_command_for_this_configuration():
+    """It can be pasted as it is; without a file there is nothing to name."""
+    for file, option in (("/etc/a b.yaml", " --config '/etc/a b.yaml'"), ("environment", "")):
+        [problem] = with_problems(status(**token("none", detail="x"), configuration=file)).problems
+        assert problem.command == f"camunda-sidecar doctor{option}"
 
 
 def changed(problem, since):

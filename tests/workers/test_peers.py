@@ -9,6 +9,7 @@ from sidecar.admin.readiness import Readiness
 from sidecar.admin.status_model import RouteStatus
 from sidecar.admin.view import OwnView
 from sidecar.config.settings import UnixAddress
+from sidecar.telemetry.history import Recent
 from sidecar.workers.peers import Peer, RememberingView, WholeView, metrics_of, socket_of, until_gone
 from tests.admin.support import serving, status
 from tests.telemetry.support import ManualClock
@@ -35,7 +36,13 @@ def route(requests=0):
 def life(directory, index, start, requests) -> RememberingView:
     """What a worker shows, in a process with these numbers."""
     told = status(routes=(route(requests),))
-    return RememberingView(OwnView(Registry(start, requests), Readiness(), lambda: told), metrics_of(directory, index))
+    own = OwnView(Registry(start, requests), Readiness(), lambda: told, lambda _since: hour(requests))
+    return RememberingView(own, metrics_of(directory, index))
+
+
+def hour(requests) -> Recent:
+    """One frame with these requests."""
+    return Recent(routes={"operate": {7: [0, 0, 0, requests, *[0] * 16]}})
 
 
 @asynccontextmanager
@@ -57,6 +64,14 @@ async def told(view) -> tuple[float, float, int, int]:
     values = {sample.name: sample.value for family in families for sample in family.samples}
     shown = await view.status()
     return values["camunda_sidecar_http_requests_total"], values["g"], shown.routes[0].requests, shown.workers_missing
+
+
+async def test_the_hours_of_all_add_up(tmp_path):
+    """A worker that does not answer leaves the others' hour."""
+    view = whole(tmp_path, 50, 10)
+    async with worker(tmp_path):
+        assert (await view.recent(0)).routes["operate"][7][3] == 15
+    assert (await view.recent(0)).routes["operate"][7][3] == 10
 
 
 async def test_no_counter_falls_when_a_worker_dies(tmp_path):
@@ -97,7 +112,7 @@ async def test_no_counter_falls_when_the_first_worker_dies(tmp_path):
 async def test_a_missing_worker_is_a_problem_since_it_was_missed(tmp_path):
     """A later look does not date it anew, and it is over when the worker is back."""
     uptimes = iter((10.0, 20.0, 30.0))
-    own = OwnView(Registry(50, 10), Readiness(), lambda: status(uptime=next(uptimes)))
+    own = OwnView(Registry(50, 10), Readiness(), lambda: status(uptime=next(uptimes)), lambda _since: hour(0))
     view = WholeView(own, [Peer(1, tmp_path)])
     looks = [await view.status() for _ in range(2)]
     async with worker(tmp_path, 100, 5):
