@@ -14,7 +14,7 @@ import yaml
 
 DEPLOY = Path(__file__).parent
 CHART = DEPLOY / "helm/camunda-sidecar"
-COPIES = ("alerts.yaml", "dashboard.json")
+COPIES = ("alerts.yaml", "grafana/dashboard.json")
 NAMESPACE = "billing"
 HEAD = "# Made by `make manifests` from the Helm chart; adapt it in an overlay.\n"
 
@@ -41,7 +41,7 @@ def _own(one: dict) -> dict:
 def made() -> dict[Path, str]:
     """Every file below deploy/ that is made, by its path there, with its content."""
     files = {
-        CHART / "files" / name: (DEPLOY / name).read_text(encoding="utf-8")
+        CHART / "files" / Path(name).name: (DEPLOY / name).read_text(encoding="utf-8")
         for name in COPIES
         if (DEPLOY / name).exists()
     }

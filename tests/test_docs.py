@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
+RUNBOOK = (ROOT / "docs/runbook.md").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -129,10 +130,19 @@ def test_the_products_time_limits_are_told():
     assert told == {name: show_duration(product.response_timeout) for name, product in PRODUCTS.items()}
 
 
-def test_every_error_code_has_its_cure():
-    """What the README lists, the operations page says what to do about."""
-    told = {code.strip("`") for row in table(OPERATIONS, "code", "what to do") for code in row[0].split(", ")}
-    assert told == {problem.code for problem in problems()}
+def test_the_runbook_has_an_entry_for_every_alert_and_error_code():
+    """What it means, what users notice, what to look at, what to do; and no entry for what does not exist."""
+    [alerts] = (yaml.safe_load((ROOT / "deploy/alerts.yaml").read_text())["groups"],)
+    wanted = {rule["alert"] for group in alerts for rule in group["rules"]} | {problem.code for problem in problems()}
+    entries = dict(re.findall(r"^## (\w+)\n\n(.*?)(?=^#|\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
+    assert entries.keys() == wanted
+    for name, entry in entries.items():
+        assert re.findall(r"^- \*\*(.+):\*\*", entry, re.MULTILINE) == [
+            "Means",
+            "Users notice",
+            "Look at",
+            "Do",
+        ], name
 
 
 def test_the_problem_table_is_the_codes_of_status():
