@@ -17,7 +17,7 @@ from sidecar.admin.problems import CODES
 from sidecar.cli import COMMANDS, main
 from sidecar.config import load
 from sidecar.config.products import PRODUCTS
-from sidecar.config.resolve_routes import RESPONSE_SECONDS
+from sidecar.config.resolve import RESPONSE_SECONDS
 from sidecar.config.scalars import show_duration
 from sidecar.errors import Problem
 from sidecar.telemetry.http import HttpStats

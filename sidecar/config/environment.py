@@ -12,8 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sidecar.config.grpc_extra import GRPC_CURE, GRPC_MISSING, GRPC_PORT, has_grpc
-from sidecar.config.products import PRODUCTS, Product, is_saas
+from sidecar.config.products import GRPC_CURE, GRPC_MISSING, GRPC_PORT, PRODUCTS, Product, has_grpc, is_saas
 from sidecar.config.report import BadValueError, Path, Report, quote
 from sidecar.config.urls import is_loopback, parse_base, parse_grpc
 

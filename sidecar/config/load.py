@@ -10,11 +10,10 @@ from msgspec.structs import replace
 from sidecar.config.convert import convert
 from sidecar.config.environment import from_environment
 from sidecar.config.files import Files
-from sidecar.config.references import expand
 from sidecar.config.report import ENVIRONMENT, Report
 from sidecar.config.resolve import resolve
 from sidecar.config.settings import Address, Settings
-from sidecar.config.yaml_file import DEFAULT_FILE, VARIABLE, find, read
+from sidecar.config.yaml_file import DEFAULT_FILE, VARIABLE, expand, find, read
 from sidecar.errors import Mistake
 
 ADMIN_VARIABLE = "CAMUNDA_SIDECAR_ADMIN"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,10 @@ from sidecar.config.values import Rule
 
 SAAS_TOKEN_URL = "https://login.cloud.camunda.io/oauth/token"  # noqa: S105 (an address)
 
+GRPC_PORT = 26500
+"""Where clients of Zeebe's gRPC look by themselves."""
+GRPC_MISSING = "needs grpcio, which is not installed"
+GRPC_CURE = "pip install 'camunda-sidecar[grpc]'"
 SAAS_GRPC = "https://{cluster_id}.{region}.zeebe.camunda.io"
 """Zeebe's gRPC on Camunda SaaS, at port 443."""
 _ORGANIZATION = "api.cloud.camunda.io"
@@ -63,3 +68,8 @@ PRODUCTS: dict[str, Product] = {
 def is_saas(host: str) -> bool:
     """Tell whether a host is Camunda SaaS's."""
     return host == "camunda.io" or host.endswith(".camunda.io")
+
+
+def has_grpc() -> bool:
+    """Tell whether grpcio, an extra, is installed, without importing it: that takes longer than a configuration."""
+    return importlib.util.find_spec("grpc") is not None

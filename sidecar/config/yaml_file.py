@@ -1,4 +1,4 @@
-"""How the configuration's file is found, and its YAML is read."""
+"""How the configuration's file is found, and its YAML is read, with `${NAME}` and `${NAME:-default}` in its strings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any, NoReturn
 
 import yaml
 
-from sidecar.config.report import Report
+from sidecar.config.report import BadValueError, Report
 
 DEFAULT_FILE = Path("/etc/camunda-sidecar/config.yaml")
 VARIABLE = "CAMUNDA_SIDECAR_CONFIG"
 
 _MAX_BYTES = 1 << 20
+_REFERENCE = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\})?")
 
 
 def find(config: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -65,6 +66,36 @@ def _cure(content: bytes, mark: yaml.Mark | None) -> str:
 def _harmless(problem: str | None) -> str:
     """Return what the parser says without the text that it quotes. The names of its own tokens may stay."""
     return re.sub(r"'(?!<)[^']{2,}'", "…", problem or "is not valid YAML")
+
+
+def expand(text: str, environ: Mapping[str, str]) -> str:
+    """Replace references by the values of the environment.
+
+    As in a shell, a default also replaces an empty value. `$${` is a literal `${`; a value is never expanded again.
+
+    Raises:
+        BadValueError: a variable is not set and has no default, or a reference is malformed.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        if match[0] == "$${":
+            return "${"
+        name, default = match["name"], match["default"]
+        if name is None:
+            raise BadValueError(
+                "has a ${ that does not begin a reference",
+                "write ${NAME} or ${NAME:-default}, and $${ where ${ itself is meant",
+            )
+        if default is not None:
+            return environ.get(name) or default.removeprefix(":-")
+        if name not in environ:
+            raise BadValueError(
+                f"refers to the environment variable {name}, which is not set",
+                f"set {name}, or write ${{{name}:-default}}",
+            )
+        return environ[name]
+
+    return _REFERENCE.sub(replace, text) if "${" in text else text
 
 
 class _Loader(yaml.SafeLoader):

@@ -114,7 +114,7 @@ def test_a_route_may_not_have_its_name(tmp_path):
 
 @pytest.fixture
 def without_grpcio(monkeypatch):
-    monkeypatch.setattr("sidecar.config.resolve_routes.has_grpc", lambda: False)
+    monkeypatch.setattr("sidecar.config.resolve.has_grpc", lambda: False)
     monkeypatch.setattr("sidecar.config.environment.has_grpc", lambda: False)
 
 

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.config.references import expand
 from sidecar.config.report import BadValueError
+from sidecar.config.yaml_file import expand
 
 ENVIRON = {"NAME": "value", "EMPTY": "", "NESTED": "${NAME}"}
 
