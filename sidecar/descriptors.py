@@ -21,13 +21,17 @@ class Descriptors:
     refused: int
     """For clients that are told that there are too many of them."""
     admin: int
+    authorize: int
+    """For the proxies that ask for a credential."""
 
 
 def share_out(limit: int) -> Descriptors:
     """Share out `limit` file descriptors."""
     reserve = min(RESERVE, limit // 4)
     proxy = limit - reserve
-    return Descriptors(proxy=proxy, clients=proxy * 3 // 4, refused=reserve // 8, admin=reserve // 4)
+    return Descriptors(
+        proxy=proxy, clients=proxy * 3 // 4, refused=reserve // 8, admin=reserve // 4, authorize=reserve // 2
+    )
 
 
 def raise_limit() -> int:

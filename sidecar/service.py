@@ -21,6 +21,7 @@ from sidecar.admin.readiness import Readiness
 from sidecar.admin.server import AdminServer
 from sidecar.admin.status_model import ProblemStatus, Status
 from sidecar.admin.view import OwnView, View
+from sidecar.authorize import AuthorizeServer
 from sidecar.background import in_thread, repeat, spawn
 from sidecar.clock import Clock
 from sidecar.config.restart import reloaded
@@ -60,6 +61,7 @@ class Listeners:
 
     proxy: Listener
     admin: Listener
+    authorize: Listener | None = None
     grpc: TcpAddress | None = None
     """Reserved: grpcio binds it by itself."""
 
@@ -72,7 +74,8 @@ def watch_signals(handler: SignalHandler) -> None:
 
 def log_ready(settings: Settings, listeners: Listeners, **more: object) -> None:
     """Say that the sidecar serves, and where."""
-    grpc = {} if listeners.grpc is None else {"grpc": str(listeners.grpc)}
+    more |= {} if listeners.grpc is None else {"grpc": str(listeners.grpc)}
+    more |= {} if listeners.authorize is None else {"authorize": str(listeners.authorize.address)}
     _log.info(
         "ready",
         version=__version__,
@@ -80,7 +83,6 @@ def log_ready(settings: Settings, listeners: Listeners, **more: object) -> None:
         listen=str(listeners.proxy.address),
         admin=str(listeners.admin.address),
         routes=len(settings.routes),
-        **grpc,
         **more,
     )
 
@@ -116,7 +118,18 @@ def bound(settings: Settings) -> Iterator[Listeners]:
     with ExitStack() as stack:
         [admin] = stack.enter_context(listening("admin.listen", settings.admin.listen))
         [proxy] = stack.enter_context(listening("listen", settings.listen))
-        yield Listeners(proxy, admin, stack.enter_context(grpc_reserved(settings)))
+        authorize = stack.enter_context(authorize_listening(settings))
+        yield Listeners(proxy, admin, authorize, stack.enter_context(grpc_reserved(settings)))
+
+
+@contextmanager
+def authorize_listening(settings: Settings) -> Iterator[Listener | None]:
+    """Bind the helper's address, where there is one. Raises what `bound` does."""
+    if settings.authorize is None:
+        yield None
+        return
+    with listening("authorize.listen", settings.authorize.listen) as [listener]:
+        yield listener
 
 
 def grpc_reserved(settings: Settings) -> AbstractContextManager[TcpAddress | None]:
@@ -161,6 +174,11 @@ class Service:
         descriptors = share_out(raise_limit())
         self.proxy = ProxyServer(stats=self._http, clock=clock, explain=_explain, descriptors=descriptors)
         self.grpc = _grpc_server(settings, self._http, clock)
+        self.authorize = (
+            AuthorizeServer(listeners.authorize, descriptors.authorize, self._http, clock)
+            if listeners.authorize is not None
+            else None
+        )
         view = process.view(
             OwnView(self._metrics.registry, self._readiness, self._status, self._metrics.history.recent)
         )
@@ -194,6 +212,8 @@ class Service:
         await self.proxy.start(self.listeners.proxy)
         if self.grpc is not None and self.listeners.grpc is not None:
             await self.grpc.start(self.listeners.grpc)
+        if self.authorize is not None:
+            await self.authorize.start()
         spawn("secret_files", repeat("secret_files", self._poll_secrets, self.clock, SECRET_POLL_SECONDS), self._tasks)
         spawn("problems", repeat("problems", self._look, self.clock, SECRET_POLL_SECONDS), self._tasks)
         self._readiness.done(_LISTENERS)
@@ -209,6 +229,8 @@ class Service:
         await self.proxy.close()
         if self.grpc is not None:
             await self.grpc.close()
+        if self.authorize is not None:
+            await self.authorize.close()
         await self.admin.close()
         await self._tokens.close()
 
@@ -271,6 +293,8 @@ class Service:
         secrets = {name: partial(getattr, each, "value") for name, each in credentials.client_secrets.items()}
         tls = partial(getattr, credentials.listen_tls, "value") if credentials.listen_tls is not None else None
         self.proxy.configure(settings, authorizers, contexts, secrets, tls)
+        if self.authorize is not None:
+            self.authorize.configure(settings, authorizers)
         if self.grpc is not None and settings.grpc is not None:
             self.grpc.configure(settings, authorizers[GRPC], partial(getattr, credentials.grpc_tls, "value"))
         elif self.grpc is not None:

@@ -13,7 +13,7 @@ PROBES = frozenset({"/livez", "/readyz"})
 OPEN = PROBES | {"/metrics"}
 """What a peer that is not loopback gets: kubelet and Prometheus come by the pod's address."""
 
-_SINGLE = frozenset({b"host", b"origin", b"sec-fetch-site"})
+_SINGLE = frozenset({b"host", b"x-forwarded-host", b"origin", b"sec-fetch-site"})
 
 
 def decide(path: str, peer: str | None, guard: Guard, fields: Iterable[tuple[bytes, bytes]]) -> Problem | None:
@@ -36,12 +36,25 @@ def decide(path: str, peer: str | None, guard: Guard, fields: Iterable[tuple[byt
         return ForbiddenByPolicyError(
             "From another host only /metrics, /livez and /readyz are served here: ask from this host itself."
         )
+    try:
+        values = values_of(fields)
+    except BadRequestError as error:
+        return error
+    authority = values.get(b"host", b"")
+    refused = guard.refusal(host_name(authority) or b"", authority, values)
+    return refused[1] if refused else None
+
+
+def values_of(fields: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The header's values by name in lower case.
+
+    Raises:
+        BadRequestError: there are two of one that the guard goes by.
+    """
     values: dict[bytes, bytes] = {}
     for name, value in fields:
         key = name.lower()
         if key in _SINGLE and key in values:
-            return BadRequestError(f"More than one {key.decode('ascii')} header.")
+            raise BadRequestError(f"More than one {key.decode('ascii')} header.")
         values[key] = value
-    authority = values.get(b"host", b"")
-    refused = guard.refusal(host_name(authority) or b"", authority, values)
-    return refused[1] if refused else None
+    return values

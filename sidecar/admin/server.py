@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-import structlog
 
 from sidecar.admin import web
 from sidecar.admin.access import decide
-from sidecar.admin.eviction import EvictingFactory
 from sidecar.admin.live import Feed
 from sidecar.admin.page import load_page
+from sidecar.admin.serving import HttpServer
 from sidecar.admin.view import View
 from sidecar.clock import Clock
-from sidecar.errors import BadRequestError, MethodNotAllowedError, NoRouteError, Problem
+from sidecar.errors import MethodNotAllowedError, NoRouteError
 from sidecar.listener import Listener
 from sidecar.proxy.guard import Guard
-from sidecar.proxy.problem import document, fields
 from sidecar.telemetry.exposition import expose
 
-log = structlog.get_logger(__name__)
-
-BACKLOG = 128
-KEEPALIVE = 30.0
 READ_METHODS = frozenset({"GET", "HEAD"})
-HARDENING = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "Server": "camunda-sidecar",
-    "X-Content-Type-Options": "nosniff",
-}
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-class AdminServer:
+class AdminServer(HttpServer):
     """Listens apart from the data plane, so that it answers while that is at its limit of connections."""
 
     def __init__(self, listener: Listener, view: View, guard: Guard, connections: int, clock: Clock) -> None:
@@ -52,12 +37,10 @@ class AdminServer:
             connections: the most that may be open; the oldest is closed for another one.
             clock: paces the events for open pages.
         """
-        self.address = listener.address
+        super().__init__(listener, connections)
         self.guard = guard
         """May be replaced while running: a reload brings another list of hosts."""
-        self._listener = listener
         self._view = view
-        self._connections = connections
         self._page, self._policy = load_page()
         self._feed = Feed(view, clock)
         self._handlers: dict[str, Handler] = {
@@ -69,42 +52,15 @@ class AdminServer:
             "/recent": self._get_recent,
             "/status": self._get_status,
         }
-        self._servers: list[asyncio.Server] = []
-        self._http: web.Server | None = None
-
-    async def start(self) -> None:
-        """Answer from now on."""
-        self._http = web.Server(self._handle, access_log=None, keepalive_timeout=KEEPALIVE, lingering_time=1.0)
-        self._servers = await self._listener.serve(EvictingFactory(self._http, self._connections), BACKLOG)
 
     async def close(self) -> None:
-        """Stop listening, and let answers that are being sent finish."""
-        servers, http, self._servers, self._http = self._servers, self._http, [], None
-        if http is None:
-            return
+        """Stop listening, end the pages' events, and let answers that are being sent finish."""
         self._feed.close()
-        for server in servers:
-            server.close()
-        await http.shutdown(1.0)
-        for server in servers:
-            await server.wait_closed()
+        await super().close()
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        try:
-            response = await self._answer(request)
-        except Problem as problem:
-            response = web.Response(status=problem.status, body=document(problem), headers=fields(problem))
-            if problem.status == 405:  # noqa: PLR2004 (RFC 9110, 15.5.6)
-                response.headers["Allow"] = "GET, HEAD"
-        for name, value in HARDENING.items():
-            response.headers.setdefault(name, value)
-        return response
-
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request; see `HttpServer.answer`."""
         path = request.path
-        given = request.headers.get("Host")  # without one, request.host would ask the DNS for a name
-        if given is not None and given != request.host:
-            raise BadRequestError("The request target's host is not the one in Host.")
         refusal = decide(path, _peer(request), self.guard, request.raw_headers)
         if refusal is not None:
             raise refusal

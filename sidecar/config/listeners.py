@@ -6,7 +6,16 @@ import ipaddress
 import socket
 
 from sidecar.config.report import Path, Report
-from sidecar.config.settings import Address, ClientCredentials, SessionLogin, Settings, TcpAddress, Upstream, place_of
+from sidecar.config.settings import (
+    AUTHORIZE,
+    Address,
+    ClientCredentials,
+    SessionLogin,
+    Settings,
+    TcpAddress,
+    Upstream,
+    place_of,
+)
 from sidecar.config.urls import endpoint, is_loopback
 
 
@@ -21,6 +30,8 @@ def check_listeners(settings: Settings, report: Report) -> None:
         if key != "admin.listen" and isinstance(address, TcpAddress) and not is_loopback(address.host):
             _check_remote(key, settings, report)
     for route in settings.all_routes:
+        if route.name == AUTHORIZE and settings.authorize is not None:
+            report.mistake(("routes", AUTHORIZE), "has the name of the section authorize", "give it another one")
         _check_loop(route.upstream, (*place_of(route), "upstream"), settings, report)
     for name, credential in settings.credentials.items():
         match credential:
@@ -33,7 +44,9 @@ def check_listeners(settings: Settings, report: Report) -> None:
 
 
 def _listeners(settings: Settings) -> dict[str, Address]:
-    listeners = {"listen": settings.listen, "admin.listen": settings.admin.listen}
+    listeners: dict[str, Address] = {"listen": settings.listen, "admin.listen": settings.admin.listen}
+    if settings.authorize is not None:
+        listeners["authorize.listen"] = settings.authorize.listen
     return listeners if settings.grpc is None else {**listeners, "grpc.listen": settings.grpc.listen}
 
 

@@ -213,6 +213,7 @@ class Route(Named, frozen=True, kw_only=True):
 GRPC = "grpc"
 """The name under which gRPC stands beside the routes."""
 TOKEN_ENDPOINT = "token_endpoint"  # noqa: S105
+AUTHORIZE = "authorize"
 """The same for the token endpoint."""
 
 
@@ -288,6 +289,18 @@ class TokenEndpoint(Struct, frozen=True):
     allow_any_client: Annotated[
         Switch, "Whether a client that is not in `clients` gets a token too; only on loopback and on a Unix socket."
     ] = False
+
+
+class Authorize(Struct, frozen=True):
+    """The helper of other proxies: a route's credential for nginx's auth_request, Envoy's ext_authz, Traefik."""
+
+    listen: Annotated[
+        Listen,
+        (
+            "Where these proxies ask, best unix: and a socket's path: whoever can connect may read every route's"
+            " credential."
+        ),
+    ]
 
 
 class MemoryStore(Struct, frozen=True, tag_field="type", tag="memory"):
@@ -387,6 +400,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         default_factory=dict
     )
     token_endpoint: Annotated[TokenEndpoint | None, "A local token endpoint. Default: off."] = None
+    authorize: Annotated[Authorize | None, "The helper of other proxies. Default: off."] = None
     token_store: Annotated[TokenStore, "Where tokens and their budgets are shared. Default: `type: file`."] = (
         FileStore()
     )

@@ -8,7 +8,12 @@ from msgspec.structs import replace
 
 from sidecar.config.settings import Grpc, Settings
 
-NEEDS_RESTART: Final = {"listen": "listen", "admin.listen": "admin", "token_store": "token_store"}
+NEEDS_RESTART: Final = {
+    "listen": "listen",
+    "admin.listen": "admin",
+    "authorize.listen": "authorize",
+    "token_store": "token_store",
+}
 """The settings that take effect at the next start only: the key in the file, and the field of `Settings`."""
 
 GRPC_NEEDS_RESTART: Final = ("listen", "max_message")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from sidecar.config.model import (
+    AUTHORIZE,
     GRPC,
     TOKEN_ENDPOINT,
     Admin,
+    Authorize,
     Basic,
     Client,
     ClientCredentials,

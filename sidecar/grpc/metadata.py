@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from sidecar.proxy import semantics
-from sidecar.proxy.authorizer import Attachment
+from sidecar.proxy.authorizer import Attachment, lines_of
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 """Names in lower case; values are bytes where the name ends in `-bin`."""
@@ -31,9 +31,7 @@ class Credentials:
     def of(self, attachment: Attachment) -> Metadata:
         """Its header lines; gRPC's calls are POST requests, so those for unsafe methods too."""
         if attachment is not self._attachment:
-            lines = (attachment.header + attachment.unsafe_header).decode("latin-1").split("\r\n")
-            pairs = (line.partition(":") for line in lines if line)
-            self._metadata = tuple((name.lower(), value.strip(" \t")) for name, _, value in pairs)
+            self._metadata = tuple((name.lower(), value) for name, value in lines_of(attachment))
             self._attachment = attachment
         return self._metadata
 

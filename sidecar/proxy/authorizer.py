@@ -18,6 +18,13 @@ class Attachment(Protocol):
         """More of them, for unsafe methods only (RFC 9110, 9.2.1)."""
 
 
+def lines_of(attachment: Attachment) -> list[tuple[str, str]]:
+    """Return a credential's header lines, those for unsafe methods too, by name and value."""
+    lines = (attachment.header + attachment.unsafe_header).decode("latin-1").split("\r\n")
+    pairs = (line.partition(":") for line in lines if line)
+    return [(name, value.strip(" \t")) for name, _, value in pairs]
+
+
 class Issuer(Protocol):
     """What has tokens that may be given to programs: the authorizer of a `client_credentials` credential."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from sidecar.config.settings import RequiredHeader, Settings, TcpAddress, UnixAddress
+from sidecar.config.settings import Address, RequiredHeader, Settings, TcpAddress, UnixAddress
 from sidecar.config.urls import is_loopback
 from sidecar.errors import CrossSiteError, ForbiddenByPolicyError, Problem, UnauthorizedError, UnknownHostError
 
@@ -89,16 +89,21 @@ class Guard:
         return _CLIENT if self._clients_only else None
 
 
-def guard_of(settings: Settings) -> Guard:
-    """Return the proxy's guard; the address that it listens on is one of its names."""
-    hosts, listen = list(settings.guard.hosts), settings.listen
-    is_unix = isinstance(listen, UnixAddress)
-    if isinstance(listen, TcpAddress) and listen.host not in {"0.0.0.0", "::", ""}:  # noqa: S104 (they are nobody's name)
-        hosts.append(f"[{listen.host}]" if ":" in listen.host else listen.host)
+def guard_of(settings: Settings, listen: Address | None = None) -> Guard:
+    """Return the guard of a listener, whose address is one of its names.
+
+    `listen` is None for the proxy's own, which on a Unix socket has any name: whoever connects is its client. Behind
+    another listener's socket there may be a proxy, which passes on the name that a page has called it by.
+    """
+    hosts, address = list(settings.guard.hosts), listen or settings.listen
+    if isinstance(address, TcpAddress) and address.host not in {"0.0.0.0", "::", ""}:  # noqa: S104 (nobody's name)
+        hosts.append(f"[{address.host}]" if ":" in address.host else address.host)
+    if listen is not None:
+        return Guard(hosts, settings.guard.require_header)
     return Guard(
         hosts,
         settings.guard.require_header,
-        any_host=is_unix,
+        any_host=isinstance(address, UnixAddress),
         is_tls=settings.listen_tls is not None,
         clients_only=settings.clients_only,
     )

@@ -27,7 +27,7 @@ from sidecar.config.restart import reloaded
 from sidecar.config.settings import MemoryStore, Settings
 from sidecar.errors import ConfigurationError, ListenError, Mistake, SidecarError
 from sidecar.listener import listening
-from sidecar.service import Listeners, grpc_reserved, log_ready
+from sidecar.service import Listeners, authorize_listening, grpc_reserved, log_ready
 from sidecar.telemetry.log_writer import WRITER
 from sidecar.telemetry.logs import configure_logging
 from sidecar.telemetry.sampling import SAMPLER
@@ -113,6 +113,7 @@ class Supervisor:
             self._wakeup = _signals_as_bytes()
             [self._admin] = stack.enter_context(listening("admin.listen", settings.admin.listen))
             self._proxies = stack.enter_context(listening("listen", settings.listen, count))
+            self._authorize = stack.enter_context(authorize_listening(settings))
             self._grpc = stack.enter_context(grpc_reserved(settings))
             self._directory = stack.enter_context(_private_directory())
             gc.collect()
@@ -156,7 +157,7 @@ class Supervisor:
     def _announce(self) -> None:
         if not self._was_ready and all(worker.ready for worker in self._workers):
             self._was_ready = True
-            listeners = Listeners(self._proxies[0], self._admin, self._grpc)
+            listeners = Listeners(self._proxies[0], self._admin, self._authorize, self._grpc)
             log_ready(self._settings, listeners, workers=len(self._workers))
 
     def _reload(self) -> None:
@@ -227,6 +228,7 @@ class Supervisor:
                 index=worker.index,
                 count=len(self._workers),
                 proxy=self._proxies[worker.index],
+                authorize=self._authorize,
                 grpc=self._grpc,
                 admin=self._admin,
                 control=control,

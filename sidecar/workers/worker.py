@@ -36,6 +36,8 @@ class WorkerSpec:
     index: int
     count: int
     proxy: Listener
+    authorize: Listener | None
+    """All workers have its sockets, and serve."""
     grpc: TcpAddress | None
     admin: Listener
     """Where the sidecar is asked; the first worker answers."""
@@ -112,7 +114,7 @@ def serve(
     )
 
     async def run(admin: Listener) -> None:
-        listeners = Listeners(spec.proxy, admin, spec.grpc)
+        listeners = Listeners(spec.proxy, admin, spec.authorize, spec.grpc)
         await Service(share(settings), lambda: share(load()), clock, listeners, process).run()
 
     with ExitStack() as stack:
