@@ -11,7 +11,7 @@ from sidecar.admin import web
 from sidecar.admin.access import decide
 from sidecar.admin.live import Feed
 from sidecar.admin.page import load_page
-from sidecar.admin.serving import HttpServer
+from sidecar.admin.serving import HARDENING, HttpServer
 from sidecar.admin.view import View
 from sidecar.clock import Clock
 from sidecar.errors import MethodNotAllowedError, NoRouteError

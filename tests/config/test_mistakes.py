@@ -76,6 +76,20 @@ TABLE = [
     (MINIMAL + "listen: '0.0.0.0:8600'", "listen", "allow_remote"),
     (MINIMAL + "listen: 'sidecar.internal:8600'", "listen", "allow_remote"),
     (MINIMAL + "listen: '127.0.0.1:8601'", "admin.listen", "same address"),
+    (MINIMAL + "authorize: {listen: '0.0.0.0:8602'}", "authorize.listen", "allow_remote"),
+    (MINIMAL + "authorize: {listen: '127.0.0.1:8600'}", "authorize.listen", "same address"),
+    (MINIMAL + "authorize: {}", "authorize.listen", "is missing"),
+    (
+        CLUSTER + "routes: {authorize: {upstream: 'https://a', credential: cluster}}\nauthorize: {listen: unix:/a}",
+        "routes.authorize",
+        "name of the section authorize",
+    ),
+    (
+        CLUSTER
+        + "routes: {x: {upstream: 'http://127.0.0.1:7', credential: cluster}}\nauthorize: {listen: '127.0.0.1:7'}",
+        "routes.x.upstream",
+        "own authorize.listen",
+    ),
     # values
     (MINIMAL + "drain_timeout: 25", "drain_timeout", "a number with a unit"),
     (MINIMAL + "drain_timeout: 5 parsecs", "drain_timeout", "is not a duration"),

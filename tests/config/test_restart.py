@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import fields, replace
 
 from sidecar.config.restart import NEEDS_RESTART, reloaded
-from sidecar.config.settings import Admin, MemoryStore, Settings, TcpAddress
+from sidecar.config.settings import Admin, Authorize, MemoryStore, Settings, TcpAddress
 from tests.config.support import MINIMAL, loaded
 
 
@@ -13,6 +13,7 @@ from tests.config.support import MINIMAL, loaded
     [
         ("listen", {"listen": TcpAddress("127.0.0.1", 1)}),
         ("admin.listen", {"admin": Admin(TcpAddress("127.0.0.1", 1))}),
+        ("authorize.listen", {"authorize": Authorize(TcpAddress("127.0.0.1", 1))}),
         ("token_store", {"token_store": MemoryStore()}),
     ],
 )
