@@ -18,7 +18,10 @@ from tests.test_architecture import FOUNDATION, MODULES, imported, room_of
 from tests.tokens import states
 
 PAGE = Path(__file__).parents[1] / "docs/architecture.md"
-PLANES = {"data plane": ("proxy", "grpc"), "control plane": ("tokens", "credentials", "admin", "authorize", "telemetry")}
+PLANES = {
+    "data plane": ("proxy", "grpc"),
+    "control plane": ("tokens", "credentials", "admin", "authorize", "telemetry"),
+}
 OUTSIDE = (
     'programs(["programs"]) ==> proxy',
     """proxy ==> upstreams(["Camunda's APIs"])""",
