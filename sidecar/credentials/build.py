@@ -10,9 +10,9 @@ from typing import Any, TypeVar, assert_never
 
 from sidecar.clock import Clock
 from sidecar.config import settings as configured
-from sidecar.credentials import key_material, tls
-from sidecar.credentials.client_credentials import ClientCredentialsSource
-from sidecar.credentials.file_watching import Watched, Watcher
+from sidecar.credentials import static, tls
+from sidecar.credentials.client_credentials import ClientCredentialsSource, client_key
+from sidecar.credentials.file_watching import Watched, Watcher, setting_of
 from sidecar.credentials.session import SessionSource
 from sidecar.credentials.static import StaticAttachment, StaticAuthorizer
 from sidecar.credentials.token_request import Endpoint
@@ -94,7 +94,7 @@ class _Builder:
         clock = self._clock
         match credential:
             case configured.ClientCredentials():
-                key = self._watch(key_material.client_key(credential, clock))
+                key = self._watch(client_key(credential, clock))
                 endpoint = self._endpoint(credential.token_url, credential)
                 return cache(
                     lambda audience: ClientCredentialsSource(
@@ -102,13 +102,15 @@ class _Builder:
                     )
                 )
             case configured.SessionLogin():
-                password = self._watch(key_material.password(credential))
+                source = credential.password
+                setting = setting_of(credential.name, "password", source)
+                password = self._watch(Watched(setting, [source.file], source.read))
                 endpoint = self._endpoint(credential.login_url, credential)
                 made: IssuerSource | Authorizer = SessionSource(
                     credential, password=password, endpoint=endpoint, clock=clock
                 )
             case configured.StaticToken() | configured.Basic():
-                made = StaticAuthorizer(credential.name, self._watch(key_material.attachment(credential)))
+                made = StaticAuthorizer(credential.name, self._watch(static.attachment(credential)))
             case configured.NoCredential():
                 made = StaticAuthorizer(credential.name, Watched(credential.name, (), StaticAttachment))
             case _:

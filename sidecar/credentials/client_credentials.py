@@ -5,23 +5,35 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final, assert_never
 from urllib.parse import quote_plus, urlencode
 
 from sidecar.clock import Clock
 from sidecar.config.settings import ClientCredentials
-from sidecar.credentials import untrusted
+from sidecar.credentials import tls, untrusted
 from sidecar.credentials.classification import IssuerResponse, RequestContext, classify
-from sidecar.credentials.file_watching import Watched
-from sidecar.credentials.key_material import ClientKey
+from sidecar.credentials.file_watching import Watched, setting_of
 from sidecar.credentials.token_request import FORM, Endpoint, GetPage, RequestContent, TokenRequest
-from sidecar.secret import Secret
+from sidecar.secret import Secret, SecretSource, read_text
 from sidecar.tokens.grant import AttemptGate, Grant
 from sidecar.tokens.identity import label
 
+if TYPE_CHECKING:
+    from sidecar.credentials.assertion import Signer
+
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 """RFC 7523, 2.2."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKey:
+    """What proves the client's identity now: its secret and, for `private_key_jwt`, what signs with it."""
+
+    secret: Secret
+    signer: Signer | None = None
 
 
 class ClientCredentialsSource:
@@ -131,3 +143,45 @@ def basic_credentials(client_id: str, secret: str) -> str:
 
 def _base64(user: str, password: str) -> str:
     return base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def client_key(credential: ClientCredentials, clock: Clock) -> Watched[ClientKey]:
+    """What proves the client's identity, from the files that its way of authentication needs."""
+    match credential.client_authentication:
+        case "body" | "basic":
+            source = credential.client_secret or SecretSource()
+            name = setting_of(credential.name, "client_secret", source)
+            return Watched(name, [source.file], lambda: ClientKey(source.read()))
+        case "private_key_jwt":
+            key, key_password = credential.private_key or SecretSource(), credential.private_key_password
+            password_file = key_password.file if key_password is not None else None
+            files = (key.file, password_file, credential.certificate_file)
+            return Watched(
+                setting_of(credential.name, "private_key", key), files, partial(_signing_key, credential, key, clock)
+            )
+        case "tls":
+            name = f"credentials.{credential.name}.tls.client_key_file"
+            return Watched(name, tls.files(credential.tls), partial(_certificate_key, credential))
+        case _:
+            assert_never(credential.client_authentication)
+
+
+def _signing_key(credential: ClientCredentials, key: SecretSource, clock: Clock) -> ClientKey:
+    from sidecar.credentials import assertion  # noqa: PLC0415 (joserfc costs who signs nothing)
+
+    text, key_password = key.read_text().reveal(), credential.private_key_password
+    signer = assertion.signer(
+        text,
+        password=key_password.read().reveal() if key_password is not None else None,
+        algorithm=credential.assertion_algorithm,
+        certificate_file=credential.certificate_file,
+        key_id=credential.key_id,
+        now=clock.wall(),
+    )
+    # The thumbprint too: a certificate that is renewed with its old key must end a quarantine as a new secret does.
+    return ClientKey(Secret(text + signer.header.get("x5t#S256", "")), signer)
+
+
+def _certificate_key(credential: ClientCredentials) -> ClientKey:
+    files = (credential.tls.client_key_file, credential.tls.client_certificate_file)
+    return ClientKey(Secret("".join(read_text(file) for file in files if file)))

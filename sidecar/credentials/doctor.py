@@ -13,7 +13,7 @@ from yarl import URL
 from sidecar.clock import Clock, duration
 from sidecar.config.settings import GRPC, Route
 from sidecar.config.urls import origin
-from sidecar.credentials import explanations, probe, token_claims
+from sidecar.credentials import explanations, probe
 from sidecar.credentials.build import IssuerSource, RouteCredentials
 from sidecar.credentials.token_request import Endpoint
 from sidecar.credentials.token_response import jwt_claims
@@ -136,11 +136,11 @@ class Doctor:
         claims = jwt_claims(grant.header.removeprefix(BEARER).strip().decode("ascii"))
         if claims is None:
             return
-        clock = token_claims.clock_fault(claims, self._clock.wall())
+        clock = explanations.clock_fault(claims, self._clock.wall())
         if clock is not None:
             yield Finding(subject, "clock", "failed", clock)
-        fault = token_claims.audience_fault(claims, route.audience)
-        fault = fault or token_claims.cluster_fault(claims, str(route.upstream))
+        fault = explanations.audience_fault(claims, route.audience)
+        fault = fault or explanations.cluster_fault(claims, str(route.upstream))
         if fault is not None:
             yield Finding(subject, "audience", "failed", fault)
         elif claims.get("aud") is not None and route.audience:

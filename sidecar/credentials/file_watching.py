@@ -16,6 +16,7 @@ import structlog
 
 from sidecar.background import in_thread
 from sidecar.errors import SecretUnavailableError
+from sidecar.secret import SecretSource
 
 T = TypeVar("T")
 Stamp = tuple[tuple[int, int, int, int] | None, ...]
@@ -128,6 +129,11 @@ class Watched(Generic[T]):
 
     def _look(self) -> Stamp:
         return tuple(_stamp(file) for file in self._files)
+
+
+def setting_of(credential: str, key: str, source: SecretSource) -> str:
+    """Return the path of the setting that a credential's secret comes from."""
+    return f"credentials.{credential}.{key}" + ("_file" if source.file is not None else "")
 
 
 def _stamp(file: Path) -> tuple[int, int, int, int] | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import Final, assert_never
 
 from sidecar.config.settings import Basic, StaticToken
-from sidecar.credentials.file_watching import Watched
+from sidecar.credentials.file_watching import Watched, setting_of
 from sidecar.credentials.token_response import bearer_header, is_visible
 from sidecar.errors import SecretUnavailableError, TokenUnavailableError
 from sidecar.proxy.authorizer import Attachment
@@ -74,12 +75,18 @@ class StaticAuthorizer:
         """There is no session that a cookie could change."""
 
 
-def token_attachment(settings: StaticToken) -> StaticAttachment:
-    """`Authorization: Bearer …` from the token as it is now.
+def attachment(credential: StaticToken | Basic) -> Watched[StaticAttachment]:
+    """The header of a credential, made again when its secret's file changes."""
+    match credential:
+        case StaticToken(name=name, token=source):
+            return Watched(setting_of(name, "token", source), [source.file], partial(_bearer, credential))
+        case Basic(name=name, password=source):
+            return Watched(setting_of(name, "password", source), [source.file], partial(_basic, credential))
+        case _:
+            assert_never(credential)
 
-    Raises:
-        SecretUnavailableError: it cannot be read, or could not stand in a header.
-    """
+
+def _bearer(settings: StaticToken) -> StaticAttachment:
     token = settings.token.read().reveal()
     if not is_visible(token):
         raise SecretUnavailableError(
@@ -89,11 +96,7 @@ def token_attachment(settings: StaticToken) -> StaticAttachment:
     return StaticAttachment(bearer_header(token))
 
 
-def basic_attachment(settings: Basic) -> StaticAttachment:
-    """`Authorization: Basic …` (RFC 7617, in UTF-8); a configuration with a colon in the user's name is refused.
-
-    Raises:
-        SecretUnavailableError: the password cannot be read.
-    """
+def _basic(settings: Basic) -> StaticAttachment:
+    """RFC 7617, in UTF-8; a configuration with a colon in the user's name is refused."""
     pair = f"{settings.username}:{settings.password.read().reveal()}"
     return StaticAttachment(b"Authorization: Basic " + base64.b64encode(pair.encode()) + b"\r\n")

@@ -16,9 +16,8 @@ from urllib.parse import parse_qsl
 from sidecar.clock import SystemClock
 from sidecar.config.settings import ClientCredentials, Tls
 from sidecar.credentials import tls
-from sidecar.credentials.client_credentials import ClientCredentialsSource
+from sidecar.credentials.client_credentials import ClientCredentialsSource, client_key
 from sidecar.credentials.file_watching import Watched
-from sidecar.credentials.key_material import client_key
 from sidecar.credentials.token_request import Endpoint
 from sidecar.secret import Secret, SecretSource
 

@@ -11,7 +11,7 @@ import pytest
 from sidecar.clock import SystemClock
 from sidecar.config.settings import ClientCredentials, Tls
 from sidecar.credentials import pem
-from sidecar.credentials.key_material import client_key
+from sidecar.credentials.client_credentials import client_key
 from sidecar.credentials.tls import client_context
 from sidecar.errors import SecretUnavailableError
 from sidecar.secret import SecretSource

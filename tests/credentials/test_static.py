@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.config.settings import Basic, NoCredential, StaticToken
-from sidecar.credentials import key_material
+from sidecar.credentials import static
 from sidecar.credentials.file_watching import Watched
 from sidecar.credentials.static import StaticAttachment, StaticAuthorizer
 from sidecar.errors import SecretUnavailableError, TokenUnavailableError
@@ -17,7 +17,7 @@ from sidecar.secret import Secret, SecretSource
 
 def token(file: Path) -> StaticAuthorizer:
     return StaticAuthorizer(
-        "optimize-secret", key_material.attachment(StaticToken("optimize-secret", SecretSource(file=file)))
+        "optimize-secret", static.attachment(StaticToken("optimize-secret", SecretSource(file=file)))
     )
 
 
@@ -68,12 +68,12 @@ async def test_a_token_that_cannot_be_read_is_unavailable(tmp_path: Path) -> Non
 def test_a_token_that_is_no_token_is_said(content: str) -> None:
     """What could not stand in a header, or has the scheme in it already."""
     with pytest.raises(SecretUnavailableError, match="bare token"):
-        _ = key_material.attachment(StaticToken("x", secret(content))).value
+        _ = static.attachment(StaticToken("x", secret(content))).value
 
 
 def test_basic_is_encoded_as_utf_8() -> None:
     """RFC 7617, 2.1; a password may have a colon."""
-    attachment = key_material.attachment(Basic("run", "demo", secret("pä:ss"))).value
+    attachment = static.attachment(Basic("run", "demo", secret("pä:ss"))).value
     encoded = attachment.header.removeprefix(b"Authorization: Basic ").removesuffix(b"\r\n")
     assert base64.b64decode(encoded).decode() == "demo:pä:ss"
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from sidecar.credentials.token_claims import CLUSTER_CLAIM, audience_fault, clock_fault, cluster_fault
+from sidecar.credentials.explanations import CLUSTER_CLAIM, audience_fault, clock_fault, cluster_fault
 
 ONE, TWO = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
 
