@@ -1,21 +1,39 @@
 # Two stages: the first has a C compiler and compiles the data plane; the second has the interpreter and the installed
-# package, and neither pip nor sources.
+# package, and neither pip nor sources. Every package comes by its hash, so that two builds give the same files.
+#
+# The tags below are not pinned here: their digests are resolved, and written in, by Renovate (renovate.json) and by the
+# release (.github/workflows/release.yaml).
 ARG PYTHON=3.13
 ARG BUILD_IMAGE=python:${PYTHON}
+ARG RUNTIME_IMAGE=python:${PYTHON}-slim
 
 FROM ${BUILD_IMAGE} AS build
 ARG CAMUNDA_SIDECAR_COMPILED=1
+# 1 January 2026: the time of every file in the wheel.
+ARG SOURCE_DATE_EPOCH=1767225600
 WORKDIR /src
+COPY requirements ./requirements
+RUN ["python", "-m", "venv", "/build"]
+RUN ["/build/bin/python", "-m", "pip", "install", "--no-cache-dir", "--require-hashes", "--requirement", "requirements/build.txt"]
+RUN ["python", "-m", "venv", "--without-pip", "/opt/camunda-sidecar"]
+RUN ["/build/bin/python", "-m", "pip", "--python", "/opt/camunda-sidecar/bin/python", "install", "--no-cache-dir", "--no-compile", "--require-hashes", "--requirement", "requirements/runtime.txt"]
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY sidecar ./sidecar
-RUN ["python", "-m", "venv", "--without-pip", "/opt/camunda-sidecar"]
-RUN ["python", "-m", "pip", "--python", "/opt/camunda-sidecar/bin/python", "install", "--no-cache-dir", "--no-compile", ".[grpc]"]
+RUN ["/build/bin/python", "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", "/dist", "."]
+RUN ["/build/bin/python", "-m", "pip", "--python", "/opt/camunda-sidecar/bin/python", "install", "--no-compile", "--no-deps", "--no-index", "--find-links", "/dist", "camunda-sidecar"]
 # Never checked against the sources: the files do not change, and a read-only root could not be written to anyway.
-RUN ["python", "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "/opt/camunda-sidecar/lib"]
+RUN ["python", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "/opt/camunda-sidecar/lib"]
 # The token store's default place is below HOME. Group 0 may write there: OpenShift chooses the uid, and that group.
 RUN ["install", "-d", "-m", "0770", "-o", "65532", "-g", "0", "/home/sidecar"]
 
-FROM python:${PYTHON}-slim
+FROM ${RUNTIME_IMAGE}
+LABEL org.opencontainers.image.title="camunda-sidecar" \
+      org.opencontainers.image.description="A local proxy that gives every program on a host an authorized, rate-limit-safe path to Camunda 8." \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/camunda-community-hub/camunda-sidecar" \
+      org.opencontainers.image.documentation="https://github.com/camunda-community-hub/camunda-sidecar/blob/main/docs"
+RUN ["python", "-m", "pip", "uninstall", "--yes", "--root-user-action", "ignore", "pip"]
 COPY --from=build /opt/camunda-sidecar /opt/camunda-sidecar
 COPY --from=build --chown=65532:0 /home/sidecar /home/sidecar
 ENV PATH=/opt/camunda-sidecar/bin:$PATH HOME=/home/sidecar PYTHONDONTWRITEBYTECODE=1

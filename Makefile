@@ -4,7 +4,7 @@ BIN := .venv/bin
 # CI machines with few cores still win from two workers; the suite keeps no order.
 PYTEST_FLAGS ?= -n auto
 
-.PHONY: setup tools manifests demo test check format bench clean
+.PHONY: setup tools lock manifests demo test check format bench clean
 
 setup: .venv/.ready
 
@@ -22,6 +22,11 @@ tools: .venv/.tools
 .venv/.tools: .venv/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group deploy
 	touch $@
+
+# What the image is built from, with hashes: as new as pyproject.toml allows.
+lock: tools
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade pyproject.toml --extra grpc -o requirements/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade pyproject.toml --group build --constraints requirements/runtime.txt -o requirements/build.txt
 
 # What is made of the chart: Kustomize's bases, patches and copies.
 manifests: tools

@@ -7,6 +7,8 @@ import sys
 
 def main() -> None:
     """Run the command that the arguments name."""
+    if os.name == "nt":
+        sys.exit("camunda-sidecar: Windows lacks the file locks and signals that it needs: use WSL 2 or a container")
     _open_standard_streams()
     if sys.argv[1:2] == ["run"]:
         _handle_early_signals()

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,20 +16,11 @@ import pytest
 from sidecar import __version__
 from sidecar.cli.wait import until_ready
 from sidecar.config.settings import TcpAddress
+from tests import needs
+from tests.deploy.image import DOCKERFILE, USER, as_user, instructions, of, replay, tree
 from tests.deploy.support import ROOT
 
-DOCKERFILE = ROOT / "Dockerfile"
-USER = 65532
-
-
-def instructions() -> list[tuple[str, str]]:
-    """Keyword and arguments of each instruction."""
-    lines = (line for line in DOCKERFILE.read_text().splitlines() if line and not line.startswith("#"))
-    return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in lines]
-
-
-def of(keyword: str) -> list[str]:
-    return [arguments for found, arguments in instructions() if found == keyword]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def test_every_run_step_is_a_command_and_no_shell():
@@ -40,6 +32,37 @@ def test_every_run_step_is_a_command_and_no_shell():
 def test_it_runs_as_nobody_in_particular():
     """A numeric user, so that Kubernetes' runAsNonRoot can see that it is not root."""
     assert of("USER") == ["65532:65532"]
+
+
+def test_hadolint_has_nothing_to_say():
+    """By the rules of `.hadolint.yaml`, hints included."""
+    done = subprocess.run([needs.script("hadolint"), DOCKERFILE], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_every_package_comes_by_its_hash():
+    """Each installation is from a lock with hashes, or the wheel that was built here and nothing from an index."""
+    installs = [command for command in map(json.loads, of("RUN")) if "install" in command and "pip" in command]
+    assert len(installs) == 3
+    assert all("--require-hashes" in command or {"--no-index", "--no-deps"} <= {*command} for command in installs)
+    [wheel] = [command for command in map(json.loads, of("RUN")) if "wheel" in command]
+    assert {"--no-build-isolation", "--no-deps"} <= {*wheel}
+
+
+def test_the_image_that_runs_has_no_pip():
+    """It is taken away from what the base image brings, and the program's environment never had one."""
+    last = [number for number, (keyword, _) in enumerate(instructions()) if keyword == "FROM"][-1]
+    commands = [json.loads(text) for keyword, text in instructions()[last:] if keyword == "RUN"]
+    assert [command[2:4] + command[-1:] for command in commands] == [["pip", "uninstall", "pip"]]
+
+
+def test_its_labels_say_what_it_is():
+    """OCI's annotations, with the program's own version and links."""
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]+)"', of("LABEL")[0]))
+    urls = PROJECT["urls"]
+    assert (labels["version"], labels["licenses"]) == (__version__, PROJECT["license"])
+    assert (labels["source"], labels["documentation"]) == (urls["Source"], urls["Documentation"])
+    assert labels["description"] == PROJECT["description"]
 
 
 def test_what_is_copied_exists_and_is_let_through():
@@ -63,28 +86,11 @@ def test_the_health_check_and_the_command_are_commands_that_exist():
 
 @pytest.fixture(scope="module")
 def image():
-    """A directory with what the build stage makes: /src, /opt/camunda-sidecar, /home/sidecar."""
+    """A directory with what the build stage makes: /opt/camunda-sidecar and /home/sidecar."""
     with tempfile.TemporaryDirectory(prefix="camunda-sidecar-image-") as name:
         root = Path(name)
         root.chmod(0o755)
-        shutil.copytree(ROOT / "sidecar", root / "src/sidecar", ignore=shutil.ignore_patterns("__pycache__"))
-        for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-            shutil.copy(ROOT / file, root / "src")
-        (root / "opt").mkdir()
-        (root / "home").mkdir()
-        arguments = dict(pair.split("=", 1) for pair in of("ARG") if "=" in pair)
-        for step in map(json.loads, of("RUN")):
-            placed = [re.sub(r"^(?=/(opt|home)/)", name, part) for part in step]
-            if placed[0] == "python":
-                placed[0] = interpreter() if "venv" in placed else sys.executable
-                if "compileall" in placed:
-                    placed[0] = f"{name}/opt/camunda-sidecar/bin/python"
-            if placed[0] == "install" and os.geteuid() != 0:
-                placed = [*placed[:4], placed[-1]]  # only root can give a directory away
-            result = subprocess.run(
-                placed, cwd=root / "src", check=False, capture_output=True, text=True, env=os.environ | arguments
-            )
-            assert result.returncode == 0, f"{placed}\n{result.stdout}\n{result.stderr}"
+        replay(root)
         shutil.rmtree(root / "src")
         yield root
 
@@ -96,21 +102,14 @@ def environment(image: Path) -> dict[str, str]:
     return placed | {"PATH": placed["PATH"].replace("$PATH", os.environ["PATH"])}
 
 
-def as_user(user: int = USER, group: int = USER) -> dict:
-    """What makes a subprocess the image's user; nothing where this user may not do that."""
-    return {"user": user, "group": group, "extra_groups": []} if os.geteuid() == 0 else {}
-
-
-def interpreter() -> str:
-    """One that the image's user may execute too; this test's own may stand in root's home."""
-    for candidate in (sys.executable, "/usr/bin/python3"):
-        code = "import sys, venv; sys.exit(sys.version_info < (3, 11))"
-        try:
-            if subprocess.run([candidate, "-c", code], check=False, cwd="/", **as_user()).returncode == 0:
-                return candidate
-        except OSError:
-            continue
-    pytest.skip(f"no Python 3.11 here that uid {USER} may execute")
+def test_a_second_installation_gives_the_same_files(image):
+    """From the locks with their hashes and the wheel, byte for byte, and byte code as well."""
+    first = tree(image / "opt")
+    (image / "opt").rename(image / "first")
+    (image / "src").mkdir()
+    replay(image, again=True)
+    shutil.rmtree(image / "src")
+    assert tree(image / "opt") == first
 
 
 def test_the_package_is_installed_whole_and_byte_compiled(image):

@@ -1,6 +1,7 @@
 """What is published: its metadata, and that nothing is missing in it."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from sidecar import build
+from tests import needs
 from tests.deploy.support import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -113,3 +115,50 @@ def test_an_index_shows_the_readme_with_its_pictures_and_the_projects_links(buil
     ] == []
     labels = {line.partition(",")[0] for line in metadata.get_all("Project-URL")}
     assert labels >= {"Homepage", "Source", "Documentation", "Changelog"}
+
+
+DEMO = ("demo", "--once", "--port", "0", "--requests", "8")
+BARE = {"PATH": os.environ["PATH"], "UV_PYTHON": sys.executable, "UV_PYTHON_DOWNLOADS": "never"}
+INSTALLERS = {
+    "uv tool": ("uv", "tool", "install", "--quiet"),
+    "pipx": ("pipx", "install", "--quiet", "--backend", "pip"),
+}
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """A home of its own for the installer, and what this machine says about where packages come from."""
+    places = {"UV_TOOL_DIR": "tools", "UV_TOOL_BIN_DIR": "bin", "PIPX_HOME": "pipx", "PIPX_BIN_DIR": "bin"}
+    given = {
+        name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "SSL_")) or name == "HOME"
+    }
+    return given | BARE | {name: str(folder / place) for name, place in places.items()}
+
+
+@pytest.mark.parametrize("installer", INSTALLERS)
+def test_the_wheel_installs_as_a_tool_and_the_program_serves(built, tmp_path, installer):
+    """In an environment with what the wheel asks for and nothing else: `demo --once` serves every request."""
+    name, *options = INSTALLERS[installer]
+    [wheel] = built.glob("*.whl")
+    environ = environment(tmp_path)
+    run([needs.script(name), *options, str(wheel)], environ)
+    told = run([str(tmp_path / "bin/camunda-sidecar"), *DEMO], environ)
+    assert "8 of 8" in told
+
+
+def test_the_source_distribution_installs_and_the_program_serves(built, tmp_path):
+    """Built anew by whoever installs it, with the scanner compiled where there is a compiler."""
+    [archive] = built.glob("*.tar.gz")
+    environ = environment(tmp_path)
+    run([needs.script("uv"), "venv", "--quiet", str(tmp_path / "venv")], environ)
+    python = tmp_path / "venv/bin/python"
+    run([needs.script("uv"), "pip", "install", "--quiet", "--python", str(python), str(archive)], environ)
+    told = run([str(tmp_path / "venv/bin/camunda-sidecar"), *DEMO], environ)
+    assert "8 of 8" in told
+    assert "pytest" not in run([needs.script("uv"), "pip", "list", "--python", str(python)], environ)
+
+
+def run(command: list[str], environ: dict[str, str]) -> str:
+    """What the command says; it must succeed."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ, cwd="/", timeout=120)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
