@@ -98,7 +98,7 @@ async def shared_tokens(settings: Settings, clock: Clock) -> AsyncIterator[tuple
     from sidecar.tokens.stores import build_store  # noqa: PLC0415
 
     configure_logging(settings.logging, io.StringIO())
-    store = build_store(settings.token_store, clock, TokenObserver())
+    store = build_store(settings.token_store, clock, TokenObserver(), counted=False)
     manager = TokenManager(store, clock, settings.token_requests, settings.refresh, shared_only=True)
     await manager.start()
     try:

@@ -324,6 +324,10 @@ class RedisStore(Struct, frozen=True, tag_field="type", tag="redis"):
     """Shared by many hosts, over Redis or Valkey."""
 
     url: Annotated[RedisUrl, "Such as redis://redis:6379/0; rediss:// is TLS."]
+    processes: Annotated[
+        Count,
+        "How many processes share it at most. One that has never reached it asks issuers as seldom as that needs.",
+    ] = 500
 
 
 TokenStore = FileStore | MemoryStore | RedisStore

@@ -33,6 +33,8 @@ class Failure(Enum):
     THROTTLED = auto()
     REFUSED = auto()
     NO_SLOT = auto()
+    NO_TURN = auto()
+    """The store is away, so that this process asks only in its turns, and the next is far off."""
     COOLING = auto()
     """There was no slot, because of a cool-down."""
     NOT_SHARED = auto()

@@ -43,7 +43,7 @@ async def fetch(
         if slots.attempts:  # the attempts before this one failed at something else
             return FetchFailed(Failure.TRANSIENT, retry_after)
         log.info("no slot for a token request in time", **labels.context(), retry_after=retry_after)
-        return FetchFailed(Failure.COOLING if error.cooling else Failure.NO_SLOT, retry_after)
+        return FetchFailed(error.failure, retry_after)
     except GrantThrottledError as error:
         slots.ended("throttled")
         return FetchFailed(Failure.THROTTLED, error.retry_after or 0.0, detail=error.detail)

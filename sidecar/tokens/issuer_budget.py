@@ -12,6 +12,7 @@ from sidecar.config.urls import origin
 from sidecar.errors import TokenUnavailableError
 from sidecar.tokens import rate_limit
 from sidecar.tokens.context import Context
+from sidecar.tokens.events import Failure
 from sidecar.tokens.identity import Labels
 from sidecar.tokens.observer import Outcome
 from sidecar.tokens.rate_limit import RateLimit, Refused, Reserved
@@ -28,11 +29,11 @@ MOST_SLOWNESS: Final = 5.0
 
 
 class NoSlotError(TokenUnavailableError):
-    """There is no slot within the client's patience; `cooling`: because of a cool-down."""
+    """There is no slot within the client's patience; `failure` says why."""
 
     def __init__(self, refused: Refused) -> None:
         super().__init__("The issuer's budget has no slot in time.", retry_after=refused.retry_after)
-        self.cooling = refused.cooling
+        self.failure = Failure.COOLING if refused.cooling else Failure.NO_TURN if refused.turn else Failure.NO_SLOT
 
 
 class NotSharedError(TokenUnavailableError):
@@ -77,7 +78,13 @@ class IssuerBudget:
 
         def change(limit: RateLimit, now: float) -> RateLimit:
             changed, outcome = rate_limit.reserve(
-                limit, now, self.interval, patience=deadline - now, background=background, not_before=not_before
+                limit,
+                now,
+                self.interval,
+                patience=deadline - now,
+                background=background,
+                not_before=not_before,
+                turns=self._context.store.turns,
             )
             answer[:] = [outcome]
             return changed
@@ -105,8 +112,9 @@ class IssuerBudget:
             found = self._read(record, now)
             limit = change(rate_limit.merged(self.known, found), now)
             result[:] = [limit]
-            # A record of uncertain age is written anew, or its cool-down would begin again each time it is read.
-            certain = record is None or record.certain
+            # A record of uncertain age is written anew, or its cool-down would begin again each time it is read; and so
+            # is one that the store has lost.
+            certain = record.certain if record is not None else found == RateLimit()
             return None if limit == found and certain else write_rate_limit(limit, now)
 
         await self._context.store.update(self._key, update)
@@ -114,10 +122,10 @@ class IssuerBudget:
         return self.known
 
     def _read(self, record: Record | None, now: float) -> RateLimit:
-        if record is None:
+        if record is None and self.known.free_at == NEVER:
             return RateLimit()
         try:
-            if not record.damaged:
+            if record is not None and not record.damaged:
                 return read_rate_limit(record.data, record.written)
         except RecordError:
             pass
@@ -144,6 +152,7 @@ class AttemptSlots:
         """When the last attempt's head left, or at least when its slot came."""
         self._budget = budget
         self._clock = context.clock
+        self._store = context.store
         self._observer = context.observer
         self._labels = labels
         self._deadline = deadline
@@ -207,14 +216,15 @@ class AttemptSlots:
         slot = await self._budget.reserve(self._deadline() - asked, background=in_background, not_before=not_before)
         if isinstance(slot, Refused):
             raise NoSlotError(slot)
-        took = min(MOST_SLOWNESS, self._clock.boottime() - asked)
+        took, turns = min(MOST_SLOWNESS, self._clock.boottime() - asked), self._store.turns
         if slot.at > self._clock.boottime():
             await self._sleep_until(slot.at - 2 * took)
             if self._superseded is not None and await self._superseded():
                 await self._budget.update(lambda limit, _now: rate_limit.release(limit, slot, self._budget.interval))
                 raise SupersededError("Another process has obtained the token.")
-            if (await self._budget.update(lambda limit, _now: limit)).cooldown_until > slot.at:
-                return 0.0
+            cooling = (await self._budget.update(lambda limit, _now: limit)).cooldown_until > slot.at
+            if cooling or (turns is None and self._store.turns is not None):
+                return 0.0  # also where the store has gone: the slot is one of the others' turns now
             await self._sleep_until(slot.at)
         late = self._clock.boottime() - slot.at
         return 2 * took if late > LATE_SHARE * self._budget.interval > 0 else None

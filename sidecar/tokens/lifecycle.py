@@ -193,8 +193,10 @@ def _fetch_failed(state: TokenState, event: events.FetchFailed, now: float, jitt
         return replace(state, fetch=FetchState.WAITED), (commands.Look(),)
     if event.failure is Failure.TRANSIENT:
         return _failed(state, event, now, jitter)
-    # It is known to the second when asking can help: come back then, but not all processes at the same moment.
-    state = replace(state, retry_at=now + event.retry_after + 1.0 + jitter)
+    # It is known to the second when asking can help: come back then, but not all processes at the same moment. A turn
+    # is this process's alone: it is not to pass because no client happens to come just then.
+    wanted = event.failure is Failure.NO_TURN and not usable(state, now)
+    state = replace(state, retry_at=now + event.retry_after + 1.0 + jitter, wanted=wanted)
     return _ended(state, *_serve_or(state, now, commands.Refuse(event.failure, event.retry_after)))
 
 
@@ -318,12 +320,12 @@ def _rest_of_failure(state: TokenState, now: float) -> float:
 def _background(state: TokenState) -> Decision:
     if state.fetch is not FetchState.NONE:
         return state, ()
-    return replace(state, fetch=FetchState.BACKGROUND), (commands.Look(),)
+    return replace(state, fetch=FetchState.BACKGROUND, wanted=False), (commands.Look(),)
 
 
 def _joined(state: TokenState) -> Decision:
     look: tuple[Command, ...] = (commands.Look(),) if state.fetch is FetchState.NONE else ()
-    return replace(state, fetch=JOINED.get(state.fetch, state.fetch)), look
+    return replace(state, fetch=JOINED.get(state.fetch, state.fetch), wanted=False), look
 
 
 def _ended(state: TokenState, *then: Command) -> Decision:

@@ -27,6 +27,11 @@ def problem(refuse: Refuse, labels: Labels) -> Problem:
             why = f"its issuer throttles this address and is left alone for {seconds:.0f} s"
         case Failure.NO_SLOT:
             why = f"token requests are spaced, and the next slot is in {seconds:.0f} s"
+        case Failure.NO_TURN:
+            why = (
+                "the token store cannot be reached, so that this process asks the issuer in its turn alone, in"
+                f" {seconds:.0f} s"
+            )
         case Failure.TRANSIENT:
             why = "its issuer could not be asked, or gave none; the sidecar's log says why"
         case Failure.NOT_SHARED:

@@ -1,7 +1,8 @@
 """When an issuer may be asked: slots `min_interval` apart and cool-downs, over everything on one store. Pure.
 
 Moments are seconds of this machine's boot clock; the store turns them into ages, so that no wall clock is trusted.
-Requests that clients wait for go before background refreshes, which take a slot only if it is free now.
+Requests that clients wait for go before background refreshes, which take a slot only if it is free now. A process that
+cannot reach the store it shares with others keeps to its turns.
 """
 
 from __future__ import annotations
@@ -31,6 +32,31 @@ class RateLimit:
     """How many times in a row the issuer answered 429, to any process on the store."""
 
 
+OPEN: Final = 0.1
+"""The share of a turn in which an attempt may start: the rest is for clocks that differ, and for connecting."""
+EARLY: Final = 2.0
+"""Seconds before a turn for which who was refused is asked to come back, as a turn that is missed is long in coming."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """When a process may ask without knowing of the others: in one interval of `count` that all divide up."""
+
+    place: float
+    """From 0, below `count`."""
+    count: int
+    offset: float
+    """What to add to the boot clock to get the time that all of them know."""
+    lost: bool = False
+    """The store knew nothing of this process any more."""
+
+    def next(self, at: float, interval: float) -> float:
+        """The first moment of a turn, not before `at`."""
+        period = self.count * interval
+        into = (at + self.offset - self.place * interval) % period if period > 0 and self.count > 1 else 0.0
+        return at if into <= OPEN * interval else at + period - into
+
+
 @dataclass(frozen=True, slots=True)
 class Reserved:
     """A slot is reserved: the attempt may start at this moment."""
@@ -43,17 +69,33 @@ class Refused:
     """There is no slot in time, and nothing was reserved. `retry_after`: seconds until there is one."""
 
     retry_after: float
-    cooling: bool
+    cooling: bool = False
+    turn: bool = False
+    """This process may ask in its turns alone."""
 
 
 def reserve(
-    limit: RateLimit, now: float, interval: float, *, patience: float, background: bool, not_before: float = NEVER
+    limit: RateLimit,
+    now: float,
+    interval: float,
+    *,
+    patience: float,
+    background: bool,
+    not_before: float = NEVER,
+    turns: Turns | None = None,
 ) -> tuple[RateLimit, Reserved | Refused]:
-    """Reserve the next slot within `patience` seconds; for a background refresh only one that is free now."""
+    """Reserve the next slot within `patience` seconds; for a background refresh only one that is free now.
+
+    A turn is rare: a background refresh waits for it too, and who is refused shall come back a little before it.
+    """
     free_at = max(limit.free_at, limit.cooldown_until)
     at = max(now, free_at, not_before)
-    if at - now > patience or (background and free_at > now):
-        return limit, Refused(at - now, cooling=limit.cooldown_until > now)
+    if turns is not None:
+        at = turns.next(at, interval)
+    if at - now > patience or (background and turns is None and free_at > now):
+        early = EARLY if turns is not None else 0.0
+        cooling = limit.cooldown_until > now
+        return limit, Refused(max(0.0, at - now - early), cooling=cooling, turn=turns is not None and not cooling)
     return (replace(limit, free_at=at + interval) if interval > 0 else limit), Reserved(at)
 
 

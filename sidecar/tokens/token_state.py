@@ -45,12 +45,15 @@ class Schedule:
 
 
 def schedule(token: Token, refresh: Refresh, jitter: float) -> Schedule:
-    """When a token becomes stale, is to be waited for, and must not be used any more; `jitter` is from -1 to 1."""
+    """When a token becomes stale, is to be waited for, and must not be used any more; `jitter` is from -1 to 1.
+
+    Jitter only makes it later: of many processes that share a token the first one refreshes, and it would be early.
+    """
     life = token.lifetime
     leeway = min(refresh.leeway, LEEWAY_SHARE * life)
     last_use = life - min(LAST_SECONDS, LEEWAY_SHARE * life)
     wait_from = min(life - leeway, last_use)
-    stale_after = min(refresh.after * life, life - 2 * leeway) + jitter * STALE_JITTER * life
+    stale_after = min(refresh.after * life, life - 2 * leeway) + abs(jitter) * STALE_JITTER * life
     return Schedule(
         stale_at=token.born + min(stale_after, life - 1.5 * leeway, wait_from),
         wait_from=token.born + wait_from,
@@ -94,6 +97,8 @@ class TokenState:
     """A background refresh failed: it is not tried again before this moment."""
     used: bool = False
     """A client wanted this very token, so that it is worth a refresh."""
+    wanted: bool = False
+    """A client was turned away because this process's turn was far off: its turn is taken, whether one comes or not."""
     looked_at: float = NEVER
     """When the store was last read."""
 
@@ -151,6 +156,8 @@ def serves_until(state: TokenState, now: float) -> float:
 
 def refresh_at(state: TokenState, now: float) -> float | None:
     """When to refresh the token in use although no client asks; None: it is not used, or a fetch is under way."""
+    if state.wanted and state.fetch is FetchState.NONE:
+        return state.retry_at
     if not state.used or state.moments is None or not usable(state, now) or state.fetch is not FetchState.NONE:
         return None
     return max(state.moments.stale_at, not_before(state))

@@ -45,6 +45,7 @@ class NoSlotError(Exception):
     def __init__(self, refused: Refused) -> None:
         super().__init__()
         self.refused = refused
+        self.failure = Failure.COOLING if refused.cooling else Failure.NO_TURN if refused.turn else Failure.NO_SLOT
 
 
 class SupersededError(Exception):
@@ -281,9 +282,8 @@ class Entry:
             except SupersededError:
                 return None
             except NoSlotError as error:
-                cooling = Failure.COOLING if error.refused.cooling else Failure.NO_SLOT
-                cooling = Failure.TRANSIENT if attempt else cooling
-                return FetchFailed(cooling, error.refused.retry_after)
+                failure = Failure.TRANSIENT if attempt else error.failure
+                return FetchFailed(failure, error.refused.retry_after)
             yield host.rng.uniform(0.01, 0.2)  # name, connection, TLS
             sent = host.now()
             self._update_budget(lambda budget, _now, sent=sent: rate_limit.sent(budget, sent, host.interval))
@@ -315,6 +315,7 @@ class Entry:
         not_before = host.now() + REPEAT_AFTER * 2.0 ** (attempt - 1) if attempt else NEVER
         while True:
             slot = self._reserve(max(least, self.deadline), not_before, background=background and attempt == 0)
+            turns = host.turns
             if slot.at > host.now():
                 yield slot.at - host.now()
                 self.dispatch(Loaded(self._load()))
@@ -322,7 +323,8 @@ class Entry:
                     self._update_budget(lambda budget, _now, slot=slot: rate_limit.release(budget, slot, host.interval))
                     raise SupersededError
                 self._update_budget(lambda budget, _now: budget)
-                if self.process.budget.cooldown_until > slot.at:
+                if self.process.budget.cooldown_until > slot.at or (turns is None and host.turns is not None):
+                    not_before = host.now()
                     continue
             if host.now() - slot.at <= LATE_SHARE * host.interval:
                 host.slots.append(host.true(slot.at))
@@ -334,7 +336,13 @@ class Entry:
         def change(budget: RateLimit, now: float) -> RateLimit:
             patience = deadline - now
             budget, answer = rate_limit.reserve(
-                budget, now, self.host.interval, patience=patience, background=background, not_before=not_before
+                budget,
+                now,
+                self.host.interval,
+                patience=patience,
+                background=background,
+                not_before=not_before,
+                turns=self.host.turns,
             )
             answers.append(answer)
             return budget

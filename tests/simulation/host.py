@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sidecar.tokens import rate_limit
-from sidecar.tokens.rate_limit import RateLimit
+from sidecar.tokens.rate_limit import RateLimit, Turns
 from sidecar.tokens.stores.timestamps import Stamp, moments
 from sidecar.tokens.token_record import Change, TokenRecord, apply
 from tests.simulation.engine import Engine
@@ -38,6 +38,9 @@ class Counters:
 
 class Host:
     """The clocks of a machine, its store, its address at the issuer."""
+
+    turns: Turns | None = None
+    """Its store is its own, and is always there."""
 
     def __init__(self, engine: Engine, issuer: Issuer, rng: random.Random, *, interval: float) -> None:
         self.engine = engine

@@ -59,6 +59,7 @@ class Issuer:
         self._throttled: deque[float] = deque()
         self._banned_until = -1e9
         self.requests = 0
+        self.arrivals: list[float] = []
         self.throttled = 0
         self.refused = 0
         self.bans = 0
@@ -73,6 +74,7 @@ class Issuer:
         rng, weather = self._rng, self.weather
         gap, self._last = now - self._last, now
         self.requests += 1
+        self.arrivals.append(now)
         self.closest = min(self.closest, gap)
         self.too_close += gap < MIN_GAP
         if any(now in outage for outage in weather.outages):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation import cluster
 from tests.simulation.__main__ import broken_promises
 from tests.simulation.run import Scenario, simulate_host
 
@@ -41,3 +42,16 @@ def test_a_person_can_run_it() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     for row in ("theoretical least", "longest wait of a client", "closest two requests", "answered 429", "on its own"):
         assert row in done.stdout
+
+
+def test_many_hosts_behind_one_address_are_one_source_without_their_store() -> None:
+    """Two outages, a partition, a cluster that starts while nobody knows the others: ten in any ten seconds, no ban.
+
+    Without a store there is none of it.
+    """
+    scenario = cluster.Scenario(sidecars=60, hours=8)
+    shared = cluster.simulate(scenario, "shared")
+    assert cluster.broken_promises(shared) == []
+    assert shared.times_the_least < 1.2  # of so few requests, one that was lost counts
+    apart = cluster.simulate(cluster.Scenario(sidecars=60, hours=1), "apart")
+    assert apart.issuer.bans > 0

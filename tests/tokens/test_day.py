@@ -13,6 +13,8 @@ import pytest
 from sidecar.clock import SystemClock
 from sidecar.errors import GrantInterruptedError, Problem
 from sidecar.tokens.manager import TokenManager
+from sidecar.tokens.observer import TokenObserver
+from sidecar.tokens.stores.degrading import DegradingStore
 from sidecar.tokens.stores.file import FileStore
 from tests.tokens.support import FakeIssuer, grant, ignored, rig
 
@@ -79,7 +81,7 @@ uvloop.run(main(), debug=True)
 async def test_asyncio_is_not_held_up(tmp_path) -> None:
     """While keys are derived (a quarter of a second) and files are read, the loop goes on turning."""
     clock = SystemClock()
-    manager = TokenManager(FileStore(tmp_path / "store", None, clock), clock)
+    manager = TokenManager(DegradingStore(FileStore(tmp_path / "store", None, clock), clock, TokenObserver()), clock)
     await manager.start()
     asking = ignored(manager.authorizer(FakeIssuer(clock), credential="c", audience="a").obtain())
     turns = 0

@@ -12,6 +12,7 @@ from sidecar.config.settings import Refresh, TokenRequests
 from sidecar.tokens import rate_limit
 from sidecar.tokens.context import Context
 from sidecar.tokens.encryption import KeyRing
+from sidecar.tokens.events import Failure
 from sidecar.tokens.identity import Labels
 from sidecar.tokens.issuer_budget import AttemptSlots, IssuerBudget, NoSlotError, SupersededError
 from sidecar.tokens.observer import TokenObserver
@@ -144,7 +145,7 @@ async def test_a_cool_down_that_comes_while_one_waits_for_its_slot_holds() -> No
     await settle()
     await budget(store, clock).throttled(50.0)
     await clock.advance(2)
-    assert (type(too_late.exception()), too_late.exception().cooling) == (NoSlotError, True)
+    assert (type(too_late.exception()), too_late.exception().failure) == (NoSlotError, Failure.COOLING)
 
 
 async def test_a_slot_that_is_not_needed_any_more_is_given_back() -> None:

@@ -35,7 +35,7 @@ from sidecar.tokens.token_record import (
     RefuseToken,
     TokenRecord,
 )
-from sidecar.tokens.token_state import FetchState, TokenState, quarantined
+from sidecar.tokens.token_state import FetchState, TokenState, quarantined, refresh_at
 from tests.tokens.states import (
     BORN,
     FRESH,
@@ -277,6 +277,7 @@ TRANSIENT = FetchFailed(Failure.TRANSIENT, retry_after=1.25)
 THROTTLED = FetchFailed(Failure.THROTTLED, retry_after=60.0)
 NO_SLOT = FetchFailed(Failure.NO_SLOT, retry_after=3.0)
 COOLING = FetchFailed(Failure.COOLING, retry_after=40.0)
+NO_TURN = FetchFailed(Failure.NO_TURN, retry_after=300.0)
 
 
 @pytest.mark.parametrize(
@@ -436,6 +437,20 @@ def test_when_a_client_has_waited_long_enough(state, now, commands) -> None:
     after, given = decide(state, PatienceOver(), now, 0.0)
     assert (given, after.fetch) == (commands, FetchState.WAITED)
     assert (after.retry_at > now) == bool(commands)
+
+
+@pytest.mark.parametrize("fetch", [FetchState.WAITED, FetchState.BACKGROUND])
+def test_a_turn_is_taken_though_no_client_comes_just_then(fetch) -> None:
+    """It is this process's alone, and the next is far off; what comes of it ends that, whatever it is."""
+    turned_away, commands = concluded(empty(fetch=fetch), NO_TURN, FRESH)
+    assert commands == (Refuse(Failure.NO_TURN, 300.0),)
+    assert refresh_at(turned_away, FRESH) == FRESH + 301
+    taken, commands = decide(turned_away, Woke(), FRESH + 301, 0.0)
+    assert (commands, taken.fetch) == ((Look(),), FetchState.BACKGROUND)
+    failed, _ = concluded(taken, TRANSIENT, FRESH + 302)
+    assert refresh_at(failed, FRESH + 302) is None
+    obtained, _ = concluded(taken, Fetched(token("v1")), FRESH)
+    assert refresh_at(obtained, FRESH) is None
 
 
 # --- refused by an upstream --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -10,6 +11,7 @@ from sidecar.tokens.rate_limit import (
     RateLimit,
     Refused,
     Reserved,
+    Turns,
     granted,
     merged,
     postpone,
@@ -55,6 +57,46 @@ def test_slots(*, budget, patience, background, not_before, answer, free_at) -> 
         assert (given.retry_after, given.cooling) == (pytest.approx(answer.retry_after), answer.cooling)
     else:
         assert given == answer
+
+
+@pytest.mark.parametrize(
+    ("turns", "background", "not_before", "answer"),
+    [
+        (Turns(0, 4, 0.0), False, NEVER, Reserved(100.0)),  # 100 is its turn: 20 times 4 x 1.25
+        (Turns(1, 4, 0.0), False, NEVER, Reserved(101.25)),
+        (Turns(0, 4, -2.5), False, NEVER, Reserved(102.5)),  # this machine's clock is 2.5 s ahead of the store's
+        (Turns(0, 4, 0.0), False, 100.1, Reserved(100.1)),
+        (Turns(0, 4, 0.0), False, 100.2, Reserved(105.0)),  # it has begun too long ago
+        (Turns(3, 4, 0.0), True, NEVER, Reserved(103.75)),  # a background refresh waits for it, too
+        (Turns(40, 400, 0.0), False, NEVER, Refused(450 - 2.0, turn=True)),
+        (Turns(40, 400, 0.0), True, NEVER, Refused(450 - 2.0, turn=True)),
+        (Turns(0, 1, 0.3), False, NEVER, Reserved(100.0)),  # there is nobody else
+    ],
+)
+def test_turns(*, turns, background, not_before, answer) -> None:
+    """A process that does not know of the others asks in its turns; who is refused may come back just before one."""
+    _, given = reserve(RateLimit(), NOW, 1.25, patience=10, background=background, not_before=not_before, turns=turns)
+    assert given == answer
+
+
+def test_a_turn_is_for_one_request() -> None:
+    """The next is the next one's, a whole round later."""
+    limit, first = reserve(RateLimit(), NOW, 1.25, patience=10, background=False, turns=Turns(1, 4, 0.0))
+    _, second = reserve(limit, NOW, 1.25, patience=10, background=False, turns=Turns(1, 4, 0.0))
+    assert second.at - first.at == 5.0
+
+
+@pytest.mark.parametrize("processes", [2, 5, 8, 20, 499, 512])
+def test_all_together_are_below_the_limit(processes) -> None:
+    """Whenever they are asked: at most ten in any ten seconds, and nobody within 0.9 intervals of another."""
+    asked = []
+    for place in range(processes):
+        turns, now = Turns(place, processes, 0.013 * math.sin(place)), 7.0
+        while now < 2000:
+            asked.append(now := turns.next(now + 1.25, 1.25))
+    asked.sort()
+    assert all(later - earlier >= 0.85 * 1.25 for earlier, later in pairwise(asked))
+    assert all(later - earlier > 10 for earlier, later in zip(asked, asked[10:], strict=False))
 
 
 def test_an_issuer_without_a_limit_is_not_recorded() -> None:

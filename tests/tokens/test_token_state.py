@@ -19,7 +19,7 @@ from tests.tokens.states import BORN, FRESH, GONE, LAST, STALE, empty, holding, 
     [
         (3600, Refresh(), 0.0, 2880, 3570, 3598),
         (3600, Refresh(), 1.0, 3060, 3570, 3598),
-        (3600, Refresh(), -1.0, 2700, 3570, 3598),
+        (3600, Refresh(), -1.0, 3060, 3570, 3598),
         (300, Refresh(), 0.0, 240, 270, 298),
         (60, Refresh(), 0.0, 48, 54, 58),  # the leeway is a tenth of a short life
         (10, Refresh(), 0.0, 8, 9, 9),

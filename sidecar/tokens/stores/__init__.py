@@ -13,16 +13,23 @@ from sidecar.tokens.stores.file import FileStore
 from sidecar.tokens.stores.memory import MemoryStore
 
 
-def build_store(configured: settings.TokenStore, clock: Clock, observer: TokenObserver) -> SharedStore:
-    """The configured store; one that fails is replaced by this process's memory until it works again."""
+def build_store(
+    configured: settings.TokenStore, clock: Clock, observer: TokenObserver, *, counted: bool = True
+) -> SharedStore:
+    """The configured store; one that fails is replaced by this process's memory until it works again.
+
+    `counted`: this process is one of those that share the issuers' rate; a command beside a sidecar is none.
+    """
     match configured:
         case settings.MemoryStore():
             return MemoryStore(clock)
         case settings.FileStore(directory, group):
             return DegradingStore(FileStore(directory, group, clock), clock, observer)
-        case settings.RedisStore(url):
-            from sidecar.tokens.stores.redis import RedisStore  # noqa: PLC0415 (its library costs who has none)
+        case settings.RedisStore(url=url):
+            from sidecar.tokens.stores.redis import RedisStore, stranger  # noqa: PLC0415 (its library costs who has none)
 
-            return DegradingStore(RedisStore(url, clock), clock, observer)
+            return DegradingStore(
+                RedisStore(url, clock, counted=counted), clock, observer, stranger(configured.processes)
+            )
         case _:
             assert_never(configured)

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from sidecar.tokens.rate_limit import Turns
+
 
 class StoreError(Exception):
     """The store cannot be used now; the text says why, and what to do."""
@@ -69,8 +71,8 @@ class Store(Protocol):
         """Make it usable, for reading at least. It may be called again after a failure."""
         ...
 
-    async def check(self) -> None:
-        """Find out, at little cost, whether records can be read and changed now."""
+    async def check(self) -> Turns | None:
+        """Find out, at little cost, whether records can be read and changed now; this process's turns without it."""
         ...
 
     async def load(self, key: str) -> Record | None:
@@ -100,4 +102,9 @@ class SharedStore(Store, Protocol):
     @property
     def fault(self) -> StoreFault | None:
         """None while everything is shared through the configured store."""
+        ...
+
+    @property
+    def turns(self) -> Turns | None:
+        """When this process may ask an issuer, if it cannot know now what the others do."""
         ...

@@ -5,6 +5,9 @@ read and not written is still read: what other processes write there counts here
 a while, whether anybody asks for it or not, and nobody waits for that. What memory holds by then is brought to it where
 it holds nothing younger: whether it went away, was made anew, or could not be opened until now. A store that works is
 looked after too, so that a failure is known within seconds although nobody uses it.
+
+Other hosts' processes cannot be known while their common store is away. Then this process asks an issuer only in its
+turns, until all of them are back.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import structlog
 from sidecar import background
 from sidecar.clock import Clock
 from sidecar.tokens.observer import StoreOperation, TokenObserver
+from sidecar.tokens.rate_limit import Turns
 from sidecar.tokens.stores.base import Record, Release, Store, StoreError, StoreFault, Update
 from sidecar.tokens.stores.memory import MemoryStore
 from sidecar.tokens.timer import Timer
@@ -39,13 +43,17 @@ PATIENCE: Final = 5.0
 class DegradingStore:
     """A `SharedStore`: it never raises `StoreError`."""
 
-    def __init__(self, store: Store, clock: Clock, observer: TokenObserver) -> None:
+    def __init__(self, store: Store, clock: Clock, observer: TokenObserver, turns: Turns | None = None) -> None:
+        """`turns`: this process's, while it has never reached the store; None: the store is one host's."""
         self._store = store
         self._clock = clock
         self._observer = observer
         self._memory = MemoryStore(clock)
         self.fault: StoreFault | None = StoreFault("The token store is not open.", readable=False)
         self._failures = 0
+        self._failed_at = 0.0
+        self._turns = turns
+        self._all_back_at = 0.0
         self._unsaved: set[str] = set()
         """Keys of records that memory holds and the store may not."""
         self._checking = asyncio.Lock()
@@ -62,6 +70,11 @@ class DegradingStore:
             with suppress(StoreError):  # it was logged
                 await self._recover_or_check()
             self._check_later()
+
+    @property
+    def turns(self) -> Turns | None:
+        """This process's turns while the store is away, and until every process has noticed that it is back."""
+        return self._turns if self.fault is not None or self._clock.boottime() < self._all_back_at else None
 
     async def load(self, key: str) -> Record | None:
         """The newest record: the store's, or memory's where that is younger and the store does not work."""
@@ -124,15 +137,23 @@ class DegradingStore:
         if self.fault is not None and not self.fault.readable:
             await self._try("open", self._store.open)
             self.fault = StoreFault(self.fault.reason, readable=True)
-        await self._try("open", self._store.check)
-        if self.fault is None:
+        turns = await self._try("open", self._store.check)
+        self._turns = turns or self._turns
+        if self.fault is None and not (turns and turns.lost):
             return
         self._unsaved.update(self._memory.keys())
         while self._unsaved:
             await self._bring(min(self._unsaved))
-        self.fault = None
+        was_up, self.fault = self.fault is None, None
+        if was_up:
+            log.info("the token store had lost what was in it; this process has put back what it knew")
+            return
         self._observer.store_up(up=True)
         if self._failures:
+            now = self._clock.boottime()
+            # Others may have failed a little later, and try again less and less often.
+            others_pause = min(RETRY_MOST, RETRY_FIRST + now - self._failed_at)
+            self._all_back_at = now + others_pause + PATIENCE + CHECK_EVERY
             log.info("the token store is in use again")
         self._failures = 0
 
@@ -170,6 +191,7 @@ class DegradingStore:
         self._observer.store_failed(operation=operation)
         was_up, self.fault = self.fault is None, fault
         if was_up or not self._failures:
+            self._failed_at = self._clock.boottime()
             self._observer.store_up(up=False)
             log.error(
                 "the token store cannot be used; tokens and budgets are this process's own until it can",

@@ -11,6 +11,7 @@ class MemoryStore:
 
     fault: StoreFault | None = None
     """It is what was configured, and it works."""
+    turns: None = None
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -7,6 +7,7 @@ fencing token as well: a holder that was stopped until its lock ended finds anot
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import Callable
 from typing import Any, Final
@@ -18,6 +19,7 @@ from sidecar.background import in_thread
 from sidecar.clock import Clock
 from sidecar.errors import SecretUnavailableError
 from sidecar.secret import SecretSource
+from sidecar.tokens.rate_limit import Turns
 from sidecar.tokens.stores.base import Record, Release, StoreError, Update
 
 PREFIX: Final = "camunda-sidecar:"
@@ -25,6 +27,14 @@ KEPT_SECONDS: Final = 2 * 24 * 3600
 """A record means nothing any more after this."""
 LEASE_SECONDS: Final = 15.0
 """Seconds after which a lock ends by itself: longer than a token request usually takes."""
+PLACE_SECONDS: Final = 60.0
+"""Seconds without a sign of life after which a process is not counted any more, and its place is another's."""
+STRANGER_SPREAD: Final = 5
+"""A process that has never reached Redis takes a random turn: so many times as rare, as some of them will coincide."""
+FEW: Final = 5
+"""So few processes keep to the rate whenever each of them takes its turns."""
+EXACT_BITS: Final = 4
+"""The number of processes is rounded up to so many bits: nearly always all of them remember the same number."""
 TIMEOUT: Final = 2.0
 TRIES: Final = 1000
 
@@ -62,14 +72,67 @@ return 0
 """
 
 
+# A hash of places, from 0 without a gap: who has each, and when that process was last heard of. ARGV: process, its
+# place (-1: none yet), how many places it knows of, seconds after which one is free, a random share, seconds to keep.
+# Answers place, places, microseconds now, and whether the process's place was lost. Who comes takes a place at the end,
+# and moves by and by into free ones. Where the places were lost, the first to notice makes as many as it knew, so that
+# each process finds its own again.
+PLACE: Final = """
+local key, id, place, known = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local gone = now - ARGV[4]
+local function at(number)
+  local owner, heard = string.match(redis.call('HGET', key, number) or '', '^(%S+) (%S+)$')
+  return owner, tonumber(heard or '0')
+end
+local function put(number, owner, heard)
+  redis.call('HSET', key, number, owner .. ' ' .. string.format('%.6f', heard))
+end
+if redis.call('TYPE', key).ok ~= 'hash' then redis.call('DEL', key) end
+local count = redis.call('HLEN', key)
+while count > 0 and select(2, at(count - 1)) <= gone do
+  count = count - 1
+  redis.call('HDEL', key, count)
+end
+local lost = place < 0 or at(place) ~= id
+if lost then
+  for number = count, known - 1 do put(number, '-', now) end
+  count = math.max(count, known)
+  if place < 0 or at(place) ~= '-' then
+    place = count
+    count = count + 1
+  end
+elseif place > 0 then
+  local other = math.floor(ARGV[5] * place)
+  if select(2, at(other)) <= gone then
+    put(place, '-', 0)
+    place = other
+  end
+end
+put(place, id, now)
+redis.call('EXPIRE', key, ARGV[6])
+return {place, count, string.format('%.0f', now * 1000000), lost and 1 or 0}
+"""
+
+
+def stranger(processes: int) -> Turns:
+    """The turns of a process that has never reached Redis, where so many may share it."""
+    count = processes * (STRANGER_SPREAD if processes > FEW else 1)
+    return Turns(random.uniform(0, count), count, 0.0)  # noqa: S311 (no secret)
+
+
 class RedisStore:
     """All keys begin with `camunda-sidecar:`; every script touches one key, so that a cluster serves as well."""
 
-    def __init__(self, url: SecretSource, clock: Clock) -> None:
-        """`url` as redis-py has it; it may hold a password."""
+    def __init__(self, url: SecretSource, clock: Clock, *, counted: bool = True) -> None:
+        """`url` as redis-py has it; it may hold a password. `counted`: this process is one of those that share it."""
         self._url = url
         self._clock = clock
         self._redis: Redis | None = None
+        self._counted = counted
+        self._id = secrets.token_hex(8)
+        self._place, self._places = -1, 0
 
     async def open(self) -> None:
         """Connect, with the address as it is now."""
@@ -88,9 +151,18 @@ class RedisStore:
         except ValueError as error:
             raise _unusable(error) from None
 
-    async def check(self) -> None:
-        """Write a key that ends at once: a replica, or a server that is full, answers and takes nothing."""
-        await self._ask(lambda redis: redis.set(f"{PREFIX}check", b"", px=1))
+    async def check(self) -> Turns | None:
+        """Say that this process is there: a replica, or a server that is full, answers and takes nothing."""
+        if not self._counted:
+            await self._ask(lambda redis: redis.set(f"{PREFIX}check", b"", px=1))
+            return None
+        known, share = self._places, random.random()  # noqa: S311 (no secret)
+        arguments = (self._id, self._place, known, PLACE_SECONDS, share, KEPT_SECONDS)
+        asked = self._clock.boottime()
+        self._place, self._places, now, lost = map(int, await self._script(PLACE, "processes", *arguments))
+        step = 1 << max(0, self._places.bit_length() - EXACT_BITS)
+        offset = now / 1e6 - (asked + self._clock.boottime()) / 2
+        return Turns(self._place, -(-self._places // step) * step, offset, lost=bool(lost and known))
 
     async def load(self, key: str) -> Record | None:
         """The newest record."""

@@ -16,6 +16,7 @@ from sidecar.config import settings
 from sidecar.errors import GrantInterruptedError, GrantRefusedError, GrantThrottledError, TokenUnavailableError
 from sidecar.tokens.issuer_budget import NotSharedError
 from sidecar.tokens.observer import TokenObserver
+from sidecar.tokens.rate_limit import Turns
 from sidecar.tokens.stores import build_store, degrading, file
 from sidecar.tokens.stores.base import Record, Release, Store, StoreError, StoreFault, Update
 from sidecar.tokens.stores.degrading import CHECK_EVERY, DegradingStore
@@ -66,6 +67,25 @@ class Fragile(ErasableStore):
             raise StoreError("It is full.")
         if self.read_only and writes:
             raise StoreError("Read-only file system.", readable=True)
+
+
+class Counted(Fragile):
+    """One that many hosts share: it counts who does."""
+
+    def __init__(self, clock: ManualClock, answer: Turns) -> None:
+        super().__init__(clock)
+        self.answer = answer
+
+    def erase(self) -> None:
+        """The records alone."""
+        self._records.clear()
+
+    async def check(self) -> Turns:
+        await super().check()
+        return self.answer
+
+
+STRANGER = Turns(70, 100, 0.0)
 
 
 async def on_fragile(clock: ManualClock | None = None):
@@ -425,6 +445,78 @@ async def test_the_configured_store_is_built(tmp_path, configured, kind) -> None
     await store.update("key", lambda _record, _now: b"data")
     assert (await store.load("key")).data == b"data"
     await store.close()
+
+
+# --- other hosts' processes --------------------------------------------------------------------------------------
+
+
+async def test_without_its_store_a_process_keeps_to_its_turns_until_all_are_back() -> None:
+    """From the failure's first moment; and the others notice up to half a minute later that the store is back."""
+    clock = ManualClock()
+    beneath = Counted(clock, Turns(3, 20, 0.0))
+    store = DegradingStore(beneath, clock, Events(), STRANGER)
+    assert store.turns is STRANGER
+    await store.open()
+    assert store.turns is None
+    beneath.broken = True
+    await store.load("key")
+    assert store.turns == Turns(3, 20, 0.0)
+    await clock.advance(100)
+    beneath.broken = False
+    await clock.advance(31)
+    assert (store.fault, store.turns) == (None, Turns(3, 20, 0.0))
+    await clock.advance(45)
+    assert store.turns is None
+    await store.close()
+
+
+async def test_a_process_that_has_never_reached_the_store_takes_a_strangers_turns() -> None:
+    """It cannot know how many there are."""
+    clock = ManualClock()
+    beneath = Counted(clock, Turns(3, 20, 0.0))
+    beneath.broken = True
+    store = DegradingStore(beneath, clock, Events(), STRANGER)
+    await store.open()
+    await clock.advance(100)
+    assert store.turns is STRANGER
+    one = await rig(store=store, issuer=FakeIssuer(clock))
+    answer = await one.ask(0.1)
+    assert isinstance(answer, TokenUnavailableError)
+    assert "in its turn alone" in answer.detail
+    await clock.advance(answer.retry_after)
+    assert await one.ask(3.0) == bearer("token-1")
+    await store.close()
+
+
+async def test_a_reserved_slot_is_not_used_when_the_store_has_gone_meanwhile() -> None:
+    """It is in the turn of another process, which does not know of it."""
+    clock = ManualClock()
+    beneath = Counted(clock, Turns(3, 20, 0.0))
+    one = await rig(store=DegradingStore(beneath, clock, Events(), STRANGER), issuer=FakeIssuer(clock))
+    assert await one.ask() == bearer("token-1")
+    other = FakeIssuer(clock, parameters=(("audience", "other"),))
+    asking = ignored(one.manager.authorizer(other, credential="c", audience="other").obtain())
+    await clock.advance(1)
+    beneath.broken = True
+    await clock.advance(1)
+    assert not other.requests
+    await clock.advance(30)
+    assert (asking.done(), len(other.requests)) == (True, 1)
+    assert other.requests[0] % 25 == pytest.approx(3 * 1.25, abs=0.2)
+
+
+async def test_what_a_store_forgot_while_it_was_in_use_is_brought_back() -> None:
+    """Somebody flushed it: the next process finds the token."""
+    clock = ManualClock()
+    beneath, events = Counted(clock, Turns(0, 2, 0.0)), Events()
+    one = await rig(store=DegradingStore(beneath, clock, events, STRANGER), issuer=FakeIssuer(clock))
+    assert await one.ask() == bearer("token-1")
+    beneath.erase()
+    beneath.answer = Turns(0, 2, 0.0, lost=True)
+    await clock.advance(CHECK_EVERY)
+    assert events.of("store_up") == [(True,)]
+    again = await rig(store=beneath, issuer=one.issuer)
+    assert await again.ask(0.1) == bearer("token-1")
 
 
 # --- looked after while nobody asks ------------------------------------------------------------------------------

@@ -58,6 +58,64 @@ async def test_a_record_from_the_future_is_from_now_once_and_for_all(store) -> N
     assert (await store.load("key")).written == pytest.approx(first, abs=0.005)
 
 
+async def opened(port: int, count: int) -> list[RedisStore]:
+    """So many processes, each counted."""
+    stores = [redis_store(port, CLOCK, 15) for _ in range(count)]
+    for each in stores:
+        await each.open()
+        await each.check()
+    return stores
+
+
+async def counted(stores) -> list[tuple[float, int]]:
+    """The place and the number of processes, as each of them hears it now."""
+    return [(turns.place, turns.count) for each in stores if (turns := await each.check())]
+
+
+@pytest.mark.usefixtures("store")
+async def test_each_process_knows_how_many_there_are_and_has_a_place_of_its_own(redis_port) -> None:
+    """A number over fifteen is rounded up a little, so that all of them nearly always remember the same."""
+    stores = await opened(redis_port, 17)
+    assert await counted(stores) == [(place, 18) for place in range(17)]
+    for each in stores:
+        await each.close()
+
+
+async def test_places_survive_the_loss_of_all_data(store, redis_port) -> None:
+    """The first to notice makes as many as it knew, and each finds its own: the store may be lost at any moment."""
+    stores = await opened(redis_port, 6)
+    await counted(stores)
+    await store._redis.flushdb()
+    turns = await stores[4].check()
+    assert (turns.place, turns.count, turns.lost) == (4, 6, True)
+    newcomer = await opened(redis_port, 1)
+    assert await counted(newcomer) == [(6, 7)]
+    assert [place for place, _ in await counted(stores)] == list(range(6))
+    assert not (await stores[4].check()).lost
+    for each in (*stores, *newcomer):
+        await each.close()
+
+
+async def test_the_places_of_those_who_have_gone_are_filled(redis_port, store, monkeypatch) -> None:
+    """And the number of processes is again what it is."""
+    stores = await opened(redis_port, 10)
+    monkeypatch.setattr(module, "PLACE_SECONDS", 0.5)
+    async with asyncio.timeout(20):
+        while sorted(await counted(stores[7:])) != [(0, 3), (1, 3), (2, 3)]:  # noqa: ASYNC110 (the server tells nobody)
+            await asyncio.sleep(0.02)
+    for each in stores:
+        await each.close()
+
+
+async def test_a_command_beside_a_sidecar_is_not_counted(store, redis_port) -> None:
+    """`token` in a script, once a second, is no process that asks an issuer."""
+    beside = RedisStore(SecretSource(value=Secret(f"redis://127.0.0.1:{redis_port}/15")), CLOCK, counted=False)
+    await beside.open()
+    assert await beside.check() is None
+    assert (await store.check()).count == 1
+    await beside.close()
+
+
 async def test_a_lock_whose_holder_is_gone_ends_by_itself(store, redis_port, monkeypatch) -> None:
     """And it is its owner's: who comes late gives nobody else's back."""
     monkeypatch.setattr(module, "LEASE_SECONDS", 0.05)
