@@ -40,11 +40,11 @@ from sidecar.telemetry.http import HttpStats
 
 MOST_BYTES = 16 << 10
 """The longest body of a token request."""
+_TOO_LARGE = f"A token request's body has at most {MOST_BYTES} bytes."
 BODY_SECONDS = 10.0
 """The time in which a token request's body must arrive."""
 _NO_AUTHORIZER = cast("Authorizer", None)  # no request is forwarded
-_OK = 200
-_SERVER_ERRORS = 500
+_OK, _UNAVAILABLE = 200, 503
 _REJECTED_RETRY_AFTER = 30.0
 _NOT_STORED = {"Content-Type": "application/json", "Cache-Control": "no-store", "Pragma": "no-cache"}
 
@@ -97,13 +97,8 @@ class Endpoint:
 
     def takes(self, request: Request) -> bool:
         """Whether a request that is refused is one for this endpoint, which the guard has let in."""
-        line = request.line
-        return (
-            line.route is self.route
-            and line.path == self.route.prefix
-            and request.refusal is not None
-            and request.refusal[0] in {"allow", "client"}
-        )
+        line, reason = request.line, request.refusal[0] if request.refusal is not None else ""
+        return line.route is self.route and line.path == self.route.prefix and reason in {"allow", "client"}
 
     def client(self, head: bytes, fields: Mapping[str, str], subject: str) -> Client:
         """Return who asks: by its secret or, where it shows none, by its certificate (RFC 8705, 2).
@@ -171,7 +166,7 @@ class TokenExchange(Exchange):
         """Wait for the body, or answer."""
         self._client.deadline = self._started + BODY_SECONDS
         if self._request.fields.length > MOST_BYTES:
-            self.fail(_too_large())
+            self.fail(BodyTooLargeError(_TOO_LARGE))
         elif not more:
             self.body([body], done=True)
         elif self.line.minor and semantics.field_values(self._request.received, b"expect"):
@@ -182,7 +177,7 @@ class TokenExchange(Exchange):
         for piece in pieces:
             self._received = transport.appended(self._received, bytes(piece))
         if len(self._received) > MOST_BYTES:
-            self.fail(_too_large())
+            self.fail(BodyTooLargeError(_TOO_LARGE))
         elif done:
             self._run(self._answer())
 
@@ -225,27 +220,19 @@ class TokenExchange(Exchange):
         except CredentialRejectedError as error:  # the sidecar's credential, and not the client's
             raise TokenUnavailableError(error.detail, retry_after=error.retry_after or _REJECTED_RETRY_AFTER) from None
 
-    def fail(self, error: Problem, *, abruptly: bool = False) -> None:
-        """Count the refusal too."""
-        if self.stage != DONE:
-            self._endpoint.stats.clients[self.client_name, "refused"] += 1
-        super().fail(error, abruptly=abruptly)
-
     def _message(self, error: Problem) -> Message:
-        """Return the error in OAuth's form (RFC 6749, 5.2)."""
-        code = error.code
-        if not isinstance(error, InvalidRequestError):
-            code = "temporarily_unavailable" if error.status >= _SERVER_ERRORS else "invalid_request"
+        """Count a refusal, and return it in OAuth's form (RFC 6749, 5.2)."""
+        self._endpoint.stats.clients[self.client_name, "refused"] += 1
+        code = error.code if isinstance(error, InvalidRequestError) else "invalid_request"
+        code = "temporarily_unavailable" if error.status == _UNAVAILABLE else code
         document = json.dumps({"error": code, "error_description": error.detail})
         fields = problem.fields(error) | _NOT_STORED
         if isinstance(error, MethodNotAllowedError):
             fields["Allow"] = "POST"
+        if error.status == _UNAVAILABLE:
+            fields.setdefault("Retry-After", "5")
         return Message(error.status, fields, document.encode())
 
 
 async def _no_upstream() -> NoReturn:
     raise AssertionError
-
-
-def _too_large() -> Problem:
-    return BodyTooLargeError(f"A token request's body has at most {MOST_BYTES} bytes.")

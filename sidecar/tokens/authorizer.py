@@ -73,6 +73,7 @@ class TokenAuthorizer:
         Raises:
             TokenUnavailableError, CredentialRejectedError: there is none to be had.
         """
+        began = self._now()
         await self.obtain()
         for last in (False, True):
             if (cached := self.token) is None:
@@ -82,7 +83,7 @@ class TokenAuthorizer:
                 text = token.grant.header.removeprefix(b"Authorization: Bearer ").strip().decode("ascii")
                 return text, int(token.end - now), token.grant.scope
             if not last:
-                await cached.refreshed()
+                await cached.refreshed(began)
         raise TokenUnavailableError("The token is about to end, and the issuer gave no other.", retry_after=RETRY_AFTER)
 
     def refuses(self, status: int, *, safe: bool) -> bool:

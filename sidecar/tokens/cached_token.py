@@ -89,10 +89,11 @@ class CachedToken:
         """
         return await self._answered(events.Wanted())
 
-    async def refreshed(self) -> None:
-        """Wait for the end of the fetch that is under way, at most `max_wait`; where there is none, do not."""
-        if self._fetching is not None:
-            await ends_within(self._context.clock, self._context.requests.max_wait, self._fetching)
+    async def refreshed(self, since: float) -> None:
+        """Wait for the end of the fetch that is under way, if there is one, until `max_wait` after `since`."""
+        left = since + self._context.requests.max_wait - self._now()
+        if self._fetching is not None and left > 0:
+            await ends_within(self._context.clock, left, self._fetching)
 
     async def replace(self, refused: str) -> TokenAttachment | None:
         """The token after the version that an upstream refused; None: the refusal stands."""
