@@ -102,7 +102,10 @@ def route(name: str, upstream: str, **changes: Any) -> Route:
     scheme = "https" if url.scheme == "https" else "http"
     port = url.port or (443 if scheme == "https" else 80)
     base = Upstream(scheme, url.hostname or "", port, url.path.rstrip("/"))
-    return replace(Route(name=name, prefix=f"/{name}", upstream=base, credential="fake", audience=None), **changes)
+    made = replace(Route(name=name, prefix=f"/{name}", upstream=base, credential="fake", audience=None), **changes)
+    if made.timeouts.response is None:  # as the configuration fills it in
+        made = replace(made, timeouts=replace(made.timeouts, response=60.0))
+    return made
 
 
 def settings(*routes: Route, **changes: Any) -> Settings:
