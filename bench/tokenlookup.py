@@ -15,7 +15,8 @@ import yaml
 
 from sidecar.clock import SystemClock
 from sidecar.config import load
-from sidecar.service import Service, bound
+from sidecar.listeners import bound
+from sidecar.service import Service
 
 _TIMES = 1_000_000
 
@@ -34,7 +35,7 @@ async def _measure(facts: dict[str, str], directory: Path) -> float:
         yaml.safe_dump({"credentials": {"bench": credential}, "routes": {"r": route}, "token_store": store})
     )
     settings = load(path, os.environ)
-    with bound(settings) as listeners:
+    with bound(settings) as [listeners]:
         service = Service(settings, lambda: settings, SystemClock(), listeners)
         await service._tokens.start()  # noqa: SLF001 (measured from inside, without a request around it)
         authorizer = service._authorizers(settings, service._credentials)["r"]  # noqa: SLF001

@@ -17,7 +17,9 @@ import structlog
 from sidecar.clock import Clock
 
 T = TypeVar("T")
-Work = Literal["dials", "event_loop", "grpc", "problems", "reload", "requests", "secret_files", "sweep", "tokens"]
+Work = Literal[
+    "dials", "event_loop", "grpc", "problems", "reload", "requests", "secret_files", "sweep", "tokens", "watchdog"
+]
 """The names of what runs in the background; `event_loop` stands for callbacks and tasks that nobody named."""
 
 failures: Final[Counter[Work]] = Counter(dict.fromkeys(get_args(Work), 0))

@@ -14,6 +14,7 @@ from typing import Any
 
 from sidecar.config.settings import Address, TcpAddress, UnixAddress
 from sidecar.errors import ListenError
+from sidecar.systemd import is_at
 
 SOCKET_MODE = 0o660
 _NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
@@ -41,8 +42,12 @@ class Listener:
 
 
 @contextmanager
-def listening(key: str, address: Address, count: int = 1) -> Iterator[list[Listener]]:
+def listening(
+    key: str, address: Address, count: int = 1, passed: list[socket.socket] | None = None
+) -> Iterator[list[Listener]]:
     """Bind and listen; at the end, close, and remove a Unix socket's file.
+
+    Sockets that a service manager has `passed` for this very address are taken from that list instead, and shared.
 
     With a `count` over 1 there is a listener for each of so many processes: on TCP each has sockets of its own
     (SO_REUSEPORT), so that the kernel spreads the connections; a Unix socket is shared.
@@ -51,9 +56,14 @@ def listening(key: str, address: Address, count: int = 1) -> Iterator[list[Liste
         ListenError: `address`, the value of the setting `key`, is in use, not this host's, or not permitted.
     """
     listeners: list[Listener] = []
+    taken: list[socket.socket] = []
     try:
         with _told(key, address):
-            if isinstance(address, UnixAddress):
+            taken += [sock for sock in passed or [] if is_at(sock, address)]
+            if taken and passed is not None:
+                passed[:] = [sock for sock in passed if sock not in taken]
+                listeners = [Listener(address, tuple(taken))] * count
+            elif isinstance(address, UnixAddress):
                 listeners = [Listener(address, (_bind_unix(address.path),))] * count
             else:
                 listeners = _bind_tcp(address, count, reuse_port=count > 1)
@@ -64,7 +74,7 @@ def listening(key: str, address: Address, count: int = 1) -> Iterator[list[Liste
     finally:
         for listener in listeners:
             listener.close()
-        if isinstance(address, UnixAddress) and listeners:
+        if isinstance(address, UnixAddress) and listeners and not taken:
             address.path.unlink(missing_ok=True)
 
 

@@ -6,16 +6,17 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 from msgspec.structs import replace
 
-from sidecar import __version__, background
+from sidecar import __version__, background, systemd
 from sidecar.admin.problems import changes, with_problems
 from sidecar.admin.readiness import Readiness
 from sidecar.admin.server import AdminServer
@@ -25,12 +26,13 @@ from sidecar.authorize import AuthorizeServer
 from sidecar.background import in_thread, repeat, spawn
 from sidecar.clock import Clock
 from sidecar.config.restart import reloaded
-from sidecar.config.settings import GRPC, Settings, TcpAddress
+from sidecar.config.settings import GRPC, Settings
 from sidecar.credentials.build import RouteCredentials, build
+from sidecar.credentials.file_watching import stamp
 from sidecar.credentials.probe import explain
 from sidecar.descriptors import raise_limit, share_out
 from sidecar.errors import ConfigurationError
-from sidecar.listener import Listener, listening, reserved
+from sidecar.listeners import Listeners
 from sidecar.proxy.guard import Guard
 from sidecar.proxy.server import ProxyServer
 from sidecar.status_report import describe, describe_store
@@ -55,17 +57,6 @@ _log = structlog.get_logger(__name__)
 SignalHandler = Callable[[signal.Signals], None]
 
 
-@dataclass(frozen=True)
-class Listeners:
-    """The bound sockets of a service."""
-
-    proxy: Listener
-    admin: Listener
-    authorize: Listener | None = None
-    grpc: TcpAddress | None = None
-    """Reserved: grpcio binds it by itself."""
-
-
 def watch_signals(handler: SignalHandler) -> None:
     """Have `handler` called in the event loop for each signal of this process."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -85,6 +76,7 @@ def log_ready(settings: Settings, listeners: Listeners, **more: object) -> None:
         routes=len(settings.routes),
         **more,
     )
+    systemd.notify("READY=1")
 
 
 async def _nothing() -> None:
@@ -106,35 +98,6 @@ class Process:
     """What the admin listener shows, made from the view of this process."""
     before_close: Callable[[], Awaitable[None]] = _nothing
     """What a drained process waits for, its admin listener still answering."""
-
-
-@contextmanager
-def bound(settings: Settings) -> Iterator[Listeners]:
-    """Bind every listener. This may block, so it comes before there is an event loop.
-
-    Raises:
-        ListenError: an address cannot be bound.
-    """
-    with ExitStack() as stack:
-        [admin] = stack.enter_context(listening("admin.listen", settings.admin.listen))
-        [proxy] = stack.enter_context(listening("listen", settings.listen))
-        authorize = stack.enter_context(authorize_listening(settings))
-        yield Listeners(proxy, admin, authorize, stack.enter_context(grpc_reserved(settings)))
-
-
-@contextmanager
-def authorize_listening(settings: Settings) -> Iterator[Listener | None]:
-    """Bind the helper's address, where there is one. Raises what `bound` does."""
-    if settings.authorize is None:
-        yield None
-        return
-    with listening("authorize.listen", settings.authorize.listen) as [listener]:
-        yield listener
-
-
-def grpc_reserved(settings: Settings) -> AbstractContextManager[TcpAddress | None]:
-    """Reserve gRPC's address for this process and its children, where there is one. Raises what `bound` does."""
-    return nullcontext() if settings.grpc is None else reserved("grpc.listen", settings.grpc.listen)
 
 
 class Service:
@@ -183,6 +146,8 @@ class Service:
             OwnView(self._metrics.registry, self._readiness, self._status, self._metrics.history.recent)
         )
         self.admin = AdminServer(listeners.admin, view, _admin_guard(settings), descriptors.admin, clock)
+        self._file = Path(settings.source)
+        self._file_stamp = stamp(self._file)
         self._stop = asyncio.Event()
         self._stop_at_once = asyncio.Event()
         self._reloads = asyncio.Lock()
@@ -215,6 +180,9 @@ class Service:
         if self.authorize is not None:
             await self.authorize.start()
         spawn("secret_files", repeat("secret_files", self._poll_secrets, self.clock, SECRET_POLL_SECONDS), self._tasks)
+        spawn("reload", repeat("reload", self._poll_configuration, self.clock, SECRET_POLL_SECONDS), self._tasks)
+        if (watchdog := systemd.watchdog_seconds()) is not None:
+            spawn("watchdog", repeat("watchdog", _feed_watchdog, self.clock, watchdog), self._tasks)
         spawn("problems", repeat("problems", self._look, self.clock, SECRET_POLL_SECONDS), self._tasks)
         self._readiness.done(_LISTENERS)
         self._metrics.config.loaded()
@@ -237,6 +205,7 @@ class Service:
     async def _drain(self) -> None:
         """Go on serving for `drain_delay`, not ready any more; then serve what is left within `drain_timeout`."""
         self._readiness.drain()
+        systemd.notify("STOPPING=1")
         _log.info("draining", delay=self.settings.drain_delay, timeout=self.settings.drain_timeout)
         with suppress(TimeoutError):
             async with asyncio.timeout(self.settings.drain_delay):
@@ -245,6 +214,18 @@ class Service:
         if not all(await asyncio.gather(*drains)):
             _log.warning("drain_timeout is over; requests under way are cut off")
         _log.info("stopped")
+
+    def _quit(self) -> None:
+        """Drain and end, as at SIGTERM; asked again, it is done already."""
+        if not self._stop.is_set():
+            self._signal(signal.SIGTERM)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Signal the sidecar as a whole: this process, or the parent of all workers."""
+        if self._process.pid == os.getpid():
+            self._signalled(number)
+        else:
+            os.kill(self._process.pid, number)
 
     def _signalled(self, number: signal.Signals) -> None:
         if number == signal.SIGHUP:
@@ -263,26 +244,33 @@ class Service:
     async def reload(self) -> None:
         """Take a new configuration into force as a whole, or say why not and keep the old one."""
         async with self._reloads:
-            try:
-                settings = await in_thread(self._load)
-                credentials = await in_thread(partial(build, settings, self.clock))
-            except ConfigurationError as error:
-                self._metrics.config.refused(mask_text(str(mistake)) for mistake in error.mistakes)
-                for mistake in error.mistakes:
-                    _log.error("configuration not reloaded, the old one stays in force", mistake=str(mistake))
-                return
-            _log_warnings(settings)
-            settings, waiting = reloaded(self.settings, settings)
-            for key in waiting:
-                _log.warning("a changed setting takes effect at the next start only", key=key)
-            configure_logging(settings.logging)
-            self._tokens.reconfigure(settings.token_requests, settings.refresh)
-            self._put_in_force(settings, credentials)
-            self.admin.guard = _admin_guard(settings)
-            await self._tokens.end_quarantines()
-            self._metrics.config.loaded()
-            self._metrics.history.note("info", "The configuration was reloaded.")
-            _log.info("configuration reloaded", source=settings.source, routes=len(settings.routes))
+            systemd.reloading()
+            await self._reload()
+            systemd.notify("READY=1")
+
+    async def _reload(self) -> None:
+        """Do so, and log what is wrong with it."""
+        self._file_stamp = await in_thread(partial(stamp, self._file))
+        try:
+            settings = await in_thread(self._load)
+            credentials = await in_thread(partial(build, settings, self.clock))
+        except ConfigurationError as error:
+            self._metrics.config.refused(mask_text(str(mistake)) for mistake in error.mistakes)
+            for mistake in error.mistakes:
+                _log.error("configuration not reloaded, the old one stays in force", mistake=str(mistake))
+            return
+        _log_warnings(settings)
+        settings, waiting = reloaded(self.settings, settings)
+        for key in waiting:
+            _log.warning("a changed setting takes effect at the next start only", key=key)
+        configure_logging(settings.logging)
+        self._tokens.reconfigure(settings.token_requests, settings.refresh)
+        self._put_in_force(settings, credentials)
+        self.admin.guard = _admin_guard(settings)
+        await self._tokens.end_quarantines()
+        self._metrics.config.loaded()
+        self._metrics.history.note("info", "The configuration was reloaded.")
+        _log.info("configuration reloaded", source=settings.source, routes=len(settings.routes))
 
     def _put_in_force(self, settings: Settings, credentials: RouteCredentials) -> None:
         contexts = {name: partial(getattr, watched, "value") for name, watched in credentials.upstream_tls.items()}
@@ -292,6 +280,7 @@ class Service:
         authorizers = {**credentials.authorizers, **self._token_authorizers}
         secrets = {name: partial(getattr, each, "value") for name, each in credentials.client_secrets.items()}
         tls = partial(getattr, credentials.listen_tls, "value") if credentials.listen_tls is not None else None
+        self.admin.quit = self._quit if settings.admin.quitquitquit else None
         self.proxy.configure(settings, authorizers, contexts, secrets, tls)
         if self.authorize is not None:
             self.authorize.configure(settings, authorizers)
@@ -314,6 +303,12 @@ class Service:
         }
 
     # --- what happens meanwhile ----------------------------------------------------------------------------------
+
+    async def _poll_configuration(self) -> None:
+        """Reload where the file has changed, also by a swap of ConfigMap's symbolic links, and that is wanted."""
+        found = await in_thread(partial(stamp, self._file)) if self.settings.reload_on_change else None
+        if found not in {None, self._file_stamp}:
+            self._signal(signal.SIGHUP)
 
     async def _poll_secrets(self) -> None:
         watcher = self._credentials.watcher
@@ -366,6 +361,10 @@ def _grpc_server(settings: Settings, http: HttpStats, clock: Clock) -> GrpcServe
     from sidecar.grpc.server import GrpcServer  # noqa: PLC0415 (grpcio is an extra, and slow to import)
 
     return GrpcServer(stats=http.route(GRPC), guard_rejections=http.guard_rejections, clock=clock)
+
+
+async def _feed_watchdog() -> None:
+    systemd.notify("WATCHDOG=1")
 
 
 def _log_warnings(settings: Settings) -> None:

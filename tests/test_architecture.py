@@ -23,7 +23,9 @@ ROOMS: dict[str, set[str]] = {
     "build": set(),
     "dial": {"clock", "background"},
     "descriptors": set(),
-    "listener": {"config"},
+    "listener": {"config", "systemd"},
+    "listeners": {"config", "listener", "systemd"},
+    "systemd": {"config"},
     "secret": {"errors", "clock"},
     "config": set(),
     "tokens": {"config"},
@@ -37,9 +39,11 @@ ROOMS: dict[str, set[str]] = {
     "status_report": {"config", "tokens", "credentials", "telemetry", "proxy", "admin"},
     "service": {
         "authorize",
+        "systemd",
         "grpc",
         "status_report",
         "listener",
+        "listeners",
         "config",
         "tokens",
         "credentials",
@@ -47,8 +51,19 @@ ROOMS: dict[str, set[str]] = {
         "proxy",
         "admin",
     },
-    "workers": {"service", "listener", "config", "telemetry", "admin"},
-    "cli": {"config", "tokens", "credentials", "telemetry", "proxy", "admin", "demo", "service", "workers"},
+    "workers": {"systemd", "service", "listener", "listeners", "config", "telemetry", "admin"},
+    "cli": {
+        "config",
+        "tokens",
+        "credentials",
+        "telemetry",
+        "proxy",
+        "admin",
+        "demo",
+        "service",
+        "workers",
+        "listeners",
+    },
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -136,7 +151,7 @@ def test_only_config_reads_yaml() -> None:
         if room_of(module) not in {"config", "cli", "demo"}
         and any(word in path.read_text(encoding="utf-8") for word in ("import yaml", "os.environ", "getenv"))
     ]
-    assert readers == ["grpc", "telemetry.logs"]  # GRPC_VERBOSITY, which is grpcio's, and every terminal's NO_COLOR
+    assert readers == ["grpc", "systemd", "telemetry.logs"]  # GRPC_VERBOSITY is grpcio's, NO_COLOR every terminal's
 
 
 def test_only_clock_reads_the_time() -> None:

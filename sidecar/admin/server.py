@@ -20,6 +20,7 @@ from sidecar.proxy.guard import Guard
 from sidecar.telemetry.exposition import expose
 
 READ_METHODS = frozenset({"GET", "HEAD"})
+QUIT = "/quitquitquit"
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -40,6 +41,8 @@ class AdminServer(HttpServer):
         super().__init__(listener, connections)
         self.guard = guard
         """May be replaced while running: a reload brings another list of hosts."""
+        self.quit: Callable[[], None] | None = None
+        """What POST /quitquitquit does; None: there is no such path."""
         self._view = view
         self._page, self._policy = load_page()
         self._feed = Feed(view, clock)
@@ -64,6 +67,11 @@ class AdminServer(HttpServer):
         refusal = decide(path, _peer(request), self.guard, request.raw_headers)
         if refusal is not None:
             raise refusal
+        if path == QUIT and self.quit is not None:
+            if request.method != "POST":
+                raise MethodNotAllowedError("This ends the sidecar: use POST.")
+            self.quit()
+            return web.Response(text="ok\n")
         handler = self._handlers.get(path)
         if handler is None:
             raise NoRouteError("There is /metrics, /livez, /readyz, /status, and the status page at /.")

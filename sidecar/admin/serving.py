@@ -67,7 +67,7 @@ class HttpServer(ABC):
         except Problem as problem:
             response = web.Response(status=problem.status, body=document(problem), headers=fields(problem))
             if problem.status == 405:  # noqa: PLR2004 (RFC 9110, 15.5.6)
-                response.headers["Allow"] = "GET, HEAD"
+                response.headers["Allow"] = "POST" if request.path == "/quitquitquit" else "GET, HEAD"
         for name, value in HARDENING.items():
             response.headers.setdefault(name, value)
         return response

@@ -55,7 +55,8 @@ def command(config: Path | None, listen: Address | None, admin_listen: Address |
     with _importing():
         # Only here: every other command starts without the data plane's imports.
         from sidecar.clock import SystemClock  # noqa: PLC0415
-        from sidecar.service import Listeners, Service, bound  # noqa: PLC0415
+        from sidecar.listeners import Listeners, bound  # noqa: PLC0415
+        from sidecar.service import Service  # noqa: PLC0415
         from sidecar.telemetry.logs import configure_logging, install_hooks, start_writer  # noqa: PLC0415
 
     given = {"CAMUNDA_SIDECAR_LISTEN": listen, "CAMUNDA_SIDECAR_ADMIN": admin_listen}
@@ -74,7 +75,7 @@ def command(config: Path | None, listen: Address | None, admin_listen: Address |
 
             sys.exit(Supervisor(settings, load, workers, SystemClock(), loop_factory()).run())
         start_writer()
-        with bound(settings) as listeners, asyncio.Runner(loop_factory=loop_factory()) as runner:
+        with bound(settings) as [listeners], asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serve(listeners))
     except ListenError as error:
         raise ListenError(error.detail + _holder(error.taken, settings.admin.listen)) from None

@@ -62,6 +62,10 @@ class Admin(Struct, frozen=True):
     listen: Annotated[
         Listen, "Where it listens. A peer that is not loopback gets /metrics, /livez and /readyz and nothing else."
     ] = TcpAddress("127.0.0.1", 8601)
+    quitquitquit: Annotated[
+        Switch,
+        "Whether POST /quitquitquit from this host ends the sidecar, for a Job's program at its end.",
+    ] = False
 
 
 class Saas(Struct, frozen=True):
@@ -413,6 +417,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     guard: Annotated[Guard, "Who may come in."] = Guard()
     limits: Annotated[Limits, "What clients may use."] = Limits()
     logging: Annotated[Logging, "What is logged."] = Logging()
+    reload_on_change: Annotated[Switch, "Whether a changed configuration file is taken into force by itself."] = False
     drain_delay: Annotated[Duration, "How long it goes on serving as before, already not ready, at the end."] = 0.0
     drain_timeout: Annotated[Duration, "How long requests in flight may take to finish at the end."] = 25.0
     source: str = ""

@@ -23,6 +23,7 @@ GRPC_NEEDS_RESTART: Final = ("listen", "max_message")
 def reloaded(running: Settings, written: Settings) -> tuple[Settings, list[str]]:
     """What is in force after a reload of `written`, and the keys whose new value has to wait for a restart."""
     kept = {field: getattr(running, field) for field in NEEDS_RESTART.values()}
+    kept["admin"] = replace(written.admin, listen=running.admin.listen)
     waiting = [key for key, field in NEEDS_RESTART.items() if getattr(written, field) != kept[field]]
     grpc, grpc_waiting = _grpc(running.grpc, written.grpc)
     return replace(written, **kept, grpc=grpc), [*waiting, *grpc_waiting]

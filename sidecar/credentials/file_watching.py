@@ -100,10 +100,10 @@ class Watched(Generic[T]):
         return has_changed
 
     def _poll(self) -> bool:
-        stamp = self._look()
-        if stamp == self._stamp:
+        seen = self._look()
+        if seen == self._stamp:
             return False
-        is_first, self._stamp = self._stamp is None, stamp
+        is_first, self._stamp = self._stamp is None, seen
         try:
             value = self._load()
         except Exception as error:  # noqa: BLE001 (whatever a library makes of a file, the other files are watched on)
@@ -118,7 +118,7 @@ class Watched(Generic[T]):
                     reason=self._error,
                 )
             return False
-        if self._look() != stamp:
+        if self._look() != seen:
             self._stamp = ()  # a file changed while it was read: the next poll reads the whole of it
             return False
         self._error = None
@@ -128,7 +128,7 @@ class Watched(Generic[T]):
         return True
 
     def _look(self) -> Stamp:
-        return tuple(_stamp(file) for file in self._files)
+        return tuple(stamp(file) for file in self._files)
 
 
 def setting_of(credential: str, key: str, source: SecretSource) -> str:
@@ -136,7 +136,7 @@ def setting_of(credential: str, key: str, source: SecretSource) -> str:
     return f"credentials.{credential}.{key}" + ("_file" if source.file is not None else "")
 
 
-def _stamp(file: Path) -> tuple[int, int, int, int] | None:
+def stamp(file: Path) -> tuple[int, int, int, int] | None:
     """What changes with a file: of that to which the path leads in the end, as Kubernetes swaps symbolic links."""
     try:
         status = os.stat(file)  # noqa: PTH116 (follows symbolic links, as it must)

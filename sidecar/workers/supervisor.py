@@ -22,12 +22,13 @@ from typing import NoReturn
 
 import structlog
 
+from sidecar import systemd
 from sidecar.clock import Clock
 from sidecar.config.restart import reloaded
 from sidecar.config.settings import MemoryStore, Settings
 from sidecar.errors import ConfigurationError, ListenError, Mistake, SidecarError
-from sidecar.listener import listening
-from sidecar.service import Listeners, authorize_listening, grpc_reserved, log_ready
+from sidecar.listeners import Listeners, bound
+from sidecar.service import log_ready
 from sidecar.telemetry.log_writer import WRITER
 from sidecar.telemetry.logs import configure_logging
 from sidecar.telemetry.sampling import SAMPLER
@@ -111,14 +112,15 @@ class Supervisor:
         _refuse_memory(settings, count)
         with ExitStack() as stack:
             self._wakeup = _signals_as_bytes()
-            [self._admin] = stack.enter_context(listening("admin.listen", settings.admin.listen))
-            self._proxies = stack.enter_context(listening("listen", settings.listen, count))
-            self._authorize = stack.enter_context(authorize_listening(settings))
-            self._grpc = stack.enter_context(grpc_reserved(settings))
+            listeners = stack.enter_context(bound(settings, count))
+            self._proxies = [each.proxy for each in listeners]
+            self._admin, self._authorize, self._grpc = listeners[0].admin, listeners[0].authorize, listeners[0].grpc
             self._directory = stack.enter_context(_private_directory())
             gc.collect()
             gc.freeze()  # a collection in a worker would write to these pages, and so copy them
+            self._watchdog = systemd.watchdog_seconds()
             while self._kill_at is None or any(worker.pid for worker in self._workers):
+                systemd.notify("WATCHDOG=1") if self._watchdog is not None else None
                 self._fork_due()
                 self._wait()
                 self._reap()
@@ -152,6 +154,8 @@ class Supervisor:
             moments = [self._kill_at]
         else:
             moments = [worker.due for worker in self._workers if not worker.pid]
+        if self._watchdog is not None:
+            moments.append(self._clock.monotonic() + self._watchdog)
         return max(0.0, min(moments) - self._clock.monotonic()) * 1000 + 1 if moments else None
 
     def _announce(self) -> None:
@@ -162,17 +166,20 @@ class Supervisor:
 
     def _reload(self) -> None:
         """Load for workers to come; those that are there do it themselves, and say what is wrong with it."""
+        systemd.reloading()
         with suppress(ConfigurationError):
             self._settings, _ = reloaded(self._settings, self._load())
             configure_logging(self._settings.logging)
         for worker in self._workers:
             worker.order(signal.SIGHUP)
+        systemd.notify("READY=1")
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def _end(self, number: signal.Signals) -> None:
         """Drain at the first call, end at once at the second."""
         now = self._clock.monotonic()
+        systemd.notify("STOPPING=1")
         if self._kill_at is None:
             self._kill_at = now + self._settings.drain_delay + self._settings.drain_timeout + GRACE
             for proxy in self._proxies:
@@ -219,6 +226,7 @@ class Supervisor:
         """In the child: be this worker, and nothing of the supervisor."""
         code = 1
         try:
+            systemd.forget()
             os.close(signal.set_wakeup_fd(-1))
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)

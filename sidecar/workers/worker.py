@@ -19,7 +19,8 @@ from sidecar.admin.view import View
 from sidecar.clock import Clock
 from sidecar.config.settings import Settings, TcpAddress, UnixAddress
 from sidecar.listener import Listener, listening
-from sidecar.service import Listeners, Process, Service, SignalHandler
+from sidecar.listeners import Listeners
+from sidecar.service import Process, Service, SignalHandler
 from sidecar.telemetry.logs import start_writer
 from sidecar.workers.peers import Peer, RememberingView, WholeView, metrics_of, socket_of, until_gone
 
@@ -88,7 +89,12 @@ class Orders:
 def share_of(settings: Settings, index: int, count: int) -> Settings:
     """Return the settings of one worker: its share of the connections, and the warnings for the first one only."""
     limits = replace(settings.limits, connections=-(-settings.limits.connections // count))
-    return replace(settings, limits=limits, warnings=settings.warnings if index == 0 else ())
+    return replace(
+        settings,
+        limits=limits,
+        warnings=settings.warnings if index == 0 else (),
+        reload_on_change=settings.reload_on_change and index == 0,
+    )
 
 
 def serve(

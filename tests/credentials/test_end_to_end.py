@@ -16,7 +16,8 @@ from aiohttp.test_utils import TestServer
 
 from sidecar.clock import SystemClock
 from sidecar.config import load
-from sidecar.service import Service, bound
+from sidecar.listeners import bound
+from sidecar.service import Service
 from tests.credentials import camunda_logins as camunda
 from tests.credentials import pki
 from tests.credentials.test_pem import UNSUPPORTED
@@ -42,7 +43,7 @@ async def running(directory: Path, text: str, clock: SystemClock) -> AsyncIterat
         return load(file, {})
 
     settings = load(file, {})
-    async with off_the_loop(bound(settings)) as listeners:
+    async with off_the_loop(bound(settings)) as [listeners]:
         service = Service(settings, read, clock, listeners)  # type: ignore[arg-type]
         await service.start()
         try:

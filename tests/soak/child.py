@@ -13,10 +13,11 @@ import uvloop
 
 from sidecar.cli.support import load_settings
 from sidecar.clock import SystemClock
+from sidecar.listeners import bound
 from sidecar.proxy.downstream import Downstream
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.upstream import UpstreamConnection
-from sidecar.service import Service, bound
+from sidecar.service import Service
 from sidecar.telemetry.logs import configure_logging, install_hooks
 
 
@@ -49,7 +50,7 @@ async def main(config: Path) -> None:
             loop.remove_reader(sys.stdin)
 
     loop.add_reader(sys.stdin, asked)
-    with bound(settings) as listeners:
+    with bound(settings) as [listeners]:
         await Service(settings, lambda: settings, SystemClock(), listeners).run()
 
 

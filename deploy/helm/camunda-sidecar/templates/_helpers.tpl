@@ -54,7 +54,7 @@ camunda-sidecar/injected: "true"
 {{- /* config.yaml: what follows from the mode, and over it what the values say. */}}
 {{- define "camunda-sidecar.config" -}}
 {{- $pod := eq .Values.mode "pod" }}
-{{- $defaults := dict "admin" (dict "listen" "0.0.0.0:8601") }}
+{{- $defaults := dict "admin" (dict "listen" "0.0.0.0:8601") "reload_on_change" true }}
 {{- $_ := set $defaults "listen" ($pod | ternary "127.0.0.1:8600" "0.0.0.0:8600") }}
 {{- if .Values.config.grpc }}
 {{- $_ := set $defaults "grpc" (dict "listen" ($pod | ternary "127.0.0.1:26500" "0.0.0.0:26500")) }}
