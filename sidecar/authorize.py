@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from sidecar.admin import web
 from sidecar.admin.access import values_of
@@ -73,12 +74,12 @@ class AuthorizeServer(HttpServer):
         authorizer = self._authorizers.get(found[2]) if found is not None else None
         if found is None or authorizer is None:
             raise NoRouteError("Ask for /-/authorize/ and a route's name; `camunda-sidecar check` lists the routes.")
+        with bound_contextvars(**_request_id(request)):
+            attachment = authorizer.current() or await authorizer.obtain()
         if found[1] == "refused":
-            attachment = authorizer.current()
-            if attachment is not None and _is_in(attachment, request.headers):
+            if _is_in(attachment, request.headers):
                 authorizer.invalidate(attachment)
             return web.Response(status=204)
-        attachment = authorizer.current() or await authorizer.obtain()
         if REFUSED in request.headers and _is_value(attachment, request.headers[REFUSED]):
             # Where no other is to be had, the same is sent again: the client gets the upstream's own refusal.
             attachment = await authorizer.replace(attachment) or attachment
@@ -102,6 +103,8 @@ class AuthorizeServer(HttpServer):
         method = semantics.methods[request.method.encode()].label
         self._counters.in_flight -= 1
         self._counters.finished(method, status, "sidecar", seconds)
+        own = problem.code if problem is not None else ""
+        self._counters.erred(self._clock.wall(), status, "sidecar", own, request.headers.get("X-Request-ID", ""))
         if self._access == "all" or (self._access == "errors" and problem is not None):
             _log.info(
                 "request",
@@ -111,9 +114,15 @@ class AuthorizeServer(HttpServer):
                 status=status,
                 source="sidecar",
                 milliseconds=round(seconds * 1000, 1),
-                request_id=request.headers.get("X-Request-ID", "")[:_ID_LENGTH],
+                **_request_id(request),
                 **({"code": problem.code, "detail": problem.detail} if problem is not None else {}),
             )
+
+
+def _request_id(request: web.BaseRequest) -> dict[str, str]:
+    """The id that the proxy gave the request, for log lines."""
+    given = request.headers.get("X-Request-ID")
+    return {} if given is None else {"request_id": given[:_ID_LENGTH]}
 
 
 def _is_in(attachment: Attachment, headers: Mapping[str, str]) -> bool:

@@ -1,13 +1,15 @@
-"""One call, from its arrival to its status: who may come in, with which credential, and how it ended."""
+"""Calls, each from its arrival to its status: who may come in, with which credential, and how it ended."""
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import structlog
 from grpc import StatusCode, aio
 from structlog.contextvars import bound_contextvars
 
@@ -22,18 +24,75 @@ from sidecar.errors import (
     UpstreamTimeoutError,
     UpstreamUnreachableError,
 )
-from sidecar.grpc import metadata
-from sidecar.grpc.account import Account
+from sidecar.grpc import metadata, methods
 from sidecar.grpc.channels import Channel, Channels
 from sidecar.grpc.metadata import Credentials, Metadata
-from sidecar.grpc.statuses import CLIENT, SIDECAR, Status, of_error
+from sidecar.grpc.statuses import CLIENT, HTTP_STATUS, SIDECAR, Status, of_error
 from sidecar.proxy.authorizer import Attachment, Authorizer
 from sidecar.proxy.guard import Guard
+from sidecar.telemetry.http import RouteStats
 
 _NO_CONNECTION = ("failed to connect", "errors resolving", "DNS resolution failed", "Stream removed", "Socket closed")
 """How grpcio's own words begin. Its state alone does not tell: it may be another one a moment after the call's end."""
 _UNAUTHORIZED = 401
 _NO_HOST = b"localhost"
+_ID_LENGTH = 128
+_LOGS_FROM = {"all": 0, "errors": 400, "none": 1000}
+
+_log = structlog.get_logger("sidecar.grpc")
+
+
+class Account:
+    """All calls of one listener."""
+
+    def __init__(self, stats: RouteStats, guard_rejections: Counter[str], clock: Clock) -> None:
+        """`stats` are the route's counters, `guard_rejections` the guard's."""
+        self.stats = stats
+        self.guard_rejections = guard_rejections
+        self._clock = clock
+        self.calls: set[Call] = set()
+        """Under way."""
+        self.limit = 0
+        self.access = "errors"
+
+    def is_full(self) -> bool:
+        """Whether the newest call is one too many."""
+        return len(self.calls) > self.limit
+
+    def began(self, call: Call) -> None:
+        """It is under way."""
+        self.calls.add(call)
+        self.stats.in_flight += 1
+
+    def ended(self, call: Call, status: Status, seconds: float) -> None:
+        """It is over, after `seconds`."""
+        self.calls.discard(call)
+        self.stats.in_flight -= 1
+        code = HTTP_STATUS[status.code]
+        self.stats.finished(methods.label(call.method), code, status.source, seconds)
+        own = status.error.code if status.error is not None else ""
+        self.stats.erred(self._clock.wall(), code, status.source, own, call.request_id)
+        if own and status.source == SIDECAR:
+            self.stats.failed(own, self._clock.wall())
+        # A client ends a long poll or a stream by cancelling it, or by its deadline: that is no error.
+        if code >= _LOGS_FROM[self.access] and (status.source != CLIENT or self.access == "all"):
+            self._log(call, status, code, seconds)
+
+    def _log(self, call: Call, status: Status, code: int, seconds: float) -> None:
+        error = status.error
+        _log.info(
+            "request",
+            route=self.stats.route,
+            method=methods.label(call.method),
+            path=call.method,
+            status=code,
+            grpc_status=status.code.name,
+            source=status.source,
+            milliseconds=round(seconds * 1000, 1),
+            request_id=call.request_id[:_ID_LENGTH],
+            **({"code": error.code, "detail": error.detail} if error is not None else {}),
+            **({"reason": status.reason} if status.reason else {}),
+        )
 
 
 @dataclass(frozen=True)

@@ -16,27 +16,12 @@ OTHER = "other"
 
 _SERVICE = "/gateway_protocol.Gateway/"
 _SERVER_STREAMING = ("ActivateJobs", "StreamActivatedJobs")
-_UNARY = [
-    "BroadcastSignal",
-    "CancelProcessInstance",
-    "CompleteJob",
-    "CreateProcessInstance",
-    "CreateProcessInstanceWithResult",
-    "DeleteResource",
-    "DeployProcess",
-    "DeployResource",
-    "EvaluateDecision",
-    "FailJob",
-    "MigrateProcessInstance",
-    "ModifyProcessInstance",
-    "PublishMessage",
-    "ResolveIncident",
-    "SetVariables",
-    "ThrowError",
-    "Topology",
-    "UpdateJobRetries",
-    "UpdateJobTimeout",
-]
+_UNARY = (
+    *("BroadcastSignal", "CancelProcessInstance", "CompleteJob", "CreateProcessInstance"),
+    *("CreateProcessInstanceWithResult", "DeleteResource", "DeployProcess", "DeployResource", "EvaluateDecision"),
+    *("FailJob", "MigrateProcessInstance", "ModifyProcessInstance", "PublishMessage", "ResolveIncident"),
+    *("SetVariables", "ThrowError", "Topology", "UpdateJobRetries", "UpdateJobTimeout"),
+)
 KINDS: dict[str, Kind] = {
     **{_SERVICE + name: "unary" for name in _UNARY},
     **{_SERVICE + name: "server_streaming" for name in _SERVER_STREAMING},

@@ -17,8 +17,7 @@ from sidecar.clock import Clock
 from sidecar.config.settings import Settings, TcpAddress
 from sidecar.errors import ListenError
 from sidecar.grpc import methods
-from sidecar.grpc.account import Account
-from sidecar.grpc.call import Call, Plan, UnaryCall
+from sidecar.grpc.call import Account, Call, Plan, UnaryCall
 from sidecar.grpc.channels import Channels, PemFiles, channel_options, server_options
 from sidecar.grpc.metadata import Credentials
 from sidecar.grpc.streaming import ServerStreamingCall, StreamingCall

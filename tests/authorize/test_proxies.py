@@ -195,21 +195,17 @@ def test_no_token(tmp_path, proxy):
 
 
 @PROXIES
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({"Host": "evil.example"}, {421, 404}),
-        ({"Origin": "http://evil.example"}, {403}),
-        ({"Sec-Fetch-Site": "cross-site"}, {403}),
-    ],
-    ids=["another name", "another origin", "another site"],
-)
-def test_pages(tmp_path, proxy, headers, status):
+def test_pages(tmp_path, proxy):
     """The proxy's clients go by the sidecar's guard: what a page sends is refused, and costs no token."""
     with peer(grants()) as issuer, fronted(proxy, tmp_path, issuer) as (_, upstream, _, address):
-        assert ask(address, "/operate/v1/x", headers=headers).status in status
+        for headers, statuses in (
+            ({"Host": "evil.example"}, {421, 404}),
+            ({"Origin": "http://evil.example"}, {403}),
+            ({"Sec-Fetch-Site": "cross-site"}, {403}),
+        ):
+            assert ask(address, "/operate/v1/x", headers=headers).status in statuses, headers
+        assert (upstream.requests, issuer.requests) == ([], [])
         same = {"Origin": f"http://{address}", "Sec-Fetch-Site": "same-origin"}
-        assert upstream.requests == []
         assert ask(address, "/operate/v1/x", headers=same).status == 200
 
 
