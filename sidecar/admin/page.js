@@ -43,7 +43,7 @@ const span = seconds => {
   }).filter(Boolean).join(" ");
 };
 const clock = at => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-const when = at => (now - at > 43200 ? new Date(at * 1000).toLocaleDateString() + " " : "") + clock(at);
+const when = at => (now - at > 43200 ? new Date(at * 1000).toLocaleDateString("sv") + " " : "") + clock(at); // Swedish dates are ISO 8601
 const ago = at => `${when(at)} (${span(now - at)} ago)`;
 const count = (n, one, many = one + "s") => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 const share = part => part === 0 ? "0 %" : part < 0.001 ? "< 0.1 %" : `${(100 * part).toFixed(part < 0.1 ? 1 : 0)} %`;
@@ -146,20 +146,20 @@ const routeRows = route => {
       h("small", { "aria-hidden": "true" }, worst[0] === "route" ? worst[2] : `${worst[0]}: ${worst[2]}`)),
     h("td", { "data-label": "Requests" }, h("span.big", null, rate(all / seconds), " /s"), route.in_flight > 0 && h("small", null, `${route.in_flight.toLocaleString("en")} under way`),
       picture("bars", "0 0 120 24", `Requests in the last hour, at most ${count(most, "request")} in ${told.recent.step} seconds`, h("path.all", { d: columns(totals, most) }), h("path.bad", { d: columns(failed, most) }))),
-    h("td", { "data-label": "Errors" }, h("span.big" + (bad > 0 ? ".word.critical" : ""), null, all ? share(bad) : "–"),
+    h("td", { "data-label": "Errors" }, h("span.big" + (bad > 0.05 ? ".word.critical" : bad > 0.01 ? ".word.warning" : ""), null, all ? share(bad) : "–"),
       all > 0 && picture("share", "0 0 1 1", "Errors by who made them", parts.map(([source, part]) => { x += part; return part > 0 && h("rect." + source, { x: x - part, y: 0, width: part, height: 1 }); })),
       parts.filter(([, part]) => part > 0).map(([source, part]) => h("small", null, `${share(part)} ${source === "client" ? "left by the client" : source}`))),
     h("td.wide", { "data-label": "p50 · p90 · p99" }, h("span.big", null, all ? [0.5, 0.9, 0.99].map(q => milliseconds(quantile(row, q))).join(" · ") : "–"),
-      picture("bars", "0 0 120 24", `90 % of the requests within this time, in the last hour; at most ${milliseconds(slowest || null)}`, h("path.all", { d: columns(slow, slowest) }))),
+      picture("bars", "0 0 120 24", `90 % of the requests within this time, in the last hour; at most ${milliseconds(slowest || null)}`, h("path.slow", { d: columns(slow, slowest) }))),
     h("td.wide", { "data-label": "Goes to" }, shorten(route.upstream), h("div", null, route.prefix && copy(curl(route), "copy curl", `for ${route.prefix}`)))),
   error && h("tr.error", null, h("td.wide", { colspan: 6 }, h("span.word." + (now - error.at < 300 ? "critical" : "none"), null, "last error"), ` ${ago(error.at)}: ${error.status}`,
     error.code && [" ", h("code", null, error.code)], error.source === "upstream" ? ", the upstream’s own" : ", by the sidecar",
     error.request_id && [", request id ", h("code", null, error.request_id), " ", copy(error.request_id, "copy", "the request id")])));
 };
-const routes = () => section("Routes", "rates, shares and times of the last five minutes; bars of the last hour", h("div.table.sheet", null, h("table", null,
+const routes = () => section("Routes", "dots: route ← token ← issuer ← upstream; numbers of the last five minutes, bars of the last hour", h("div.table.sheet", null, h("table", null,
   h("caption.unseen", null, "Routes, failing ones first"),
   h("thead", null, h("tr", null, ["Route", "Health", "Requests", "Errors", "p50 · p90 · p99", "Goes to"].map(title =>
-    h("th", { scope: "col" }, title, title === "Health" && h("small", null, " route ← token ← issuer ← upstream"))))),
+    h("th", { scope: "col" }, title)))),
   told.status.routes.map(routeRows))), hidden("routes"));
 
 // --- tokens
@@ -197,7 +197,7 @@ const timeline = issuer => {
   return [picture("line", "0 0 3600 72", label,
     cool.map(([from, to]) => h("rect.cool", { x: at(from), y: 0, width: Math.max(8, at(to) - at(from)), height: 72 })),
     h("path.use", { d: minutes.map((n, x) => n ? `M${60 * x} 40V${(40 - Math.min(36, Math.max(2, 30 * n / top))).toFixed(1)}h54V40z` : "").join("") }),
-    limit > 0 && h("line.limit", { x1: 0, x2: 3600, y1: 10, y2: 10 }), OUTCOMES.map(outcome => h("path." + outcome, { d: ticks(outcome) }))),
+    h("line.base", { x1: 0, x2: 3600, y1: 40, y2: 40 }), limit > 0 && h("line.limit", { x1: 0, x2: 3600, y1: 10, y2: 10 }), OUTCOMES.map(outcome => h("path." + outcome, { d: ticks(outcome) }))),
   h("div.ends", null, h("span", null, clock(begin)), h("span", null, label.split(":")[0]), h("span", null, "now")),
   h("div.legend", null, sample("success", "token"), of.failed.length > 0 && sample("failed", "failed"), of.throttled.length > 0 && sample("throttled", "429"), of.refused.length > 0 && sample("refused", "refused"),
     cool.length > 0 && sample("cool", "cool-down"), limit > 0 && sample("limit", `limit, ${Math.round(limit)} a minute`))];
@@ -228,7 +228,7 @@ const attempt = issuer => ([at, outcome, audience]) => ({ at, kind: { success: "
   text: `${new URL(issuer).host} ${{ success: "gave a token", refused: "refused a token", throttled: "throttled a request (429)", failed: "gave no token" }[outcome]}${audience ? ` for ${audience}` : ""}.` });
 const events = () => {
   const asked = Object.entries(told.recent.attempts).flatMap(([issuer, made]) => made.map(attempt(issuer)));
-  const all = [...told.recent.events, ...asked, { at: told.status.started_at, kind: "info", text: "The sidecar was started." }].sort((a, b) => b.at - a.at).slice(0, 40);
+  const all = [...told.recent.events, ...asked, { at: told.status.started_at, kind: "info", text: "The sidecar was started." }].sort((a, b) => b.at - a.at).slice(0, 30);
   return section("What happened", "the latest first", h("ol.events.sheet", null, all.map(event => h("li." + event.kind, null, h("time.soft", { datetime: new Date(event.at * 1000).toISOString() }, when(event.at)),
     mark({ info: "idle", over: "good" }[event.kind] ?? event.kind), h("span", null, event.text)))));
 };

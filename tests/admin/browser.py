@@ -88,9 +88,9 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.tell("Emulation.setEmulatedMedia", features=[scheme])
 
-    def picture(self, *, whole: bool = True) -> bytes:
-        """A PNG of the page."""
-        return base64.b64decode(self.tell("Page.captureScreenshot", captureBeyondViewport=whole)["data"])
+    def picture(self, **form: Any) -> bytes:
+        """What is seen of the page, as a PNG where `form` (`format`, `quality`) says nothing else."""
+        return base64.b64decode(self.tell("Page.captureScreenshot", **form)["data"])
 
     def complaints(self) -> list[str]:
         """What the console has, from the last time on."""

@@ -15,8 +15,10 @@ from sidecar.telemetry.history import STEP, Event, Recent
 from tests.acceptance.peers import grants, peer, refuses, says
 from tests.acceptance.support import SECRET, configuration, ending, running, spawn, until, write
 from tests.admin.browser import browsing
+from tests.admin.pictures import IMAGES, hour, told
 from tests.admin.support import serving, status
 
+README = IMAGES.parents[1] / "README.md"
 SCREENS = ({"width": 1280}, {"width": 1280, "dark": True}, {"width": 390}, {"width": 390, "dark": True})
 
 
@@ -280,6 +282,30 @@ async def test_ten_thousand_series_do_not_slow_it(browser):
             return browser.run("const began = performance.now(); show(); return performance.now() - began")
 
         assert await asyncio.to_thread(look) < 1000
+
+
+async def test_an_hour_of_trouble(browser):
+    """The README's pictures: each kind of token request has its line in the legend, and the past is told in words."""
+    async with serving(status=lambda: told(troubled=True), recent=lambda _since: hour(troubled=True)) as running:
+
+        def look():
+            browser.open(f"http://{running.address}/")
+            browser.says(
+                "section[aria-label=Issuers] .legend", "token", "429", "refused", "cool-down", "limit, 48 a minute"
+            )
+            label = browser.run("return document.querySelector('svg.line[role=img]').getAttribute('aria-label')")
+            assert "8 brought a token, 1 were throttled, 5 refused, 0 failed; 1 cool-down" in label
+            browser.says("section[aria-label='What happened']", "Over after 6 min: issuer_cooling_down")
+            check_accessible(browser)
+
+        await asyncio.to_thread(look)
+
+
+def test_the_pictures_are_shown_and_small():
+    """Who reads the README sees the page; nobody waits for it."""
+    files = sorted(IMAGES.glob("*.webp"))
+    assert set(re.findall(r"docs/images/([\w-]+\.webp)", README.read_text())) == {f.name for f in files}
+    assert max(file.stat().st_size for file in files) < 150_000
 
 
 def test_nothing_that_is_told_becomes_markup():
