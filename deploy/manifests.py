@@ -66,11 +66,12 @@ def made() -> dict[Path, str]:
         [policy] = [one for one in rendered(example) if one["kind"] == "ClusterPolicy"]
         pod = policy["spec"]["rules"][0]["mutate"]["patchStrategicMerge"]
         place = kustomize / "components" / component
-        if example != "pod":
+        if example == "pod-container":  # a Job would never end with it
             [config] = [one["data"]["config.yaml"] for one in rendered(example) if "config.yaml" in one.get("data", {})]
             files[kustomize / "overlays/pod-before-1.29/config.yaml"] = config
         files[place / "workload.yaml"] = _dump(_patch("Deployment", {"template": pod}))
-        files[place / "cronjob.yaml"] = _dump(_patch("CronJob", {"jobTemplate": {"spec": {"template": pod}}}))
+        if example == "pod":
+            files[place / "cronjob.yaml"] = _dump(_patch("CronJob", {"jobTemplate": {"spec": {"template": pod}}}))
     return files
 
 

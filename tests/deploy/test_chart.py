@@ -1,18 +1,22 @@
 """The Helm chart, rendered by Helm's own engine over every combination of its main values."""
 
 import itertools
+import json
 import re
 from pathlib import Path
 
 import pytest
+import trustme
 import yaml
 
 from sidecar import __version__
 from sidecar.config import load
+from sidecar.config.restart import NEEDS_RESTART
 from sidecar.config.settings import FileStore, Settings
 from tests import needs
 from tests.deploy.charts import CHART, files, merged, mistakes, one, pod_of, render, sidecar_in, values
 from tests.deploy.pod_security import violations
+from tests.deploy.support import DEPLOY
 
 BARE = {
     "config": {
@@ -33,19 +37,27 @@ STORES = {
     "memory": {"config": {"token_store": {"type": "memory"}}},
     "redis": {"config": {"token_store": {"type": "redis", "url": "redis://valkey:6379/0"}}},
 }
+TLS = {"certificate_file": "/run/secrets/tls/tls.crt", "key_file": "/run/secrets/tls/tls.key"}
 WHO = {
     "clients": {
-        "config": {"clients": {"billing": {"secret_file": "/run/secrets/clients/billing"}}},
-        "secrets": {"clients": {"name": "camunda-sidecar-clients"}},
+        "config": {"clients": {"billing": {"secret_file": "/run/secrets/clients/billing"}}, "listen_tls": TLS},
+        "secrets": {"clients": {"name": "camunda-sidecar-clients"}, "tls": {"name": "camunda-sidecar-tls"}},
+    },
+    "mutual": {
+        "config": {
+            "clients": {"reports": {"certificate": {"subject": "CN=reports"}, "routes": ["operate"]}},
+            "listen_tls": TLS | {"client_ca_file": "/run/secrets/tls/ca.crt"},
+        },
+        "secrets": {"tls": {"name": "camunda-sidecar-tls", "keys": ["tls.crt", "tls.key", "ca.crt"]}},
     },
     "anybody": {"allowAnonymousClients": True},
 }
+GRPC = {"http": {}, "grpc": {"config": {"grpc": {"credential": "cluster"}}}}
 KINDS = ("podMonitor", "serviceMonitor", "prometheusRule", "dashboard")
 COMMON = (
     {"bare": {}, "monitors": {"monitoring": {kind: {"enabled": True} for kind in KINDS}}},
     {"closed": {"networkPolicy": {"enabled": True}}, "open": {"networkPolicy": {"enabled": False}}},
     {"secret": {}, "csi": {"secrets": {"vault": {"secretProviderClass": "camunda-credentials"}}}},
-    {"http": {}, "grpc": {"config": {"grpc": {"credential": "cluster"}}}},
 )
 FIXED = {name: {"enabled": False} for name in ("autoscaling", "podDisruptionBudget", "topologySpread")}
 MODES = {
@@ -53,8 +65,10 @@ MODES = {
         {"native": {}, "ordinary": {"native": False}},
         STORES,
         {"injected": {"injection": {"kyverno": {"enabled": True}}}, "library": {}},
+        GRPC,
     ),
     "node": (STORES, WHO),
+    "node-grpc": (STORES, {"anybody": WHO["anybody"] | GRPC["grpc"]}),
     "cluster": ({"redis": STORES["redis"]}, WHO, {"scaled": {}, "fixed": FIXED}),
 }
 
@@ -72,7 +86,7 @@ def combinations() -> dict[str, dict[str, dict]]:
     return {
         "-".join([mode, *(name for name, _ in special)]): {
             "-".join(name for name, _ in choice): laid(
-                BARE, {"mode": mode}, *(layer for _, layer in (*special, *choice))
+                BARE, {"mode": mode.partition("-")[0]}, *(layer for _, layer in (*special, *choice))
             )
             for choice in itertools.product(*(option.items() for option in COMMON))
         }
@@ -164,8 +178,6 @@ def complete(objects: list[dict]) -> None:
 def test_the_configuration_inside_is_valid_with_what_the_container_has(group, tmp_path):
     """Every secret file that it names is mounted, every variable is set, and its ports are the container's."""
     for name, given in group.items():
-        if "clients" in given["config"] and not hasattr(Settings, "listen_tls"):
-            pytest.skip("`listen_tls:` is on its way")
         settings = loaded(given, tmp_path / name)
         assert str(settings.admin.listen) == "0.0.0.0:8601"
         assert str(settings.listen) == ("127.0.0.1:8600" if given["mode"] == "pod" else "0.0.0.0:8600")
@@ -179,13 +191,21 @@ def test_the_configuration_inside_is_valid_with_what_the_container_has(group, tm
             assert str(settings.token_store.directory) == "/var/lib/camunda-sidecar/tokens"
 
 
+CA = trustme.CA()
+SERVER = CA.issue_cert("camunda-sidecar.billing.svc")
+PEM = {
+    "crt": b"".join(blob.bytes() for blob in (*SERVER.cert_chain_pems, CA.cert_pem)).decode(),
+    "key": SERVER.private_key_pem.bytes().decode(),
+}
+
+
 def loaded(given: dict, folder: Path) -> Settings:
     """The rendered configuration, read with a file for each key of the secrets and the container's variables."""
     text, secrets = configuration(render(given))["data"]["config.yaml"], folder / "secrets"
     for directory in given["secrets"]:
         (secrets / directory).mkdir(parents=True)
     for file in re.findall(r"/run/secrets/(\S+)", text):
-        (secrets / file).write_text("a-secret-of-sixteen-characters-or-more")
+        (secrets / file).write_text(PEM.get(file.rpartition(".")[2], "a secret"))
     path = folder / "config.yaml"
     path.write_text(text.replace("/run/secrets", str(secrets)))
     return load(path, {variable: "x" for secret in given["secrets"].values() for variable in secret.get("env", {})})
@@ -198,6 +218,7 @@ REFUSED = {
     "at '/image/digest'": laid(BARE, {"image": {"digest": "latest"}}),
     "by Redis or Valkey only": laid(BARE, {"mode": "cluster"}, WHO["clients"]),
     "set config.clients": laid(BARE, {"mode": "node"}),
+    "gRPC knows no clients": laid(BARE, {"mode": "node"}, WHO["clients"], GRPC["grpc"]),
     "needs mode pod": laid(BARE, {"mode": "node", "injection": {"kyverno": {"enabled": True}}}, WHO["anybody"]),
     "at '/secrets/camunda'": laid(BARE, {"secrets": {"camunda": {"secretProviderClass": "both"}}}),
 }
@@ -241,6 +262,27 @@ def test_what_the_values_say_goes_before_what_the_chart_adds():
     assert config["guard"] == {"allow_remote": True, "hosts": ["a.b"]}
 
 
+@pytest.mark.parametrize(
+    ("change", "restarts"),
+    [
+        ({"routes": {"tasklist": {"credential": "cluster"}}}, False),
+        ({"logging": {"level": "debug"}}, False),
+        ({"token_store": {"url": "redis://another:6379/0"}}, True),
+        ({"admin": {"listen": "0.0.0.0:8602"}}, True),
+    ],
+    ids=["route", "log level", "store", "admin listener"],
+)
+def test_pods_are_replaced_only_for_what_a_reload_does_not_change(change, restarts):
+    """The mounted file is taken into force by itself; the checksum is of the keys that need a restart."""
+    before, after = (
+        pod_of(one(render(laid(values("cluster"), {"config": {"reload_on_change": True} | extra})), "Deployment"))
+        for extra in ({}, change)
+    )
+    assert (before != after) is restarts
+    keys = {key.partition(".")[0] for key in (*NEEDS_RESTART, "grpc")}
+    assert keys == {"listen", "admin", "authorize", "grpc", "token_store"}, "the chart's checksum lacks a key"
+
+
 def test_a_nodes_pods_reach_the_sidecar_of_their_node():
     """The Service of the DaemonSet sends nothing to another node; that of the Deployment does."""
     assert one(render(values("node")), "Service")["spec"]["internalTrafficPolicy"] == "Local"
@@ -281,3 +323,14 @@ def test_the_notes_say_where_to_call():
     assert "https://camunda-sidecar.billing.svc:8600" in files(values("cluster"))[notes]
     assert "WARNING" in files(laid(BARE, {"mode": "node"}, WHO["anybody"]))[notes]
     assert 'camunda-sidecar/inject: "true"' in files(values("pod"))[notes]
+
+
+def test_the_dashboard_and_the_rules_are_the_ones_that_are_tested():
+    """Grafana's sidecar finds the ConfigMap by its label; the operator gets the groups of deploy/alerts.yaml."""
+    objects = render(values("cluster"))
+    [board] = [each for each in objects if "camunda-sidecar.json" in each.get("data", {})]
+    assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert json.loads(board["data"]["camunda-sidecar.json"]) == json.loads(
+        (DEPLOY / "grafana/dashboard.json").read_text()
+    )
+    assert one(objects, "PrometheusRule")["spec"] == yaml.safe_load((DEPLOY / "alerts.yaml").read_text())

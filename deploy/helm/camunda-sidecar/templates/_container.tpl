@@ -106,7 +106,12 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
   annotations:
-    checksum/config: {{ include "camunda-sidecar.config" . | sha256sum }}
+    {{- /* The file is mounted, and a change of it is taken into force by itself: new pods are for what needs a restart. */}}
+    {{- $config := include "camunda-sidecar.config" . | fromYaml }}
+    {{- if $config.reload_on_change }}
+    {{- $config = pick $config "listen" "admin" "authorize" "grpc" "token_store" }}
+    {{- end }}
+    checksum/config: {{ toYaml $config | sha256sum }}
     {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

@@ -88,6 +88,9 @@ camunda-sidecar/injected: "true"
 {{- if and (ne .Values.mode "pod") (not .Values.allowAnonymousClients) (not $config.clients) (not (default dict $config.listen_tls).client_ca_file) }}
 {{- fail (printf "mode %s: other pods reach the sidecar: set config.clients, or config.listen_tls.client_ca_file, or allowAnonymousClients: true" .Values.mode) }}
 {{- end }}
+{{- if and (ne .Values.mode "pod") $config.grpc $config.clients }}
+{{- fail (printf "mode %s: gRPC knows no clients: leave config.grpc out, or give its callers a sidecar of mode pod" .Values.mode) }}
+{{- end }}
 {{- if and .Values.injection.kyverno.enabled (ne .Values.mode "pod") }}
 {{- fail "injection.kyverno adds the container to pods: it needs mode pod" }}
 {{- end }}
