@@ -31,7 +31,7 @@ from sidecar.credentials.build import RouteCredentials, build
 from sidecar.credentials.file_watching import stamp
 from sidecar.credentials.probe import explain
 from sidecar.descriptors import raise_limit, share_out
-from sidecar.errors import ConfigurationError
+from sidecar.errors import ConfigurationError, Mistake
 from sidecar.listeners import Listeners
 from sidecar.proxy.guard import Guard
 from sidecar.proxy.server import ProxyServer
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from sidecar.grpc.server import GrpcServer
 
 _LISTENERS = "listeners"
+RELOAD_SECONDS = 30.0
+"""How long the files of a new configuration are waited for: a network's file system may never answer."""
 SECRET_POLL_SECONDS = 2.0
 """A changed secret file has to be noticed within five seconds."""
 
@@ -250,11 +252,14 @@ class Service:
 
     async def _reload(self) -> None:
         """Do so, and log what is wrong with it."""
-        self._file_stamp = await in_thread(partial(stamp, self._file))
         try:
-            settings = await in_thread(self._load)
-            credentials = await in_thread(partial(build, settings, self.clock))
-        except ConfigurationError as error:
+            async with asyncio.timeout(RELOAD_SECONDS):
+                self._file_stamp = await in_thread(partial(stamp, self._file))
+                settings = await in_thread(self._load)
+                credentials = await in_thread(partial(build, settings, self.clock))
+        except (ConfigurationError, TimeoutError) as failure:
+            silence = Mistake(self.settings.source, "", "names a file whose file system does not answer")
+            error = failure if isinstance(failure, ConfigurationError) else ConfigurationError([silence])
             self._metrics.config.refused(mask_text(str(mistake)) for mistake in error.mistakes)
             for mistake in error.mistakes:
                 _log.error("configuration not reloaded, the old one stays in force", mistake=str(mistake))

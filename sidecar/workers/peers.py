@@ -148,11 +148,11 @@ class WholeView:
         return "; ".join(reason for reason in await self._each(Peer.not_ready) if reason) or None
 
     async def metrics(self) -> Collector:
-        """Merge them: see `merge_metrics`."""
+        """All workers' numbers as those of one process."""
         return Merged(await self._families())
 
     async def status(self) -> Status:
-        """Merge them: see `merge_status`."""
+        """What all workers say, as one sidecar says it."""
         own, others, families = await asyncio.gather(self._own.status(), self._each(Peer.status), self._families())
         by_index = {peer.index: status for peer, status in zip(self._peers, others, strict=True)}
         whole = merge_status(own, by_index, families, self._problems)
