@@ -256,7 +256,9 @@ class Grpc(Named, frozen=True, kw_only=True):
 class Certificate(Struct, frozen=True):
     """What a client's certificate has to be, besides signed by `listen_tls.client_ca_file`."""
 
-    subject: Annotated[Subject, "Its whole subject, as in RFC 4514: CN=reports,O=Example."]
+    subject: Annotated[
+        Subject, "What its subject has in it, as in RFC 4514: `CN=reports,O=Example`. Other attributes do not matter."
+    ]
 
 
 class Client(Named, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -187,10 +188,10 @@ def _host(text: str) -> str:
 def _subject(text: str) -> str:
     from cryptography import x509  # noqa: PLC0415 (few configurations have one)
 
-    try:
-        return x509.Name.from_rfc4514_string(text).rfc4514_string()
-    except ValueError:
-        raise BadValueError("is not a certificate's subject", "write it like CN=reports,O=Example") from None
+    with contextlib.suppress(ValueError):
+        if subject := x509.Name.from_rfc4514_string(text).rfc4514_string():
+            return subject
+    raise BadValueError("is not a certificate's subject", "write it like CN=reports,O=Example")
 
 
 def _redis_url(text: str) -> Secret:

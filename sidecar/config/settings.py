@@ -9,6 +9,7 @@ from sidecar.config.model import (
     Admin,
     Authorize,
     Basic,
+    Certificate,
     Client,
     ClientCredentials,
     Credential,

@@ -9,11 +9,12 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 
-from sidecar.config.settings import Client, Route, Settings
+from sidecar.config.settings import Certificate, Client, Route, Settings
 from sidecar.errors import SecretUnavailableError, TokenUnavailableError
 from sidecar.proxy import semantics
 from sidecar.proxy.policy import RuleSet
 from sidecar.proxy.routing import ResolvedLine
+from sidecar.proxy.tls import attributes
 from sidecar.secret import Secret
 
 ANYBODY = "-"
@@ -30,7 +31,9 @@ class Clients:
         """`secrets_` gives each client's secret, by name, as it is now."""
         self._clients = clients = settings.clients
         self._secrets = secrets_
-        self._by_subject = {each.certificate.subject: each for each in clients.values() if each.certificate is not None}
+        self._subjects = [
+            (_subject(each.certificate), each) for each in clients.values() if each.certificate is not None
+        ]
         self._rules = {name: _rules(each, settings.all_routes) for name, each in clients.items()}
         self._audiences = {name: _audiences(each, settings.all_routes) for name, each in clients.items()}
 
@@ -55,17 +58,18 @@ class Clients:
         is_right = hmac.compare_digest(_digest(secret), _digest(expected.reveal()))
         return self._clients.get(name) if is_right and known is not None else None
 
-    def by_certificate(self, subject: str) -> Client | None:
-        """Return the client whose certificate has this subject."""
-        return self._by_subject.get(subject)
+    def by_certificate(self, subject: frozenset[str]) -> Client | None:
+        """Return the client whose certificate has this subject; one that fits two clients is nobody's."""
+        found = [client for wanted, client in self._subjects if wanted <= subject]
+        return found[0] if len(found) == 1 else None
 
-    def of(self, head: bytes, subject: str) -> Client | None:
+    def of(self, head: bytes, subject: frozenset[str]) -> Client | None:
         """Return the client of a request to a route: by its certificate, else by HTTP Basic.
 
         Raises:
             TokenUnavailableError: the client's secret cannot be read.
         """
-        client = self._by_subject.get(subject)
+        client = self.by_certificate(subject)
         if client is None:
             with suppress(ValueError):
                 shown = basic(head)
@@ -84,6 +88,12 @@ class Clients:
         return route.name in rules and (
             allow is None or allow.matches(line.method.name, line.path[len(route.prefix) :])
         )
+
+
+def _subject(certificate: Certificate) -> frozenset[str]:
+    from cryptography import x509  # noqa: PLC0415 (few configurations have one)
+
+    return attributes(x509.Name.from_rfc4514_string(certificate.subject))
 
 
 def _rules(client: Client, known: Iterable[Route]) -> dict[str, RuleSet | None]:

@@ -296,7 +296,7 @@ class ProxyServer(Server):
         assert request.refusal is not None
         reason, refusal = request.refusal
         layer = client.transport
-        subject = layer.peer_subject() if isinstance(layer, TlsLayer) else ""
+        subject = layer.peer_subject() if isinstance(layer, TlsLayer) else frozenset()
         if self._endpoint is not None and self._endpoint.takes(request):
             return TokenExchange(client, self, request, subject, self._endpoint)
         if reason != "client":

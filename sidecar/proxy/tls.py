@@ -13,7 +13,10 @@ import contextlib
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 _READ_BYTES = 256 << 10
 _RECORD_BYTES = 16 << 10
@@ -41,6 +44,11 @@ def resumable(verified: Verified | None, context: ssl.SSLContext, now: float) ->
     if verified is None or verified.tls.context is not context or now - verified.at > MAX_RESUMPTION_SECONDS:
         return None
     return verified
+
+
+def attributes(name: x509.Name) -> frozenset[str]:
+    """Return a name's attributes, each as in RFC 4514: `CN=reports`."""
+    return frozenset(attribute.rfc4514_string() for attribute in name)
 
 
 class TlsLayer(asyncio.Protocol, asyncio.Transport):
@@ -78,7 +86,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         self._paused = False
         self._open = False
         self._connected = False
-        self._subject: str | None = None
+        self._subject: frozenset[str] | None = None
 
     # --- the plain transport's side ------------------------------------------------------------------------------
 
@@ -194,15 +202,13 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
         """Information about the connection; what is not TLS is asked of the plain transport."""
         return self.tls if name == "ssl_object" else self.raw.get_extra_info(name, default)
 
-    def peer_subject(self) -> str:
-        """The subject of the certificate that the peer has shown (RFC 4514); empty without one."""
+    def peer_subject(self) -> frozenset[str]:
+        """The attributes of the subject of the certificate that the peer has shown; empty without one."""
         if self._subject is None:
             from cryptography import x509  # noqa: PLC0415 (costs who asks for no certificate)
 
-            certificate = self.tls.getpeercert(binary_form=True)
-            self._subject = (
-                x509.load_der_x509_certificate(certificate).subject.rfc4514_string() if certificate is not None else ""
-            )
+            shown = self.tls.getpeercert(binary_form=True)
+            self._subject = attributes(x509.load_der_x509_certificate(shown).subject) if shown else frozenset()
         return self._subject
 
     def _resume(self) -> None:

@@ -100,7 +100,7 @@ class Endpoint:
         line, reason = request.line, request.refusal[0] if request.refusal is not None else ""
         return line.route is self.route and line.path == self.route.prefix and reason in {"allow", "client"}
 
-    def client(self, head: bytes, fields: Mapping[str, str], subject: str) -> Client:
+    def client(self, head: bytes, fields: Mapping[str, str], subject: frozenset[str]) -> Client:
         """Return who asks: by its secret or, where it shows none, by its certificate (RFC 8705, 2).
 
         Raises:
@@ -153,7 +153,7 @@ class TokenExchange(Exchange):
     """One token request, and its response."""
 
     def __init__(
-        self, client: Connection, process: Process, request: Request, subject: str, endpoint: Endpoint
+        self, client: Connection, process: Process, request: Request, subject: frozenset[str], endpoint: Endpoint
     ) -> None:
         """`subject` is that of the certificate that the client has shown, if any."""
         super().__init__(client, process, request, process.monotonic())

@@ -79,6 +79,7 @@ def test_one_subject_is_one_client(tmp_path):
     for one, other, path in [
         ("CN=x,O=y", "CN=x, O=y", "clients.b.certificate.subject"),
         ("x", "CN=x", "clients.a.certificate.subject"),
+        ("", "CN=x", "clients.a.certificate.subject"),
     ]:
         each = "{{certificate: {{subject: '{}'}}, routes: [api]}}"
         clients = f"clients: {{a: {each.format(one)}, b: {each.format(other)}}}"

@@ -16,6 +16,7 @@ from cryptography import x509
 from sidecar.config.model import Certificate, Client, ListenTls
 from sidecar.config.settings import Rule
 from sidecar.proxy.clients import Clients
+from sidecar.proxy.tls import attributes
 from tests.proxy.certificates import CA, OTHER_CA, client_context, server_context
 from tests.proxy.lab import Lab, echo, lab, request, until
 from tests.proxy.strict import Message, Reader
@@ -126,7 +127,7 @@ async def test_by_secret(authorization: str | None, path: bytes, status: int) ->
     ],
 )
 async def test_by_certificate(certificate: trustme.LeafCert, raw: bytes, status: int) -> None:
-    """The certificate's whole subject says who it is, before any Authorization; `allow` says what it may do."""
+    """The certificate's subject says who it is, before any Authorization; `allow` says what it may do."""
     async with mutual() as it:
         assert (await ask(it, raw, certificate)).status == status
         assert sum(outcomes(it).values()) == 1
@@ -231,3 +232,24 @@ def test_default_audiences(client: Client, audiences: set[str | None]) -> None:
     )
     clients = Clients(settings(*routes, clients={"c": client}), {})
     assert {audience for audience in ("a", "b", None) if clients.may_have("c", audience)} == audiences
+
+
+@pytest.mark.parametrize(
+    ("shown", "name"),
+    [
+        ("CN=a,O=x", "a"),
+        ("O=y,CN=b", "b"),
+        ("CN=b", None),
+        ("CN=A,O=x", None),
+        ("CN=a+O=x", "a"),
+        ("CN=a,CN=c", None),
+        ("O=CN\\=a", None),
+        ("", None),
+    ],
+)
+def test_subjects(shown: str, name: str | None) -> None:
+    """Every attribute that the configuration names has to be there, exactly; what fits two clients is nobody's."""
+    wanted = {"a": "CN=a", "b": "CN=b,O=y", "c": "CN=c"}
+    known = {each: Client(each, certificate=Certificate(subject)) for each, subject in wanted.items()}
+    found = Clients(settings(clients=known), {}).by_certificate(attributes(x509.Name.from_rfc4514_string(shown)))
+    assert (found.name if found else None) == name
