@@ -108,7 +108,7 @@ def fronted(proxy: Arguments, directory: Path, issuer: Peer, **more: Any) -> Ite
             issuer.url,
             {"operate": {"upstream": upstream.url, "audience": "operate"}},
             authorize={"listen": f"unix:{directory}/authorize.sock"},
-            token_requests={"min_interval": "0s", "max_wait": "2s"},
+            token_requests={"min_interval": "0s"},
             **more,
         )
         with running(directory, written) as sidecar:
@@ -182,12 +182,13 @@ def test_a_refused_token(tmp_path, proxy):
 def test_no_token(tmp_path, proxy):
     """An issuer that throttles, and a sidecar that is gone: 503 with Retry-After, and nothing goes to the upstream."""
     with (
-        peer(says(429, Retry_After="7")) as issuer,
+        peer(says(429, Retry_After="60")) as issuer,
         fronted(proxy, tmp_path, issuer) as (sidecar, upstream, _, address),
     ):
         reply = ask(address, "/operate/v1/x")
         assert reply.status == 503
-        assert 5 <= reply.retry_after <= 7
+        # Envoy passes no header of an answer that it takes for an error.
+        assert reply.retry_after == 5 if proxy is envoy else 50 <= reply.retry_after <= 62
         sidecar.end()
         gone = ask(address, "/operate/v1/x")
         assert (gone.status, gone.retry_after) == (503, 5)
