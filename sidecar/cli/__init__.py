@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import sys
 from typing import Any
 
@@ -22,6 +23,7 @@ COMMANDS = {
     "init": "Write a configuration from the environment or the Console's credentials file.",
     "wait": "Wait until a sidecar is ready.",
     "shutdown": "End a running sidecar and wait for its end.",
+    "completion": "Print a shell's completion of commands, options and route names.",
     "demo": "Run a whole working setup on this machine, Camunda stand-in included.",
 }
 """Each in `sidecar.cli.<name>`, where the click command is called `command`; here with its line in `--help`."""
@@ -86,7 +88,8 @@ class CommandGroup(click.Group):
     cls=CommandGroup,
     commands={name: LazyCommand(name, short_help=text) for name, text in COMMANDS.items()},
     epilog=EPILOG,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    # By itself, click colours what goes to a terminal, and nothing else.
+    context_settings={"help_option_names": ["-h", "--help"], "color": False if os.environ.get("NO_COLOR") else None},
 )
 @click.version_option(f"{__version__} ({build.kind()})", prog_name="camunda-sidecar", message="%(prog)s %(version)s")
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import click
 import msgspec
@@ -10,9 +11,11 @@ import msgspec
 from sidecar.admin.client import get_status
 from sidecar.admin.status_model import IssuerStatus, Status, TokenStatus
 from sidecar.cli.support import Locate, running_options
-from sidecar.clock import duration
+from sidecar.clock import BlockingClock, duration
+from sidecar.errors import SidecarError
 
 COLOURS = {"fresh": "green", "stale": "yellow", "expired": "yellow", "quarantined": "red"}
+WATCH_SECONDS = 1.0
 SEVERITIES = {"warning": "yellow", "critical": "red"}
 
 
@@ -20,20 +23,41 @@ SEVERITIES = {"warning": "yellow", "critical": "red"}
 @running_options
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 @click.option("--check", is_flag=True, help="Exit code 1 while there are problems.")
+@click.option("--watch", is_flag=True, help="Again every second, until Ctrl-C; with --json, one line each time.")
 @click.pass_context
-def command(context: click.Context, locate: Locate, *, as_json: bool, check: bool) -> None:
+def command(context: click.Context, locate: Locate, *, as_json: bool, check: bool, watch: bool) -> None:
     """Show a running sidecar's problems, tokens, budget and routes; never a token's value.
 
     Asks /status of its admin listener. Exit code 1 if no sidecar answers there.
     """
+    if watch and check:
+        raise click.UsageError("--check tells the moment's state by the exit code, and --watch goes on: give one.")
+    if watch:
+        with suppress(KeyboardInterrupt):
+            _watch(locate, as_json=as_json)
+        return
     status = get_status(locate())
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(status)).decode())
     else:
-        for line in render(status):
-            click.echo(line)
+        click.echo("\n".join(render(status)))
     if check and status.problems:
         context.exit(1)
+
+
+def _watch(locate: Locate, *, as_json: bool) -> None:
+    """Show it again and again; a sidecar that does not answer may come back, and a person sees both."""
+    while True:
+        try:
+            status = get_status(locate())
+            text = msgspec.json.encode(status).decode() if as_json else "\n".join(render(status))
+        except SidecarError as error:
+            if as_json:
+                raise
+            text = click.style(error.detail, fg="red")
+        click.clear()  # on a terminal alone
+        click.echo(text if as_json else f"{text}\n")
+        BlockingClock.sleep(WATCH_SECONDS)
 
 
 def render(status: Status) -> Iterator[str]:

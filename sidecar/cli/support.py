@@ -14,11 +14,13 @@ import click
 
 from sidecar.clock import Clock
 from sidecar.config import admin_address, load
-from sidecar.config.report import BadValueError
+from sidecar.config.environment import from_environment
+from sidecar.config.report import BadValueError, Report
 from sidecar.config.scalars import parse_duration
 from sidecar.config.settings import Address, ClientCredentials, Credential, NoCredential, Route, Settings, Tls
 from sidecar.config.urls import parse_listen
-from sidecar.errors import Mistake
+from sidecar.config.yaml_file import find, read
+from sidecar.errors import Mistake, SidecarError
 
 if TYPE_CHECKING:
     from sidecar.tokens.manager import TokenManager
@@ -84,6 +86,17 @@ def route_named(settings: Settings, name: str) -> Route:
     raise click.UsageError(
         f"There is no route {name}; there are: {', '.join(each.name for each in settings.all_routes)}."
     )
+
+
+def complete_route(context: click.Context, _parameter: click.Parameter, beginning: str) -> list[str]:
+    """Return the routes whose names begin so, for a shell; nobody need be able to read secrets for that."""
+    with suppress(SidecarError):
+        file = find(context.params.get("config"), os.environ)
+        report = Report("")
+        written = from_environment(os.environ, report) if file is None else read(file, report)
+        routes = written.get("routes") if isinstance(written, dict) else None
+        return [name for name in routes or () if isinstance(name, str) and name.startswith(beginning)]
+    return []
 
 
 @asynccontextmanager

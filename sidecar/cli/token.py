@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sidecar.cli.support import config_option, load_settings, route_named, shared_tokens
+from sidecar.cli.support import complete_route, config_option, load_settings, route_named, shared_tokens
 from sidecar.clock import Clock, SystemClock
 from sidecar.config.settings import Basic, NoCredential, Route, SessionLogin, Settings
 from sidecar.errors import CredentialRejectedError, Problem, SidecarError
@@ -25,7 +25,7 @@ class NoTokenError(SidecarError):
 
 
 @click.command
-@click.argument("route")
+@click.argument("route", shell_complete=complete_route)
 @config_option
 def command(config: Path | None, route: str) -> None:
     """Print a token for ROUTE, and nothing else, on standard output.

@@ -32,6 +32,8 @@ BEARER: Final = b"Authorization: Bearer "
 
 FetchNow = Callable[[IssuerSource], Awaitable[Grant]]
 """Requests a token whatever is cached or in quarantine; raises a GrantError, a Problem or SecretUnavailableError."""
+Stored = Callable[[IssuerSource, Route], Awaitable[Grant | None]]
+"""The token that a running sidecar has put on the store, with the seconds that it has left; None: ask for one."""
 Check = Literal["store", "dns", "tls", "connect", "issuer", "audience", "clock", "upstream"]
 
 
@@ -48,7 +50,10 @@ class Finding:
 class Doctor:
     """One examination. What fails keeps what depends on it from being tried; nothing is tried twice."""
 
-    def __init__(self, credentials: RouteCredentials, fetch_now: FetchNow, clock: Clock) -> None:
+    def __init__(
+        self, credentials: RouteCredentials, fetch_now: FetchNow, clock: Clock, stored: Stored | None = None
+    ) -> None:
+        self._stored = stored
         self._credentials = credentials
         self._fetch_now = fetch_now
         self._clock = clock
@@ -120,6 +125,10 @@ class Doctor:
         if not self._reachable[_issuer(source)]:
             return [Finding(subject, "issuer", "skipped", "The issuer cannot be reached.")]
         began = self._clock.monotonic()
+        if self._stored is not None and (grant := await self._stored(source, route)) is not None:
+            self._granted[source] = route, grant
+            told = f"the running sidecar has a token, for {duration(grant.lifetime)}; the issuer was not asked again"
+            return [Finding(subject, "issuer", "ok", told), *self._claims(subject, grant, route)]
         try:
             grant = await self._fetch_now(source)
         except GrantRefusedError as error:

@@ -6,6 +6,8 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -14,7 +16,7 @@ from sidecar import background
 from sidecar.clock import Clock
 from sidecar.config.settings import Refresh, TokenRequests
 from sidecar.config.urls import origin
-from sidecar.errors import GrantThrottledError, TokenUnavailableError
+from sidecar.errors import GrantThrottledError, SecretUnavailableError, TokenUnavailableError
 from sidecar.tokens.authorizer import TokenAuthorizer
 from sidecar.tokens.cached_token import CachedToken
 from sidecar.tokens.context import Context
@@ -127,6 +129,14 @@ class TokenManager:
     async def end_quarantines(self) -> None:
         """Ask again for what was refused, when it is next wanted; on the whole store."""
         await asyncio.gather(*(token.end_quarantine() for token in self._tokens.values()))
+
+    async def stored(self, source: GrantSource) -> Grant | None:
+        """Return the token that is on the store, its `lifetime` what is left of it; None: there is none that serves."""
+        with suppress(SecretUnavailableError):
+            token = (await TokenRepository(self._context, Identity.of(source)).load()).token
+            left = token.end - self._context.clock.boottime() if token is not None else 0.0
+            return replace(token.grant, lifetime=left) if token is not None and left > 0 else None
+        return None
 
     async def fetch_now(self, source: GrantSource) -> Grant:
         """Ask the issuer as `doctor` does: whatever is cached or refused, in a slot of the shared rate limit.
