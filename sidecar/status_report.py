@@ -25,7 +25,7 @@ def routes(settings: Settings, stats: HttpStats, history: History) -> tuple[Rout
             upstream=str(route.upstream),
             credential=route.credential,
             audience=route.audience,
-            requests=(counters := stats.route(route.name)).requests.total(),
+            requests=sum((counters := stats.route(route.name)).requests.values()),
             errors=sum(count for (_, _, source), count in counters.requests.items() if source == "sidecar"),
             in_flight=counters.in_flight,
             failing=counters.failing,

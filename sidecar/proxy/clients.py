@@ -13,7 +13,7 @@ from sidecar.config.settings import Certificate, Client, Route, Settings
 from sidecar.errors import SecretUnavailableError, TokenUnavailableError
 from sidecar.proxy import semantics
 from sidecar.proxy.policy import RuleSet
-from sidecar.proxy.routing import ResolvedLine
+from sidecar.proxy.routing import Request
 from sidecar.proxy.tls import attributes
 from sidecar.secret import Secret
 
@@ -80,13 +80,13 @@ class Clients:
         """Tell whether a client may have a token for an audience; `ANYBODY` may, where that is let in at all."""
         return client == ANYBODY or audience in self._audiences[client]
 
-    def may(self, client: str, line: ResolvedLine) -> bool:
-        """Tell whether a client may make a request with this line, which a route takes."""
-        assert line.route is not None
-        rules, route = self._rules[client], line.route
+    def may(self, client: str, request: Request) -> bool:
+        """Tell whether a client may make a request that has a route."""
+        assert request.route is not None
+        rules, route = self._rules[client], request.route
         allow = rules.get(route.name)
         return route.name in rules and (
-            allow is None or allow.matches(line.method.name, line.path[len(route.prefix) :])
+            allow is None or allow.matches(request.method.name, request.path[len(route.prefix) :])
         )
 
 

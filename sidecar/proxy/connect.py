@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import cast
 
 from sidecar.clock import Clock
 from sidecar.config.settings import Upstream
@@ -61,9 +62,10 @@ class Connector:
 
     async def _plainly(self, make: Make, sock: socket.socket) -> UpstreamConnection:
         transport.keep_alive(sock)
-        protocol = make()
+        connection = make()
+        protocol = cast("asyncio.Protocol", connection)
         await asyncio.get_running_loop().create_connection(lambda: protocol, sock=sock)
-        return protocol
+        return connection
 
     async def _securely(self, make: Make, context: ssl.SSLContext) -> UpstreamConnection:
         verified = resumable(self._verified, context, self._clock.boottime())
@@ -82,14 +84,15 @@ class Connector:
         self, make: Make, context: ssl.SSLContext, verified: Verified | None, sock: socket.socket
     ) -> UpstreamConnection:
         transport.keep_alive(sock)
-        protocol = make()
+        connection = make()
         now = self._clock.boottime()
-        layer = TlsLayer(protocol, context, self._upstream.host, verified)
+        layer = TlsLayer(cast("asyncio.Protocol", connection), context, self._upstream.host, verified)
+        protocol = cast("asyncio.Protocol", layer)
         try:
-            await asyncio.get_running_loop().create_connection(lambda: layer, sock=sock)
+            await asyncio.get_running_loop().create_connection(lambda: protocol, sock=sock)
             await layer.established
         except BaseException:
             layer.abort()
             raise
         self._verified = Verified(layer.tls, verified.at if verified is not None and layer.resumed else now)
-        return protocol
+        return connection

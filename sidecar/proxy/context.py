@@ -1,18 +1,21 @@
-"""What an exchange needs of its client's connection and of the process, and what it tells when it has ended."""
+"""What an exchange needs of its client's connection and of the process, and what it tells when it has ended.
+
+These are abstract classes and no Protocols, whose attributes compiled code would look up by name.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from sidecar.errors import Problem
 from sidecar.proxy.framing import Pieces
 from sidecar.proxy.problem import Message
-from sidecar.proxy.routing import ResolvedLine
+from sidecar.proxy.routing import Request
 
 
-class Client(Protocol):
+class Client(ABC):
     """The connection that a request came on, as its exchange sees it."""
 
     deadline: float
@@ -22,33 +25,41 @@ class Client(Protocol):
     half_closed: bool
     """Whether the client has ended its side."""
 
+    @abstractmethod
     def send(self, pieces: Pieces) -> None:
         """Write, unless the client is gone."""
 
-    def respond(self, message: Message, request_id: str, line: ResolvedLine) -> None:
+    @abstractmethod
+    def respond(self, message: Message, request: Request, request_id: str) -> None:
         """Answer with a message of the sidecar's own."""
 
+    @abstractmethod
     def start_tunnel(self) -> None:
         """Hand over all that the client sends from here on by `Exchange.send_through_tunnel`."""
 
+    @abstractmethod
     def update_reading(self) -> None:
         """Read on or stop, as `Exchange.holds_back` says."""
 
+    @abstractmethod
     def unsent(self) -> int:
         """Bytes that wait until the client takes them."""
 
+    @abstractmethod
     def request_timed_out(self) -> None:
         """The client stopped in the middle of its body: answer so."""
 
+    @abstractmethod
     def abort(self) -> None:
         """End the connection so that nothing that was sent can look whole."""
 
+    @abstractmethod
     def exchange_done(self, now: float) -> None:
         """The response is sent, or never will be; `now` is in seconds of the monotonic clock."""
 
 
 class Process(ABC):
-    """What is the same for all exchanges; a class, because compiled code is slower with a `Protocol`."""
+    """What is the same for all exchanges."""
 
     monotonic: Callable[[], float]
     """Seconds that never run backwards."""
@@ -71,7 +82,7 @@ class Process(ABC):
 class Record(NamedTuple):
     """What is told of a request at its end."""
 
-    line: ResolvedLine | None
+    request: Request | None
     """None if what came was no request."""
     status: int
     """The response's; 499 where the client was gone before there was one."""

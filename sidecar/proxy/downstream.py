@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from typing import cast
+from typing import Final, cast
 
 from sidecar.errors import (
     BadRequestError,
@@ -17,16 +17,22 @@ from sidecar.errors import (
     UriTooLongError,
 )
 from sidecar.proxy import h1, problem, semantics, transport
-from sidecar.proxy.context import Process
+from sidecar.proxy.context import Client, Process
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.framing import BodyReader, ChunkedError, ChunkedReader, LengthReader, Pieces
 from sidecar.proxy.problem import Message
-from sidecar.proxy.routing import Request, ResolvedLine, RoutingTable
+from sidecar.proxy.routing import Request, RoutingTable
 
 LINGER_SECONDS = 2.0
 """How long a client that gets no more responses may go on sending, so that it reads the last one and no reset."""
 _NEVER = float("inf")
-_CR = 0x0D
+_CR: Final = 0x0D
+# What the client's next bytes are.
+_HEAD: Final = 0
+_BODY: Final = 1
+_AHEAD: Final = 2
+_TUNNEL: Final = 3
+_NOTHING: Final = 4
 _INTRUSIONS = (CrossSiteError, UnknownHostError)
 
 
@@ -61,19 +67,18 @@ class Server(Process):
         """Count and log a request that is answered without an exchange, or what is none."""
 
 
-class Downstream(asyncio.Protocol):
-    """Reads requests and writes responses; in between its exchange does, as `context.Client`."""
+class Downstream(Client):
+    """A protocol of asyncio's (and no subclass of it, as `UpstreamConnection`): reads requests and writes responses."""
 
     __slots__ = (
         "_body",
         "_buffer",
-        "_closing",
         "_exchange",
         "_is_full",
-        "_read",
         "_scanned",
         "_server",
         "_skipped",
+        "_state",
         "_taken",
         "_unsent",
         "deadline",
@@ -96,9 +101,8 @@ class Downstream(asyncio.Protocol):
         self._scanned = 0
         self._skipped = False
         self._is_full = False
-        self._closing = False
         self._unsent = 0
-        self._read = self._read_head
+        self._state = _HEAD
 
     # --- asyncio's side ------------------------------------------------------------------------------------------
 
@@ -113,13 +117,21 @@ class Downstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read it as what is expected: a head, a body, the bytes of a tunnel, or nothing that matters."""
-        self._read(data)
+        state = self._state
+        if state == _HEAD:
+            self._read_head(data)
+        elif state == _BODY:
+            self._read_body(data)
+        elif state == _AHEAD:
+            self._read_ahead(data)
+        elif state == _TUNNEL and self._exchange is not None:
+            self._exchange.send_through_tunnel(data)
 
     def eof_received(self) -> bool:
         """A half-close: the response that is under way is still sent (True keeps the transport open for that)."""
         self.half_closed = True
         exchange = self._exchange
-        if self._closing or (exchange is None and not self._buffer):
+        if self._state == _NOTHING or (exchange is None and not self._buffer):
             return False
         if self._body is not None or self._is_partial():
             self._cut_short()
@@ -148,7 +160,7 @@ class Downstream(asyncio.Protocol):
         self._is_full = False
         if self._exchange is not None:
             self._exchange.pause_response(paused=False)
-        elif not self._closing and self._read == self._read_head:
+        elif self._state == _HEAD:
             self._next(self._server.monotonic())
 
     # --- the head ------------------------------------------------------------------------------------------------
@@ -163,17 +175,17 @@ class Downstream(asyncio.Protocol):
             data = self._take_buffer()
         if data[0] == _CR:
             data = self._skip_empty_line(data)
-        end = data.find(b"\r\n\r\n")
-        if end < 0 or end + 4 > self._server.header_bytes:
+        try:
+            request = self._server.table.request(data)
+        except Problem as error:
+            self._reject(error)
+            return
+        if request is None or len(request.received) > self._server.header_bytes:
             self._read_partial_head(data)
             return
         self._scanned = 0
         self._skipped = False
-        end += 4
-        try:
-            self._accept(self._server.table.request(data[:end]), data[end:])
-        except Problem as error:
-            self._reject(error)
+        self._accept(request, data[len(request.received) :])
 
     def _skip_empty_line(self, data: bytes) -> bytes:
         """One empty line before a request is let pass (RFC 9112, 2.2), and no more."""
@@ -221,25 +233,25 @@ class Downstream(asyncio.Protocol):
         if fields.chunked or length > len(rest):
             self._taken = 0
             self._body = ChunkedReader() if fields.chunked else LengthReader(length)
-            self._read = self._read_body
+            self._state = _BODY
             exchange.start(b"", more=True)
         else:
             # Nothing of it is to come: head and body go on as one.
-            self._read = self._read_ahead
+            self._state = _AHEAD
             exchange.start(rest[:length], more=False)
             rest = rest[length:]
         if rest:
-            self._read(rest)
+            self.data_received(rest)
 
     def _turn_away(self, request: Request, error: Problem, rest: bytes) -> None:
         """Refuse a well-formed request; where that is safe, the connection serves the next one."""
-        line, fields = request.line, request.fields
+        fields = request.fields
         request_id = self._server.new_request_id() if fields.needs_id else semantics.request_id(request.head)
         self._server.request_refused(error, request_id, request)
         bodyless = not (fields.length or fields.chunked)
         is_last = not fields.keep_alive or (self._server.draining and not rest)
-        self.keep_alive = bodyless and line.minor == 1 and not is_last and not isinstance(error, _INTRUSIONS)
-        self.refuse(error, request_id, close=not self.keep_alive, head_only=line.method.is_head)
+        self.keep_alive = bodyless and request.minor == 1 and not is_last and not isinstance(error, _INTRUSIONS)
+        self.refuse(error, request_id, close=not self.keep_alive, head_only=request.method.is_head)
         if self.keep_alive:
             self._buffer = rest
             self._next(self._server.monotonic())
@@ -264,13 +276,13 @@ class Downstream(asyncio.Protocol):
                 return
         if body.done:
             self._body = None
-            self._read = self._read_ahead
+            self._state = _AHEAD
         if pieces or body.done:
             exchange.body(pieces, done=body.done)
             if exchange.holds_back():
                 self.update_reading()
         if rest:
-            self._read(rest)
+            self.data_received(rest)
 
     def _read_ahead(self, data: bytes) -> None:
         """Keep pipelined bytes until the response before them is sent; of more than a head may have, read none."""
@@ -279,16 +291,8 @@ class Downstream(asyncio.Protocol):
 
     def _discard_all(self) -> None:
         """Ignore all that the client sends from here on."""
-        self._closing = True
+        self._state = _NOTHING
         self._buffer = b""
-        self._read = self._discard
-
-    def _discard(self, data: bytes) -> None:
-        pass
-
-    def _read_tunnel(self, data: bytes) -> None:
-        if self._exchange is not None:
-            self._exchange.send_through_tunnel(data)
 
     def update_reading(self) -> None:
         """Read on or stop, as the exchange and our own buffer have it."""
@@ -313,14 +317,14 @@ class Downstream(asyncio.Protocol):
 
     def start_tunnel(self) -> None:
         """From here on the client's bytes are the upstream's."""
-        self._read = self._read_tunnel
+        self._state = _TUNNEL
         if self._buffer:
-            self._read_tunnel(self._take_buffer())
+            self.data_received(self._take_buffer())
 
     def exchange_done(self, now: float) -> None:
         """The response is sent, or never will be; go on with the next request."""
         self._exchange = None
-        if self._closing or self.transport.is_closing():
+        if self._state == _NOTHING or self.transport.is_closing():
             return
         if not self.keep_alive or (self.half_closed and not self._buffer):
             self._close_lingering()
@@ -328,7 +332,7 @@ class Downstream(asyncio.Protocol):
         self._next(now)
 
     def _next(self, now: float) -> None:
-        self._read = self._read_head
+        self._state = _HEAD
         self.deadline = now + self._server.keep_alive_seconds
         if self._is_full:
             # A client that does not read its answers asks for no more of them.
@@ -340,7 +344,7 @@ class Downstream(asyncio.Protocol):
             transport.resume(self.transport)
 
     def _read_buffered(self) -> None:
-        if self._buffer and self._exchange is None and not self._closing and not self.transport.is_closing():
+        if self._buffer and self._exchange is None and self._state == _HEAD and not self.transport.is_closing():
             data = self._take_buffer()
             self.update_reading()
             self._read_head(data)
@@ -351,7 +355,7 @@ class Downstream(asyncio.Protocol):
         """Refuse the beginning of a request whose rest will not come, or close where there is none."""
         if self._body is not None or self._is_partial():
             self._cut_short()
-        elif self.is_idle() and not self._buffer and not self._closing:
+        elif self.is_idle() and not self._buffer and self._state == _HEAD:
             self._close_lingering()
 
     def _reject(self, error: Problem) -> None:
@@ -372,10 +376,10 @@ class Downstream(asyncio.Protocol):
             self.keep_alive = False
             self._close_lingering()
 
-    def respond(self, message: Message, request_id: str, line: ResolvedLine) -> None:
+    def respond(self, message: Message, request: Request, request_id: str) -> None:
         """Respond to the exchange's request with a message of the sidecar's own."""
-        close = not self.keep_alive or self._body is not None or not line.minor
-        self._write(message, request_id, close=close, head_only=line.method.is_head)
+        close = not self.keep_alive or self._body is not None or not request.minor
+        self._write(message, request_id, close=close, head_only=request.method.is_head)
 
     def _fault(self, error: Problem) -> None:
         """End what the client's bytes make invalid: the exchange whose body they are, or the beginning of a request."""
@@ -410,7 +414,7 @@ class Downstream(asyncio.Protocol):
             self._exchange.expired()
         elif self._is_partial():
             self._fault(RequestTimeoutError("The request's head did not arrive in time (limits.head_timeout)."))
-        elif self._closing:
+        elif self._state == _NOTHING:
             self._linger_on()
         elif self._has_unread():
             self.deadline = self._server.monotonic() + self._server.keep_alive_seconds
@@ -451,7 +455,7 @@ class Downstream(asyncio.Protocol):
 
     def _has_unread(self) -> bool:
         """Whether the client has sent something that this process has not read yet."""
-        if self._closing or self.transport.is_closing():
+        if self._state == _NOTHING or self.transport.is_closing():
             return False
         return transport.is_readable(self.transport.get_extra_info("socket"))
 

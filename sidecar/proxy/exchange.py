@@ -35,7 +35,7 @@ from sidecar.proxy.stages import (
     WAIT_REPLACEMENT,
     WAIT_RESPONSE,
 )
-from sidecar.proxy.upstream import UpstreamConnection
+from sidecar.proxy.upstream import Listener, UpstreamConnection
 
 HeldResponse = tuple[Response, Pieces, bool]
 """The response that refused a credential, what of its body is here, and whether that is all."""
@@ -46,18 +46,16 @@ _SWITCHING = 101
 _NOTHING = b""
 
 
-class Exchange:
+class Exchange(Listener):
     """Owned by a `Client`; it is the listener of one `UpstreamConnection` at a time."""
 
     def __init__(self, client: Client, process: Process, request: Request, now: float) -> None:
         """`now` is in seconds of the monotonic clock."""
-        line = request.line
-        route = line.route
+        route = request.route
         assert route is not None
         self._client = client
         self._process = process
-        self._request = request
-        self.line = line
+        self.request = request
         self.route = route
         self.stage = WAIT_CREDENTIAL
         self._status = 0
@@ -92,7 +90,7 @@ class Exchange:
         """Begin; `body` is what came with the head, and `more` says that it is not all."""
         self._body_done = not more
         self._body = body
-        if not self.line.public:
+        if not self.request.public:
             self._attachment = self.route.authorizer.current()
             if self._attachment is None:
                 self._run(self._obtain())
@@ -147,9 +145,9 @@ class Exchange:
     def _send_request(self, connection: pool.Connection, now: float, *, reused: bool) -> None:
         """Attach the credential and send."""
         assert isinstance(connection, UpstreamConnection)
-        line = self.line
-        lines: list[bytes | bytearray] = [self._request.head, self._id_line]
-        if not line.public:
+        request = self.request
+        lines: list[bytes | bytearray] = [request.head, self._id_line]
+        if not request.public:
             attachment = self._attachment
             if attachment is None:
                 self.route.pool.release(connection, now)
@@ -157,12 +155,12 @@ class Exchange:
                 self._run(self._obtain())
                 return
             lines.append(attachment.header)
-            if not line.method.safe:
+            if not request.method.safe:
                 lines.append(attachment.unsafe_header)
         lines.append(b"\r\n")
         if self._body:
             lines.append(self._body)
-        connection.begin(self, lines, head_only=line.method.is_head, upgrade=self._request.fields.upgrade)
+        connection.begin(self, lines, head_only=request.method.is_head, upgrade=request.fields.upgrade)
         self._go("request_sent")
         self._connection = connection
         self._reused = reused
@@ -188,7 +186,7 @@ class Exchange:
     def body(self, pieces: Pieces, *, done: bool) -> None:
         """Send more of the request's body, or keep it until there is a connection."""
         self._body_done = done
-        if self._request.fields.chunked:
+        if self.request.fields.chunked:
             pieces = framing.encode(pieces, done=done)
         if self._body is not None:
             self._body = transport.appended(self._body, b"".join(pieces))
@@ -211,7 +209,7 @@ class Exchange:
 
     def informational_received(self, response: Response) -> None:
         """Pass 100 and 103 on to a client that may understand them (RFC 9110, 15.2)."""
-        if self.line.minor:
+        if self.request.minor:
             self._client.send([response.head, b"\r\n"])
 
     def response_received(self, response: Response, pieces: Pieces, *, done: bool) -> None:
@@ -219,7 +217,8 @@ class Exchange:
         attachment = self._attachment
         if attachment is not None:
             authorizer = self.route.authorizer
-            refused = response.status in _REFUSALS and authorizer.refuses(response.status, safe=self.line.method.safe)
+            status = response.fields.status
+            refused = status in _REFUSALS and authorizer.refuses(status, safe=self.request.method.safe)
             if self._replayed:
                 authorizer.replayed(attachment, accepted=not refused)
             elif refused and self._body is not None:
@@ -236,15 +235,15 @@ class Exchange:
     def _send_response(self, response: Response, pieces: Pieces, *, done: bool) -> None:
         self._response = response
         self._body = None
-        self._status = response.status
+        self._status = response.fields.status
         client = self._client
-        minor = self.line.minor
+        minor = self.request.minor
         if not self._body_done:
             client.keep_alive = False  # an early response: what is left of the request is not told from the next one
         head: Pieces = [response.head]
         if self._id_line and not response.fields.has_id:
             head.append(self._id_line)
-        if response.fields.ends >= CHUNKED and not self.line.method.is_head:
+        if response.fields.ends >= CHUNKED and not self.request.method.is_head:
             if minor:
                 self._chunked = True
                 head.append(b"Transfer-Encoding: chunked\r\n")
@@ -463,7 +462,7 @@ class Exchange:
 
     def connection_lost(self) -> None:
         """Try once more where that is safe: a reused connection was closed in the same moment (RFC 9112, 9.3.1)."""
-        if self._reused and not self._retried and self.line.method.idempotent and self._body is not None:
+        if self._reused and not self._retried and self.request.method.idempotent and self._body is not None:
             self._retried = True
             self._drop_connection()
             self.route.stats.retries["connection_lost"] += 1
@@ -497,7 +496,7 @@ class Exchange:
         if abruptly:
             self._client.abort()
         else:
-            self._client.respond(self._message(error), self._request_id(), self.line)
+            self._client.respond(self._message(error), self.request, self._request_id())
         self._finish("sidecar", self._process.monotonic())
 
     def _message(self, error: Problem) -> Message:
@@ -526,14 +525,14 @@ class Exchange:
         stats.in_flight -= 1
         seconds = now - self._started
         process = self._process
-        if stats.finished(self.line.method.label, self._status, source, seconds):
-            stats.exemplify(self._request.head, seconds, process.wall())
+        if stats.finished(self.request.method.label, self._status, source, seconds):
+            stats.exemplify(self.request.head, seconds, process.wall())
         if self._status >= process.logs_from or source != "upstream":
             process.exchange_ended(
-                Record(self.line, self._status, source, seconds, self._request_id(), self._error, self.client_name)
+                Record(self.request, self._status, source, seconds, self._request_id(), self._error, self.client_name)
             )
         self._client.exchange_done(now)
 
     def _request_id(self) -> str:
         """What the upstream gets as `X-Request-ID`."""
-        return semantics.request_id(self._id_line or self._request.head)
+        return semantics.request_id(self._id_line or self.request.head)

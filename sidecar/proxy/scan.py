@@ -19,18 +19,21 @@ else:
     NATIVE = True
     _scan.classify(h1.TCHAR, h1.VALUE, target.SEGMENT_START, target.SEGMENT, h1.QUERY)
 
-RequestHead = tuple[bytes, bytes, bytes | None, bytes, int, bytes, bytes]
+_EMPTY_LINE = 4  # with the end of the line before it
+
+RequestHead = tuple[bytes, bytes, bytes | None, bytes, int, bytes, bytes, int]
 """Method; target; where that is a plain path, the path and the query with its `?`; the minor version; the field lines
-that pass, and the lines that are read. The target may be empty where the path is there."""
-ResponseHead = tuple[bytes, bytes, bytes]
-"""The status line with its CRLF; the field lines that pass; the lines that are read."""
+that pass, and the lines that are read; the size of the head, its empty line included. The target may be empty where the
+path is there."""
+ResponseHead = tuple[bytes, bytes, int]
+"""The field lines that pass; the status line with its CRLF, and behind it the lines that are read; the head's size."""
 
 
 class RequestScanner(Protocol):
     """Takes requests' heads apart."""
 
-    def scan(self, head: bytes) -> RequestHead:
-        """Take a complete head apart, its empty line included.
+    def scan(self, data: bytes) -> RequestHead | None:
+        """Take the head apart that `data` begins with; None where it is not whole.
 
         Raises:
             BadRequestError, UnsupportedError: it is none that is served.
@@ -41,8 +44,8 @@ class RequestScanner(Protocol):
 class ResponseScanner(Protocol):
     """Takes responses' heads apart."""
 
-    def scan(self, head: bytes) -> ResponseHead:
-        """Take a complete head apart, its empty line included; the status line is not looked into.
+    def scan(self, data: bytes) -> ResponseHead | None:
+        """Take the head apart that `data` begins with; None where it is not whole. The status line is not looked into.
 
         Raises:
             UpstreamProtocolError: a line is no field.
@@ -66,22 +69,28 @@ class Reference:
 class RequestReference(Reference):
     """A `RequestScanner` by patterns."""
 
-    def scan(self, head: bytes) -> RequestHead:
+    def scan(self, data: bytes) -> RequestHead | None:
         """Take a head apart; see the Protocol for what is raised."""
-        end = head.find(b"\r\n")
-        method, target, minor, path, query = h1.request_line(head[:end])
-        passed, read = self.fields.read(head[end + 2 : -2])
-        return method, target, path, query, minor, passed, read
+        size = data.find(b"\r\n\r\n") + 4
+        if size < _EMPTY_LINE:
+            return None
+        end = data.find(b"\r\n")
+        method, target, minor, path, query = h1.request_line(data[:end])
+        passed, read = self.fields.read(data[end + 2 : size - 2])
+        return method, target, path, query, minor, passed, read, size
 
 
 class ResponseReference(Reference):
     """A `ResponseScanner` by patterns."""
 
-    def scan(self, head: bytes) -> ResponseHead:
+    def scan(self, data: bytes) -> ResponseHead | None:
         """Take a head apart; see the Protocol for what is raised."""
-        end = head.find(b"\r\n") + 2
-        passed, read = self.fields.read(head[end:-2])
-        return head[:end], passed, read
+        size = data.find(b"\r\n\r\n") + 4
+        if size < _EMPTY_LINE:
+            return None
+        end = data.find(b"\r\n") + 2
+        passed, read = self.fields.read(data[end : size - 2])
+        return passed, data[:end] + read, size
 
 
 def request_scanner(reference: RequestReference) -> RequestScanner:

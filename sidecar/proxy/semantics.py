@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from sidecar.errors import BadRequestError, UpstreamProtocolError
 from sidecar.proxy import h1, scan
@@ -137,7 +138,10 @@ def request_id(lines: bytes) -> str:
 # --- what they say together ------------------------------------------------------------------------------------------
 
 # How a response's body ends (RFC 9112, 6.3).
-EMPTY, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
+EMPTY: Final = 0
+LENGTH: Final = 1
+CHUNKED: Final = 2
+UNTIL_CLOSE: Final = 3
 
 _OK, _NO_CONTENT = 200, 204
 _NO_BODY = frozenset({204, 304})

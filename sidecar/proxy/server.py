@@ -7,7 +7,7 @@ import contextlib
 import secrets as random
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -27,7 +27,7 @@ from sidecar.proxy.downstream import Downstream, Server
 from sidecar.proxy.exchange import Exchange
 from sidecar.proxy.guard import Guard, guard_of
 from sidecar.proxy.pool import Pool
-from sidecar.proxy.routing import CompiledRoute, Request, ResolvedLine, RoutingTable
+from sidecar.proxy.routing import CompiledRoute, Request, RoutingTable
 from sidecar.proxy.tls import TlsLayer
 from sidecar.proxy.token_endpoint import Endpoint, TokenExchange
 from sidecar.proxy.upstream import UpstreamConnection
@@ -271,14 +271,14 @@ class ProxyServer(Server):
     def _accepted(self) -> asyncio.Protocol:
         """Return the protocol of a new connection: a client's own, or TLS below it."""
         if self._tls is None:
-            return Downstream(self)
+            return cast("asyncio.Protocol", Downstream(self))
         context = self._tls()
         assert context is not None
-        layer = TlsLayer(Downstream(self), context, None)
+        layer = TlsLayer(cast("asyncio.Protocol", Downstream(self)), context, None)
         is_full = len(self._shaking) >= self._max_connections
         self._shaking[layer] = asyncio.get_running_loop().call_later(0.0 if is_full else self.head_timeout, layer.abort)
         layer.established.add_done_callback(partial(self._shaken, layer))
-        return layer
+        return cast("asyncio.Protocol", layer)
 
     def _shaken(self, layer: TlsLayer, established: asyncio.Future[None]) -> None:
         """Take note of a handshake's end; a client that is not let in is told of in the log."""
@@ -295,7 +295,7 @@ class ProxyServer(Server):
         """
         assert request.refusal is not None
         reason, refusal = request.refusal
-        layer = client.transport
+        layer: object = client.transport
         subject = layer.peer_subject() if isinstance(layer, TlsLayer) else frozenset()
         if self._endpoint is not None and self._endpoint.takes(request):
             return TokenExchange(client, self, request, subject, self._endpoint)
@@ -316,10 +316,9 @@ class ProxyServer(Server):
 
     def _refusal(self, client: Client, request: Request) -> Problem | None:
         """Return why a known client's request goes no further."""
-        line = request.line
-        problem = self.table.problem(line, request.fields)
-        if problem is not None or (line.route is not None and self._clients.may(client.name, line)):
-            return problem
+        refusal = request.problem()
+        if refusal is not None or self._clients.may(client.name, request):
+            return refusal[1] if refusal is not None else None
         return ForbiddenByPolicyError(f"Client {client.name} may not do this (clients.{client.name}: routes, allow).")
 
     def request_id_line(self) -> bytes:
@@ -333,19 +332,18 @@ class ProxyServer(Server):
 
     def request_refused(self, error: Problem, request_id: str, request: Request | None = None) -> None:
         """Count and log a request that is answered without an exchange, or what is none."""
-        line = request.line if request is not None else None
         if request is not None and request.refusal is not None and request.refusal[0] and error.status in _REJECTIONS:
             self.stats.guard_rejections[request.refusal[0]] += 1
-        record = Record(line, error.status, "sidecar", 0.0, request_id, error, "")
-        self.stats.route(_route_of(line)).finished(_method_of(line), error.status, "sidecar", 0.0)
+        record = Record(request, error.status, "sidecar", 0.0, request_id, error, "")
+        self.stats.route(_route_of(request)).finished(_method_of(request), error.status, "sidecar", 0.0)
         self._log_request("request refused", record)
 
     def exchange_ended(self, record: Record) -> None:
         """Log it, unless its client went away before a response that would have been logged; remember an error."""
-        line, error = record.line, record.error
-        if line is not None and line.route is not None:
+        request, error = record.request, record.error
+        if request is not None and request.route is not None:
             code = error.code if error is not None else ""
-            line.route.stats.erred(self.wall(), record.status, record.source, code, record.request_id)
+            request.route.stats.erred(self.wall(), record.status, record.source, code, record.request_id)
         if error is not None or record.status >= self.logs_from:
             self._log_request("request", record)
 
@@ -353,12 +351,12 @@ class ProxyServer(Server):
         """Write a line of the access log, if one is kept. The query may hold anything, and is left out."""
         if self._access == "none":
             return
-        line, error = record.line, record.error
+        request, error = record.request, record.error
         _log.info(
             event,
-            route=_route_of(line),
-            method=_method_of(line),
-            path=_shown(line.path) if line is not None else None,
+            route=_route_of(request),
+            method=_method_of(request),
+            path=_shown(request.path) if request is not None else None,
             status=record.status,
             source=record.source,
             milliseconds=round(record.seconds * 1000, 1),
@@ -398,9 +396,9 @@ def _plain() -> None:
     """Give no TLS context."""
 
 
-def _route_of(line: ResolvedLine | None) -> str:
-    return line.route.name if line is not None and line.route is not None else UNROUTED
+def _route_of(request: Request | None) -> str:
+    return request.route.name if request is not None and request.route is not None else UNROUTED
 
 
-def _method_of(line: ResolvedLine | None) -> str:
-    return line.method.label if line is not None else "other"
+def _method_of(request: Request | None) -> str:
+    return request.method.label if request is not None else "other"

@@ -51,8 +51,11 @@ def attributes(name: x509.Name) -> frozenset[str]:
     return frozenset(attribute.rfc4514_string() for attribute in name)
 
 
-class TlsLayer(asyncio.Protocol, asyncio.Transport):
-    """TLS on a connection: the plain transport's protocol, and the transport of the application's protocol above it."""
+class TlsLayer:
+    """TLS on a connection: the plain transport's protocol, and the transport of the application's protocol above it.
+
+    It is no subclass of asyncio's classes for these, as `UpstreamConnection`.
+    """
 
     raw: asyncio.Transport
 
@@ -67,7 +70,6 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
 
         `verified` is an earlier connection whose session is to be resumed, where `resumable` allows it.
         """
-        super().__init__()
         self._app = app
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -234,7 +236,7 @@ class TlsLayer(asyncio.Protocol, asyncio.Transport):
             self.resumed = bool(self.tls.session_reused)
             self._flush()
             self._open = True
-            self._app.connection_made(self)
+            self._app.connection_made(cast("asyncio.Transport", self))
             if not self.established.done():
                 self.established.set_result(None)
             self._deliver()

@@ -97,8 +97,8 @@ class Endpoint:
 
     def takes(self, request: Request) -> bool:
         """Whether a request that is refused is one for this endpoint, which the guard has let in."""
-        line, reason = request.line, request.refusal[0] if request.refusal is not None else ""
-        return line.route is self.route and line.path == self.route.prefix and reason in {"allow", "client"}
+        reason = request.refusal[0] if request.refusal is not None else ""
+        return request.route is self.route and request.path == self.route.prefix and reason in {"allow", "client"}
 
     def client(self, head: bytes, fields: Mapping[str, str], subject: frozenset[str]) -> Client:
         """Return who asks: by its secret or, where it shows none, by its certificate (RFC 8705, 2).
@@ -165,11 +165,11 @@ class TokenExchange(Exchange):
     def start(self, body: bytes, *, more: bool) -> None:
         """Wait for the body, or answer."""
         self._client.deadline = self._started + BODY_SECONDS
-        if self._request.fields.length > MOST_BYTES:
+        if self.request.fields.length > MOST_BYTES:
             self.fail(BodyTooLargeError(_TOO_LARGE))
         elif not more:
             self.body([body], done=True)
-        elif self.line.minor and semantics.field_values(self._request.received, b"expect"):
+        elif self.request.minor and semantics.field_values(self.request.received, b"expect"):
             self._client.send([b"HTTP/1.1 100 Continue\r\n\r\n"])
 
     def body(self, pieces: Pieces, *, done: bool) -> None:
@@ -202,14 +202,14 @@ class TokenExchange(Exchange):
         body = json.dumps({**members, **({"scope": scope} if scope else {})}).encode()
         self._go("end_of_message")
         self._status = _OK
-        self._client.respond(Message(_OK, _NOT_STORED, body), self._request_id(), self.line)
+        self._client.respond(Message(_OK, _NOT_STORED, body), self.request, self._request_id())
         self._finish("sidecar", self._process.monotonic())
 
     async def _issued(self) -> tuple[str, int, str]:
-        head, endpoint = self._request.received, self._endpoint
-        if self.line.method.name != b"POST":
+        head, endpoint = self.request.received, self._endpoint
+        if self.request.method.name != b"POST":
             raise MethodNotAllowedError("A token is asked for with POST.")
-        if {b"origin", b"sec-fetch-site"} & self._request.fields.values.keys():
+        if {b"origin", b"sec-fetch-site"} & self.request.fields.values.keys():
             raise CrossSiteError("No web page gets a token, whatever its origin is.")
         kinds = semantics.field_values(head, b"content-type")
         fields = token_request.parse(kinds[0] if len(kinds) == 1 else b"", bytes(self._received))

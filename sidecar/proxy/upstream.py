@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol, cast
+from abc import ABC, abstractmethod
+from typing import Final, cast
 
 from sidecar.errors import Problem, UpstreamProtocolError
 from sidecar.proxy import transport
@@ -11,43 +12,60 @@ from sidecar.proxy.framing import BodyReader, ChunkedError, ChunkedReader, Lengt
 from sidecar.proxy.routing import CompiledRoute, Response
 from sidecar.proxy.semantics import CHUNKED, EMPTY, LENGTH
 
-_MAX_INFORMATIONAL = 32
-_SWITCHING, _OK = 101, 200
+_MAX_INFORMATIONAL: Final = 32
+# What is expected of the upstream.
+_HEAD: Final = 0
+_BODY: Final = 1
+_TUNNEL: Final = 2
+_SWITCHING: Final = 101
+_OK: Final = 200
 
 
-class Listener(Protocol):
+class Listener(ABC):
     """The exchange, as its upstream connection sees it."""
 
+    @abstractmethod
     def informational_received(self, response: Response) -> None:
         """A 1xx response other than 101 came."""
 
+    @abstractmethod
     def protocol_switched(self, response: Response, data: bytes) -> None:
         """101 came, as asked for; `data` came right behind it."""
 
+    @abstractmethod
     def response_received(self, response: Response, pieces: Pieces, *, done: bool) -> None:
         """The final head came, with so much of its body, which is taken out of its chunks."""
 
+    @abstractmethod
     def body_received(self, pieces: Pieces, *, done: bool) -> None:
         """More of the body came."""
 
+    @abstractmethod
     def response_broken(self, error: Problem) -> None:
         """The response is invalid, or ended early; the connection is of no use any more."""
 
+    @abstractmethod
     def connection_lost(self) -> None:
         """The connection ended before a byte of the response."""
 
+    @abstractmethod
     def pause_request(self, *, paused: bool) -> None:
         """The upstream takes no more for now, or does again."""
 
+    @abstractmethod
     def tunnel_data_received(self, data: bytes) -> None:
         """Bytes of a tunnel came."""
 
+    @abstractmethod
     def tunnel_eof_received(self) -> None:
         """The upstream sends nothing more through the tunnel."""
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """Serves one exchange at a time; in between it is the pool's."""
+class UpstreamConnection:
+    """A protocol of asyncio's. It serves one exchange at a time; in between it is the pool's.
+
+    It is no subclass of `asyncio.Protocol`: compiled code gets at its attributes by name then.
+    """
 
     __slots__ = (
         "_answering",
@@ -58,8 +76,8 @@ class UpstreamConnection(asyncio.Protocol):
         "_informational",
         "_limit",
         "_lost",
-        "_read",
         "_route",
+        "_state",
         "idle_until",
         "listener",
         "opened_at",
@@ -86,7 +104,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._body: BodyReader | None = None
         self._eof = False
         self._lost = False
-        self._read = self._read_head
+        self._state = _HEAD
 
     # --- the exchange's side -------------------------------------------------------------------------------------
 
@@ -97,7 +115,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_only = head_only
         self._answering = False
         self._informational = 0
-        self._read = self._read_head
+        self._state = _HEAD
         self.transport.write(b"".join(request))
 
     def end(self) -> None:
@@ -137,7 +155,12 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
             return
         try:
-            self._read(data)
+            if self._state == _HEAD:
+                self._read_head(data)
+            elif self._state == _BODY:
+                self._read_body(data)
+            else:
+                self.listener.tunnel_data_received(data)
         except Problem as error:
             self._break(error)
         except ChunkedError as error:
@@ -149,9 +172,9 @@ class UpstreamConnection(asyncio.Protocol):
         listener = self.listener
         if listener is None:
             self._route.pool.lost(self)
-        elif self._read == self._read_body and isinstance(self._body, UntilCloseReader):
+        elif self._state == _BODY and isinstance(self._body, UntilCloseReader):
             listener.body_received([], done=True)
-        elif self._read == self._read_tunnel:
+        elif self._state == _TUNNEL:
             listener.tunnel_eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -160,7 +183,7 @@ class UpstreamConnection(asyncio.Protocol):
         listener = self.listener
         if listener is None:
             self._route.pool.lost(self)
-        elif self._read == self._read_tunnel and exc is None:
+        elif self._state == _TUNNEL and exc is None:
             listener.tunnel_eof_received()
         elif not self._answering and not self._buffer:
             listener.connection_lost()
@@ -193,27 +216,25 @@ class UpstreamConnection(asyncio.Protocol):
                 return
             data = bytes(buffer)
             self._buffer = b""
-        end = data.find(b"\r\n\r\n")
-        if end < 0 or end + 4 > self._limit:
+        response = self._route.response(data)
+        if response is None or response.size > self._limit:
             if len(data) > self._limit:
                 raise UpstreamProtocolError("The head of the upstream's answer is too large.")
             self._buffer = data
             return
-        end += 4
-        response = self._route.response(data[:end])
         self._answering = True
-        if response.status < _OK:
-            self._read_informational(response, data[end:])
+        if response.fields.status < _OK:
+            self._read_informational(response, data[response.size :])
         else:
-            self._read_response(response, data[end:])
+            self._read_response(response, data[response.size :])
 
     def _read_informational(self, response: Response, rest: bytes) -> None:
         listener = self.listener
         assert listener is not None
-        if response.status == _SWITCHING:
+        if response.fields.status == _SWITCHING:
             if not self.upgrade or response.fields.upgrade != b"websocket":
                 raise UpstreamProtocolError("The upstream switched protocols unasked.")
-            self._read = self._read_tunnel
+            self._state = _TUNNEL
             listener.protocol_switched(response, rest)
             return
         self._informational += 1
@@ -237,7 +258,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._body = LengthReader(fields.length)
         else:
             self._body = ChunkedReader() if ends == CHUNKED else UntilCloseReader()
-        self._read = self._read_body
+        self._state = _BODY
         pieces, done = self._feed(rest)
         listener.response_received(response, pieces, done=done)
 
@@ -256,7 +277,3 @@ class UpstreamConnection(asyncio.Protocol):
     def _expect_none(self, rest: bytes) -> None:
         if rest:
             raise UpstreamProtocolError("The upstream sent more bytes than its answer has.")
-
-    def _read_tunnel(self, data: bytes) -> None:
-        if self.listener is not None:
-            self.listener.tunnel_data_received(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Seconds. Each bound is about twice the one before, so that a quantile is never off by more than that: from an answer
@@ -14,6 +14,8 @@ EXEMPLAR_TRIES = 16
 """So many requests of a bucket are searched for a trace's id after each scrape, until one has it."""
 _SAMPLED_TRACE = re.compile(rb"(?i)\r\ntraceparent:[ \t]*[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f][13579bdf]")
 """W3C Trace Context, with the flag that says that the trace is recorded."""
+_BOUNDS: Sequence[float] = DURATION_BUCKETS
+"""The same: compiled code makes a tuple of known length anew for each call."""
 
 CLIENT_OUTCOMES = ("allowed", "refused")
 UNROUTED = "-"
@@ -59,7 +61,7 @@ class RouteStats:
 
     def __init__(self, route: str) -> None:
         self.route = route
-        self.requests: Counter[tuple[str, int, str]] = Counter()
+        self.requests: dict[tuple[str, int, str], int] = {}
         """By method (a known one, or `other`), status code, and source (`upstream` or `sidecar`)."""
         self.duration_counts = [0] * (len(DURATION_BUCKETS) + 1)
         self.duration_sum = 0.0
@@ -90,8 +92,9 @@ class RouteStats:
         Returns:
             Whether its bucket has no exemplar since the last scrape: `exemplify` is to be called then.
         """
-        self.requests[method, code, source] += 1
-        bucket = bisect_left(DURATION_BUCKETS, seconds)
+        key = method, code, source
+        self.requests[key] = self.requests.get(key, 0) + 1
+        bucket = bisect_left(_BOUNDS, seconds)
         self.duration_counts[bucket] += 1
         self.duration_sum += seconds
         if source == "upstream":
@@ -100,7 +103,7 @@ class RouteStats:
 
     def exemplify(self, head: bytes, seconds: float, now: float) -> None:
         """Keep the trace that `head` belongs to, if there is one; `now` is in seconds since 1970."""
-        bucket = bisect_left(DURATION_BUCKETS, seconds)
+        bucket = bisect_left(_BOUNDS, seconds)
         self.exemplar_tries[bucket] -= 1
         found = _SAMPLED_TRACE.search(head)
         if found is not None:

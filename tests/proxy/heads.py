@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidecar.proxy import h1, semantics
-from sidecar.proxy.routing import ResolvedLine, RoutingTable
+from sidecar.proxy.routing import Request, RoutingTable
 
 REQUESTS = semantics.request_reference(watched=[b"x-watched"]).fields
 RESPONSES = semantics.response_reference().fields
@@ -23,6 +23,6 @@ def response_fields(block: bytes) -> tuple[bytes, semantics.ResponseFields]:
     return h1.without(kept, fields.hop_by_hop) if fields.hop_by_hop else kept, fields
 
 
-def resolved(table: RoutingTable, line: bytes) -> ResolvedLine:
+def resolved(table: RoutingTable, line: bytes) -> Request:
     """A request line, as a whole head resolves it."""
-    return table.request(line + b"\r\nHost: localhost\r\n\r\n").line
+    return table.request(line + b"\r\nHost: localhost\r\n\r\n")

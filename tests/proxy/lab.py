@@ -162,7 +162,7 @@ class Lab:
 
     def counted(self, method: str, code: int, source: str) -> int:
         """How often this outcome was counted for the route."""
-        return self.stats.requests[method, code, source]
+        return self.stats.requests.get((method, code, source), 0)
 
     def settled(self) -> bool:
         """Whether nobody is served and nothing is under way."""

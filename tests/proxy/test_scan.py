@@ -60,8 +60,14 @@ def test_usual_heads_are_read_natively() -> None:
     from sidecar.proxy import _scan  # noqa: PLC0415 (it may not be there)
 
     scanner = _scan.RequestScanner(_NoReference(semantics.request_reference()))
-    method, _, path, query, minor, passed, read = scanner.scan(USUAL)
-    assert (method, path, query, minor) == (b"POST", b"/operate/v2/process-instances/search", b"?x=1", 1)
+    method, _, path, query, minor, passed, read, size = scanner.scan(USUAL + b"{}")
+    assert (method, path, query, minor, size) == (
+        b"POST",
+        b"/operate/v2/process-instances/search",
+        b"?x=1",
+        1,
+        len(USUAL),
+    )
     assert passed == b"Accept: */*\r\nX-Request-ID: \t abc \r\n"
     assert read == b"host:127.0.0.1:8600\r\nx-request-id:\r\ncontent-length:2\r\n"
 

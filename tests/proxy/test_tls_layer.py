@@ -7,6 +7,7 @@ import contextlib
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
 
@@ -60,8 +61,7 @@ class App(asyncio.Protocol):
     pauses_after: int | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
         self.events.append("made")
 
     def data_received(self, data: bytes) -> None:
