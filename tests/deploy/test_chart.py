@@ -193,7 +193,8 @@ def test_the_configuration_inside_is_valid_with_what_the_container_has(group, tm
 
 CA = trustme.CA()
 SERVER = CA.issue_cert("camunda-sidecar.billing.svc")
-PEM = {
+SECRETS = {
+    "url": "redis://:a-password@valkey:6379/0",
     "crt": b"".join(blob.bytes() for blob in (*SERVER.cert_chain_pems, CA.cert_pem)).decode(),
     "key": SERVER.private_key_pem.bytes().decode(),
 }
@@ -205,10 +206,18 @@ def loaded(given: dict, folder: Path) -> Settings:
     for directory in given["secrets"]:
         (secrets / directory).mkdir(parents=True)
     for file in re.findall(r"/run/secrets/(\S+)", text):
-        (secrets / file).write_text(PEM.get(file.rpartition(".")[2], "a secret"))
+        (secrets / file).write_text(SECRETS.get(re.split(r"[./]", file)[-1], "a secret"))
     path = folder / "config.yaml"
     path.write_text(text.replace("/run/secrets", str(secrets)))
     return load(path, {variable: "x" for secret in given["secrets"].values() for variable in secret.get("env", {})})
+
+
+@pytest.mark.parametrize("example", ["pod", "pod-container", "node", "cluster"])
+def test_the_charts_examples_of_values_are_whole(example, tmp_path):
+    """What they render to loads: they are what people copy, and what Kustomize's bases are made of."""
+    settings = loaded(values(example), tmp_path)
+    assert [*settings.routes] == ["operate", "optimize", "zeebe"]
+    assert not settings.warnings
 
 
 REFUSED = {
