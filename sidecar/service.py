@@ -30,6 +30,7 @@ from sidecar.config.settings import GRPC, Settings
 from sidecar.credentials.build import RouteCredentials, build
 from sidecar.credentials.file_watching import stamp
 from sidecar.credentials.probe import explain
+from sidecar.credentials.tls import client_context
 from sidecar.descriptors import raise_limit, share_out
 from sidecar.errors import ConfigurationError, Mistake
 from sidecar.listeners import Listeners
@@ -130,7 +131,7 @@ class Service:
         self._readiness = Readiness(_LISTENERS)
         self._http = HttpStats()
         self._metrics = Metrics(self._http, clock)
-        self._store = build_store(settings.token_store, clock, self._metrics.tokens)
+        self._store = build_store(settings.token_store, clock, self._metrics.tokens, client_context)
         self._tokens = TokenManager(self._store, clock, settings.token_requests, settings.refresh, self._metrics.tokens)
         self._metrics.tokens.read_state(self._tokens.snapshot, self._tokens.memory_lookups)
         self._store_status = describe_store(settings.token_store)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from sidecar.admin.status_model import ErrorStatus, RouteStatus, Status, StoreStatus, TokenStatus
 from sidecar.config.settings import FileStore, RedisStore, Settings, TokenStore
 from sidecar.errors import SecretUnavailableError
+from sidecar.secret import SecretSource
 from sidecar.telemetry.history import History
 from sidecar.telemetry.http import HttpStats, LastError
 from sidecar.tokens.snapshot import Snapshot
@@ -59,11 +60,13 @@ def describe_store(configured: TokenStore) -> StoreStatus:
     match configured:
         case FileStore():
             return StoreStatus(type="file", location=str(configured.directory))
-        case RedisStore():
+        case RedisStore(url=None, sentinel=sentinel):
+            return StoreStatus(type="redis", location=sentinel.service if sentinel is not None else "")
+        case RedisStore(url=SecretSource() as source):
             with suppress(SecretUnavailableError):
-                url = urlsplit(configured.url.read().reveal())
+                url = urlsplit(source.read().reveal())
                 return StoreStatus(type="redis", location=f"{url.hostname or ''}:{url.port or 6379}")
-            return StoreStatus(type="redis", location=str(configured.url.file or ""))
+            return StoreStatus(type="redis", location=str(source.file or ""))
         case _:
             return StoreStatus(type="memory")
 

@@ -105,13 +105,14 @@ async def shared_tokens(settings: Settings, clock: Clock) -> AsyncIterator[tuple
 
     What a log line would tell, the command tells by itself.
     """
+    from sidecar.credentials.tls import client_context  # noqa: PLC0415
     from sidecar.telemetry.logs import configure_logging  # noqa: PLC0415 (slow to import, like all of these)
     from sidecar.tokens.manager import TokenManager  # noqa: PLC0415
     from sidecar.tokens.observer import TokenObserver  # noqa: PLC0415
     from sidecar.tokens.stores import build_store  # noqa: PLC0415
 
     configure_logging(settings.logging, io.StringIO())
-    store = build_store(settings.token_store, clock, TokenObserver(), counted=False)
+    store = build_store(settings.token_store, clock, TokenObserver(), client_context, counted=False)
     manager = TokenManager(store, clock, settings.token_requests, settings.refresh, shared_only=True)
     await manager.start()
     try:

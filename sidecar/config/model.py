@@ -326,10 +326,29 @@ class FileStore(Struct, frozen=True, tag_field="type", tag="file"):
     group: Annotated[Text | None, "The group whose members share it; without one it is the user's alone."] = None
 
 
+class Sentinel(Struct, frozen=True):
+    """Redis Sentinel, which knows the primary of a service."""
+
+    service: Annotated[Name, "The primary's name there, such as mymaster."]
+    hosts: Annotated[tuple[TcpListen, ...], "Some of the Sentinels."]
+    username: Annotated[Text | None, "The Sentinels' own ACL user."] = None
+    password: Annotated[SecretText | None, "The Sentinels' own password."] = None
+
+
 class RedisStore(Struct, frozen=True, tag_field="type", tag="redis"):
     """Shared by many hosts, over Redis or Valkey."""
 
-    url: Annotated[RedisUrl, "Such as redis://redis:6379/0; rediss:// is TLS."]
+    url: Annotated[RedisUrl | None, "Such as redis://redis:6379/0; rediss:// is TLS. Required without `sentinel`."] = (
+        None
+    )
+    username: Annotated[Text | None, "The ACL user. Default: the URL's."] = None
+    password: Annotated[SecretText | None, "Its password. Default: the URL's."] = None
+    prefix: Annotated[Text, "What every key begins with: several clusters may use one Redis."] = "camunda-sidecar:"
+    sentinel: Annotated[Sentinel | None, "Find the primary through Sentinel, instead of `url`."] = None
+    cluster: Annotated[Switch, "Whether it is a Redis Cluster."] = False
+    tls: Annotated[
+        Tls, "TLS with rediss://, and with `sentinel` if any of this is set; read again for each new connection."
+    ] = Tls()
     processes: Annotated[
         Count,
         "How many processes share it at most. One that has never reached it asks issuers as seldom as that needs.",

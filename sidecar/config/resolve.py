@@ -31,6 +31,7 @@ from sidecar.config.settings import (
     Credential,
     FileStore,
     Grpc,
+    RedisStore,
     Route,
     SessionLogin,
     Settings,
@@ -303,6 +304,10 @@ class _Resolver:
 
 
 def _store(written: TokenStore, files: Files) -> TokenStore:
+    if isinstance(written, RedisStore):
+        missing = written.url is None and written.sentinel is None
+        if missing and not files.report.is_wrong(("token_store",)):
+            files.report.mistake(("token_store", "url"), "is missing", "write url or url_file, or sentinel")
     if not isinstance(written, FileStore):
         return written
     if written.group is not None and not files.knows_group(written.group):

@@ -63,6 +63,11 @@ class TokenRepository:
         _, digest = await self._keys()
         return await self._store.acquire(f"token-{digest}-{rank}")
 
+    async def released(self, rank: int, seconds: float) -> None:
+        """Wait until that lock may be free, for about so many seconds."""
+        _, digest = await self._keys()
+        await self._store.released(f"token-{digest}-{rank}", seconds)
+
     async def _keys(self) -> tuple[Keys, str]:
         keys = await self._keyring.keys(self._identity)
         return keys, self._identity.digest(keys.fingerprint)
@@ -100,9 +105,10 @@ class FetchLock:
         waited = (self._context.clock.boottime() - self._began) / self._context.requests.max_wait
         if self._release is not None or waited >= SECOND_LOCK:
             return True
-        self._release = await self._repository.acquire(0 if waited < FIRST_LOCK else 1)
+        rank = 0 if waited < FIRST_LOCK else 1
+        self._release = await self._repository.acquire(rank)
         if self._release is None:
-            await self._context.clock.sleep(self._pause * self._context.rng.uniform(0.5, 1.5))
+            await self._repository.released(rank, self._pause * self._context.rng.uniform(0.5, 1.5))
             self._pause = min(POLL_MOST, 1.5 * self._pause)
         return self._release is not None
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from ssl import SSLContext
 from typing import Protocol
 
+from sidecar.config.settings import Tls
 from sidecar.tokens.rate_limit import Turns
 
 
@@ -57,6 +59,13 @@ new record's writing, however long that takes.
 """
 
 
+TlsContext = Callable[[Tls, float], SSLContext]
+"""Reads the files; a certificate must be valid at the second argument, in seconds of the wall clock.
+
+Raises:
+    SecretUnavailableError: a file cannot be used.
+"""
+
 Release = Callable[[], Awaitable[None]]
 """Gives a lock back. It is called once; where the lock was lost, it does nothing."""
 
@@ -89,6 +98,10 @@ class Store(Protocol):
 
     async def acquire(self, key: str) -> Release | None:
         """Try once to win a lock, without waiting. A lock that is lost costs work and breaks nothing."""
+        ...
+
+    async def released(self, key: str, seconds: float) -> None:
+        """Wait until a lock that was not won may be free: for so many seconds, or as the store knows better."""
         ...
 
     async def close(self) -> None:

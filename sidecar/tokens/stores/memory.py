@@ -47,6 +47,11 @@ class MemoryStore:
 
         return release
 
+    async def released(self, key: str, seconds: float) -> None:
+        """Wait for so long."""
+        del key
+        await self._clock.sleep(seconds)
+
     async def close(self) -> None:
         """Do nothing."""
 

@@ -12,17 +12,16 @@ import secrets
 from collections.abc import Callable
 from typing import Any, Final
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import RedisError
 
-from sidecar.background import in_thread
 from sidecar.clock import Clock
+from sidecar.config import settings
 from sidecar.errors import SecretUnavailableError
-from sidecar.secret import SecretSource
 from sidecar.tokens.rate_limit import Turns
-from sidecar.tokens.stores.base import Record, Release, StoreError, Update
+from sidecar.tokens.stores.base import Record, Release, StoreError, TlsContext, Update
+from sidecar.tokens.stores.redis_client import check_commands, connect, disconnect, explained
 
-PREFIX: Final = "camunda-sidecar:"
 KEPT_SECONDS: Final = 2 * 24 * 3600
 """A record means nothing any more after this."""
 LEASE_SECONDS: Final = 15.0
@@ -35,7 +34,10 @@ FEW: Final = 5
 """So few processes keep to the rate whenever each of them takes its turns."""
 EXACT_BITS: Final = 4
 """The number of processes is rounded up to so many bits: nearly always all of them remember the same number."""
-TIMEOUT: Final = 2.0
+PATIENCE: Final = 2.0
+"""Seconds for one operation: what a request loses to a Redis that hangs."""
+WAIT_SECONDS: Final = 1.0
+"""Seconds for which the server is asked at once to tell of a release."""
 TRIES: Final = 1000
 
 # Answers version, data, microseconds of writing, microseconds now. What is no record of this format is removed. A
@@ -65,12 +67,15 @@ redis.call('EXPIRE', KEYS[1], ARGV[4])
 return 1
 """
 
-# Gives a lock back if it is still its owner's.
+# Gives a lock back if it is still its owner's, and tells those who wait for it. KEYS: the lock, a stream of one entry.
 RELEASE: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('DEL', KEYS[1])
+  redis.call('XADD', KEYS[2], 'MAXLEN', 1, '*', 'released', 1)
+  redis.call('EXPIRE', KEYS[2], 60)
+end
 return 0
 """
-
 
 # A hash of places, from 0 without a gap: who has each, and when that process was last heard of. ARGV: process, its
 # place (-1: none yet), how many places it knows of, seconds after which one is free, a random share, seconds to keep.
@@ -123,38 +128,36 @@ def stranger(processes: int) -> Turns:
 
 
 class RedisStore:
-    """All keys begin with `camunda-sidecar:`; every script touches one key, so that a cluster serves as well."""
+    """All keys begin with the prefix; a script's keys have one hash tag, so that a cluster serves as well."""
 
-    def __init__(self, url: SecretSource, clock: Clock, *, counted: bool = True) -> None:
-        """`url` as redis-py has it; it may hold a password. `counted`: this process is one of those that share it."""
-        self._url = url
+    def __init__(
+        self, configured: settings.RedisStore, clock: Clock, tls_context: TlsContext, *, counted: bool = True
+    ) -> None:
+        """`counted`: this process is one of those that share the issuers' rate."""
+        self._configured = configured
+        self._prefix = configured.prefix
         self._clock = clock
-        self._redis: Redis | None = None
+        self._tls_context = tls_context
+        self._redis: Redis | RedisCluster | None = None
         self._counted = counted
         self._id = secrets.token_hex(8)
         self._place, self._places = -1, 0
+        self._offset = 0.0
+        """What to add to the boot clock to get the server's time, or a little less."""
 
     async def open(self) -> None:
-        """Connect, with the address as it is now."""
+        """Connect, with the address as it is now, and see whether all that is needed is allowed."""
         await self.close()
         try:
-            url = await in_thread(self._url.read)
-            self._redis = Redis.from_url(
-                url.reveal(),
-                socket_timeout=TIMEOUT,
-                socket_connect_timeout=TIMEOUT,
-                health_check_interval=30,
-                driver_info=None,  # the default looks its version up on the disk, in the loop
-            )
-        except SecretUnavailableError as error:
-            raise StoreError(error.detail) from None
-        except ValueError as error:
-            raise _unusable(error) from None
+            self._redis = await connect(self._configured, self._tls_context, self._clock)
+        except (SecretUnavailableError, ValueError) as error:
+            raise explained(error) from None
+        await self._ask(lambda redis: check_commands(redis, self._prefix, self._id))
 
     async def check(self) -> Turns | None:
         """Say that this process is there: a replica, or a server that is full, answers and takes nothing."""
         if not self._counted:
-            await self._ask(lambda redis: redis.set(f"{PREFIX}check", b"", px=1))
+            await self._ask(lambda redis: redis.set(f"{self._prefix}check:{self._id}", b"", px=1))
             return None
         known, share = self._places, random.random()  # noqa: S311 (no secret)
         arguments = (self._id, self._place, known, PLACE_SECONDS, share, KEPT_SECONDS)
@@ -186,44 +189,49 @@ class RedisStore:
     async def acquire(self, key: str) -> Release | None:
         """Try once to win a lock, which ends by itself."""
         owner, milliseconds = secrets.token_hex(16), round(LEASE_SECONDS * 1000)
-        won = await self._ask(lambda redis: redis.set(f"{PREFIX}{key}:lock", owner, nx=True, px=milliseconds))
+        lock, released = self._lock(key)
+        won = await self._ask(lambda redis: redis.set(lock, owner, nx=True, px=milliseconds))
         if not won:
             return None
 
         async def release() -> None:
-            await self._script(RELEASE, f"{key}:lock", owner)
+            await self._ask(lambda redis: redis.eval(RELEASE, 2, lock, released, owner))
 
         return release
+
+    async def released(self, key: str, seconds: float) -> None:
+        """Wait for the lock's release, told by the server; for longer than between two polls, as that is cheap."""
+        since = max(0, int((self._clock.boottime() + self._offset) * 1000) - 1)
+        wait = round(max(seconds, WAIT_SECONDS) * 1000)
+        await self._ask(lambda redis: redis.xread({self._lock(key)[1]: f"{since}-0"}, count=1, block=wait))
+
+    def _lock(self, key: str) -> tuple[str, str]:
+        lock = f"{self._prefix}{{{key}}}:lock"
+        return lock, f"{lock}:released"
 
     async def close(self) -> None:
         """Let the connections go."""
         redis, self._redis = self._redis, None
         if redis is not None:
-            await redis.aclose()
+            await disconnect(redis)
 
     async def _load(self, key: str) -> tuple[int, Record | None, float]:
         """Version, record, and what to add to the boot clock to get the server's time."""
         version, data, written, now = await self._script(LOAD, key)
         # Measured after the answer: what is written counts as written a little early, never late.
-        server = int(now) / 1e6 - self._clock.boottime()
+        server = self._offset = int(now) / 1e6 - self._clock.boottime()
         if version is None:
             return 0, None, server
         moment = int(written) / 1e6 - server
         return int(version), Record(bytes(data), moment, moment), server
 
     async def _script(self, script: str, key: str, *arguments: bytes | float | str) -> Any:
-        return await self._ask(lambda redis: redis.eval(script, 1, f"{PREFIX}{key}", *arguments))
+        return await self._ask(lambda redis: redis.eval(script, 1, f"{self._prefix}{key}", *arguments))
 
-    async def _ask(self, command: Callable[[Redis], Any]) -> Any:
+    async def _ask(self, command: Callable[[Redis | RedisCluster], Any]) -> Any:
         if self._redis is None:
             raise StoreError("Redis is not connected.")
         try:
             return await command(self._redis)
-        except (RedisError, OSError, RuntimeError) as error:
-            raise _unusable(error) from None
-
-
-def _unusable(error: Exception) -> StoreError:
-    # Some of the client's errors quote the address, whose password must not be shown.
-    text = f"Redis cannot be used ({type(error).__name__}). Check token_store.url and the server."
-    return StoreError(text, readable=isinstance(error, ResponseError))
+        except (RedisError, OSError, RuntimeError, SecretUnavailableError) as error:
+            raise explained(error) from None

@@ -9,18 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sidecar.config import settings
+from sidecar.credentials.tls import client_context
 from sidecar.secret import Secret, SecretSource
 from sidecar.tokens.stores.redis import RedisStore
 from tests import needs
 
 
 @contextmanager
-def redis_server(directory: Path, *, port: int | None = None) -> Iterator[int]:
+def redis_server(directory: Path, *more: str, port: int | None = None) -> Iterator[int]:
     """A server of its own, that keeps nothing; its port."""
     program = needs.program("redis-server", "valkey-server", package="redis-server")
     port = port or free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(directory)]
-    server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen([program, *options, *more], stdout=subprocess.DEVNULL)
     try:
         _answers(port)
         yield port
@@ -36,9 +38,15 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def redis_store(port: int, clock, database: int = 0) -> RedisStore:
-    """A client of that server."""
-    return RedisStore(SecretSource(value=Secret(f"redis://127.0.0.1:{port}/{database}")), clock)
+def redis_store(port: int, clock, database: int = 0, *, counted: bool = True, **keys) -> RedisStore:
+    """A client of that server; `keys` are of `token_store`."""
+    url = f"redis://127.0.0.1:{port}/{database}"
+    return RedisStore(configured(**{"url": url, **keys}), clock, client_context, counted=counted)
+
+
+def configured(url: str | None = None, **keys) -> settings.RedisStore:
+    """Such a `token_store`."""
+    return settings.RedisStore(url=None if url is None else SecretSource(value=Secret(url)), **keys)
 
 
 def _answers(port: int) -> None:

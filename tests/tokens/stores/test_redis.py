@@ -9,17 +9,19 @@ from structlog.testing import capture_logs
 
 from sidecar.clock import SystemClock
 from sidecar.config import settings
+from sidecar.credentials.tls import client_context
 from sidecar.secret import Secret, SecretSource
 from sidecar.tokens.observer import TokenObserver
 from sidecar.tokens.stores import build_store
 from sidecar.tokens.stores import redis as module
 from sidecar.tokens.stores.base import StoreError
 from sidecar.tokens.stores.degrading import DegradingStore
-from sidecar.tokens.stores.redis import PREFIX, RedisStore
+from sidecar.tokens.stores.redis import RedisStore
 from tests.tokens.stores.support import free_port, redis_server, redis_store
 from tests.tokens.support import Events, FakeIssuer, ManualClock, bearer, rig
 
 CLOCK = SystemClock()
+PREFIX = "camunda-sidecar:"
 
 
 @pytest.fixture
@@ -109,7 +111,7 @@ async def test_the_places_of_those_who_have_gone_are_filled(redis_port, store, m
 
 async def test_a_command_beside_a_sidecar_is_not_counted(store, redis_port) -> None:
     """`token` in a script, once a second, is no process that asks an issuer."""
-    beside = RedisStore(SecretSource(value=Secret(f"redis://127.0.0.1:{redis_port}/15")), CLOCK, counted=False)
+    beside = redis_store(redis_port, CLOCK, 15, counted=False)
     await beside.open()
     assert await beside.check() is None
     assert (await store.check()).count == 1
@@ -170,7 +172,8 @@ async def test_all_of_it_is_under_one_prefix(store) -> None:
     await store.update("key", put(b"data"))
     await store.acquire("key")
     names = {name.decode() for name in await store._redis.keys("*")}
-    assert names - {f"{PREFIX}check"} == {f"{PREFIX}key", f"{PREFIX}key:lock"}
+    assert {name for name in names if "check" not in name} == {f"{PREFIX}key", f"{PREFIX}{{key}}:lock"}
+    assert all(name.startswith(PREFIX) for name in names)
 
 
 @pytest.mark.parametrize("found", ["text", "no version", "no moment", "no data"])
@@ -215,7 +218,7 @@ async def test_a_server_that_answers_and_takes_nothing(store, redis_port) -> Non
 async def test_what_is_wrong_is_said_without_the_password(redis_port, url) -> None:
     """A wrong password, nobody there, no such host, no such scheme: the process goes on with its memory."""
     source = SecretSource(value=Secret(url.format(port=redis_port, closed=free_port())))
-    store = build_store(settings.RedisStore(source), CLOCK, TokenObserver())
+    store = build_store(settings.RedisStore(source), CLOCK, TokenObserver(), client_context)
     with capture_logs() as logs:
         await store.open()
         assert (await store.update("key", put(b"data"))).data == b"data"
@@ -227,7 +230,7 @@ async def test_what_is_wrong_is_said_without_the_password(redis_port, url) -> No
 
 async def test_an_address_in_a_file_that_is_not_there(tmp_path) -> None:
     """Likewise."""
-    store = RedisStore(SecretSource(file=tmp_path / "url"), CLOCK)
+    store = RedisStore(settings.RedisStore(SecretSource(file=tmp_path / "url")), CLOCK, client_context)
     with pytest.raises(StoreError, match="cannot be read"):
         await store.open()
     with pytest.raises(StoreError, match="not connected"):
