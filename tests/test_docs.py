@@ -32,7 +32,7 @@ README = (ROOT / "README.md").read_text()
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
 RUNBOOK = (ROOT / "docs/runbook.md").read_text()
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def problems() -> set[type[Problem]]:
