@@ -158,7 +158,7 @@ async def test_a_place_that_is_free_again_is_given_again() -> None:
 
 async def test_refusing_has_a_limit_too() -> None:
     """A flood is not answered politely one by one: past a number of refused ones, connections just end."""
-    few = Descriptors(proxy=100, clients=1, refused=2, admin=1)
+    few = Descriptors(proxy=100, clients=1, refused=2, admin=1, authorize=1)
     async with lab(echo, descriptors=few) as it, contextlib.AsyncExitStack() as stack:
         clients: list[RawClient] = []
         for n in range(6):
