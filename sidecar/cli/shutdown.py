@@ -11,7 +11,7 @@ from contextlib import suppress
 import click
 
 from sidecar.admin.client import get_status
-from sidecar.cli.support import Locate, running_options, seconds
+from sidecar.cli.support import Locate, running_options, timeout_option
 from sidecar.clock import BlockingClock
 from sidecar.errors import SidecarError
 
@@ -22,13 +22,7 @@ class ShutdownError(SidecarError):
 
 @click.command
 @running_options
-@click.option(
-    "--timeout",
-    "-t",
-    type=seconds,
-    metavar="TIME",
-    help="How long to wait for its end: seconds, or like 500ms, 2m.  [default: drain_delay, drain_timeout and 5 s]",
-)
+@timeout_option("How long to wait for its end", show_default="drain_delay, drain_timeout and 5 s")
 def command(locate: Locate, timeout: float | None) -> None:
     """End a running sidecar and wait for its end.
 

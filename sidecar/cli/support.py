@@ -49,6 +49,12 @@ def seconds(text: str) -> float:
         raise click.BadParameter(f"{text!r} is no time: write seconds, or like 500ms or 2m.") from None
 
 
+def timeout_option(help_text: str, **more: Any) -> Callable[[AnyFunction], AnyFunction]:
+    """Add `--timeout TIME`, as the parameter `timeout` in seconds."""
+    text = f"{help_text}: seconds, or like 500ms, 2m."
+    return click.option("--timeout", "-t", type=seconds, metavar="TIME", help=text, **more)
+
+
 def config_option(function: AnyFunction) -> AnyFunction:
     """Add `--config FILE`, as the parameter `config: Path | None`."""
     return config_option_for(CONFIG_HELP)(function)

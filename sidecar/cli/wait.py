@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sidecar.cli.support import Locate, running_options, seconds
+from sidecar.cli.support import Locate, running_options, timeout_option
 from sidecar.clock import BlockingClock
 from sidecar.errors import SidecarError
 
@@ -14,15 +14,7 @@ INTERVAL = 0.1
 
 @click.command
 @running_options
-@click.option(
-    "--timeout",
-    "-t",
-    type=seconds,
-    default="30s",
-    show_default=True,
-    metavar="TIME",
-    help="Give up after so long: seconds, or like 500ms, 2m.",
-)
+@timeout_option("Give up after so long", default="30s", show_default=True)
 def command(locate: Locate, timeout: float) -> None:
     """Wait until a sidecar is ready, for scripts and start-up orders.
 
