@@ -37,6 +37,8 @@ _log = structlog.get_logger(__name__)
 class AuthorizeServer(HttpServer):
     """One listener for all routes."""
 
+    field_bytes = 64 << 10  # proxies pass on what their clients sent, and tokens may be long
+
     def __init__(self, listener: Listener, connections: int, stats: HttpStats, clock: Clock) -> None:
         """`stats` has the guard's counters, and gets those of a route called `authorize`."""
         super().__init__(listener, connections)

@@ -26,6 +26,9 @@ HARDENING = {
 class HttpServer(ABC):
     """What such listeners have in common: their life, and the form of their answers."""
 
+    field_bytes = 8190
+    """The longest line of a request's head."""
+
     def __init__(self, listener: Listener, connections: int) -> None:
         """Prepare it; `start` serves. Of more than `connections` the oldest is closed."""
         self.address = listener.address
@@ -36,7 +39,14 @@ class HttpServer(ABC):
 
     async def start(self) -> None:
         """Answer from now on."""
-        self._http = web.Server(self._handle, access_log=None, keepalive_timeout=KEEPALIVE, lingering_time=1.0)
+        self._http = web.Server(
+            self._handle,
+            access_log=None,
+            keepalive_timeout=KEEPALIVE,
+            lingering_time=1.0,
+            max_line_size=self.field_bytes,
+            max_field_size=self.field_bytes,
+        )
         self._servers = await self._listener.serve(EvictingFactory(self._http, self._connections), BACKLOG)
 
     async def close(self) -> None:

@@ -108,6 +108,15 @@ async def test_another_one_for_a_refused_one():
     assert authorizer.events == [("replace", FakeAttachment().header)]
 
 
+async def test_long_lines():
+    """Proxies pass on what their clients sent, and Entra ID's tokens are long."""
+    long = FakeAttachment(b"Authorization: Bearer " + b"x" * 20_000 + b"\r\n")
+    async with serving({"operate": FakeAuthorizer([long, NEXT])}) as running:
+        refused = long.header[15:-2].decode()
+        status, fields, _ = await running.ask("/-/authorize/operate", Sidecar_Refused=refused, Cookie="c" * 30_000)
+    assert (status, fields["authorization"]) == (200, "Bearer token-2")
+
+
 async def test_no_other_one():
     """The same once more: so the client gets the upstream's own refusal, and no error of ours in its place."""
     async with serving({"operate": FakeAuthorizer()}) as running:
