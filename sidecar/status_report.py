@@ -13,7 +13,7 @@ from sidecar.config.settings import FileStore, RedisStore, Settings, TokenStore
 from sidecar.errors import SecretUnavailableError
 from sidecar.secret import SecretSource
 from sidecar.telemetry.history import History
-from sidecar.telemetry.http import HttpStats, LastError
+from sidecar.telemetry.http import HttpStats
 from sidecar.tokens.snapshot import Snapshot
 
 
@@ -32,19 +32,12 @@ def routes(settings: Settings, stats: HttpStats, history: History) -> tuple[Rout
             failing=counters.failing,
             failing_since=counters.failing_since,
             failed_at=counters.failed_at,
-            last_error=_last_error(counters.last_error),
+            last_error=ErrorStatus(*counters.last_error) if counters.last_error else None,
             recent_requests=(lately := history.lately(route.name))[0],
             recent_upstream_errors=lately[1],
         )
         for route in settings.all_routes
     )
-
-
-def _last_error(error: LastError | None) -> ErrorStatus | None:
-    if error is None:
-        return None
-    at, status, source, code, request_id = error
-    return ErrorStatus(at=at, status=status, source=source, code=code, request_id=request_id)
 
 
 def tokens(settings: Settings, snapshot: Snapshot) -> tuple[TokenStatus, ...]:

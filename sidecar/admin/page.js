@@ -101,7 +101,7 @@ const banner = () => {
   }
   const [, first, rest] = worst.what.match(/^(.*?[.!?])(?:\s+(.*))?$/s) ?? [null, worst.what];
   return h("section.banner.sheet." + worst.severity, { "aria-label": "The answer" }, h("div", null, mark(worst.severity), h("h2", null, brief(first)),
-    h("p", null, h("strong", null, worst.severity === "critical" ? "Requests fail" : worst.code === "draining" ? "It ends" : "Requests are still served"), ` · since ${ago(worst.since)}`),
+    h("p", null, h("strong", null, worst.severity === "critical" ? "Requests fail" : { draining: "It ends", not_ready: "It starts" }[worst.code] ?? "Requests are still served"), ` · since ${ago(worst.since)}`),
     rest && h("p.words", null, rest),
     h("p.whose", null, "Cause:", Object.entries(WHOSE).map(([key, words]) => h(key === worst.whose ? "span.it" : "span", key === worst.whose ? null : { "aria-hidden": "true" }, words))),
     h("p.words", null, rich(worst.cure)), worst.command && command(worst.command)),
@@ -114,7 +114,7 @@ const health = (route, row) => {
   const token = tokenOf(route), { issuers, problems } = told.status;
   const about = whose => problems.find(problem => token && problem.whose === whose && problem.subject === nameOf(token));
   const issuer = token && issuers.find(one => token.issuer === one.issuer || token.issuer.startsWith(one.issuer + "/"));
-  const credential = about("credential"), unanswered = about("issuer"), failing = problems.find(problem => problem.subject === route.name);
+  const credential = about("credential"), unanswered = about("issuer"), failing = problems.find(problem => problem.whose === "upstream" && problem.subject === route.name);
   const answers = answered(row), bad = answers ? row[1] / answers : 0;
   const dots = [
     ["token", ...!token ? ["idle", "none is needed"] : credential ? [credential.severity, "the credential is refused"]
@@ -173,7 +173,7 @@ const life = token => {
   h("div.ends", null, h("span", null, "from ", clock(from)), turn > now && h("span", null, `┆ renewed at ${clock(turn)}`), h("span", null, left > 0 ? `ends ${clock(token.expires_at)}, in ${span(left)}` : `ended ${clock(token.expires_at)}`))];
 };
 const tokenCard = token => {
-  const bad = told.status.problems.find(problem => problem.subject === nameOf(token));
+  const bad = told.status.problems.find(({ whose, subject }) => subject === nameOf(token) && (whose === "credential" || whose === "issuer"));
   const words = token.state === "none" ? "not wanted yet" : token.refused ? "refused" : token.state;
   return h("article.card.sheet" + (bad ? `.ill.${bad.severity}` : "." + token.state), null,
     h("div.top", null, h("h3", null, token.audience ?? token.credential), h("span.word." + (bad?.severity ?? token.state), null, words)),
@@ -271,10 +271,11 @@ const connect = () => {
   };
 };
 document.addEventListener("click", async ({ target }) => {
-  const text = target.closest?.("[data-copy]")?.dataset.copy;
-  if (text === undefined) return;
+  const button = target.closest?.("[data-copy]");
+  if (!button) return;
   try {
-    await navigator.clipboard.writeText(text);
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = "copied"; // until the next event
     say("Copied.");
   } catch { say("The browser does not let this page copy."); }
 });

@@ -36,7 +36,7 @@ class ProblemStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One to run on this host, which finds out more or repairs it."""
 
 
-class ErrorStatus(msgspec.Struct, frozen=True, kw_only=True):
+class ErrorStatus(msgspec.Struct, frozen=True):
     """A request that failed."""
 
     at: float

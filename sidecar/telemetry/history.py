@@ -113,10 +113,12 @@ class History:
 
     def sample(self, issuers: Iterable[IssuerStatus]) -> None:
         """Look at the counters, and at who is left alone."""
-        now = self._clock.wall()
+        now, issuers = self._clock.wall(), tuple(issuers)
         for name, stats in self._stats.routes.items():
             if name in self._routes or (name != UNROUTED and stats.requests and len(self._routes) < MOST_ROUTES):
                 self._routes.setdefault(name, RouteHistory()).add(int(now) // STEP, stats)
+        for gone in self._cooldowns.keys() - {issuer.issuer for issuer in issuers}:
+            del self._cooldowns[gone]
         for issuer in issuers:
             if issuer.cooldown_until is not None and issuer.cooldown_until > now:
                 spans = self._cooldowns.setdefault(issuer.issuer, deque(maxlen=MOST_COOLDOWNS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
@@ -134,6 +134,7 @@ class TokenMetrics(TokenObserver):
 
         self._clock = clock
         self._state = StateCollector(clock)
+        self.attempts = self._state.attempts
         registry.register(self._state)
         outcomes = ("issuer", "audience", "outcome")
         self._requests = counter("token_requests_total", "Attempts to obtain a token, by how each ended.", *outcomes)
@@ -149,11 +150,6 @@ class TokenMetrics(TokenObserver):
         self._store_errors = counter("store_errors_total", "Operations of the token store that failed.", "operation")
         for operation in get_args(StoreOperation):
             self._store_errors.labels(operation)
-
-    @property
-    def attempts(self) -> Mapping[str, Iterable[tuple[float, Outcome, str]]]:
-        """The latest attempts of each issuer's origin, which goes on changing."""
-        return self._state.attempts
 
     def read_state(self, snapshot: Callable[[], Snapshot], memory_lookups: Callable[[], Mapping[str, int]]) -> None:
         """From now on `snapshot` tells how tokens are, and `memory_lookups`, by audience, how many came from memory."""

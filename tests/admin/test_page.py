@@ -232,6 +232,7 @@ def test_draining_is_amber_and_the_end_is_grey(browser, healthy, tmp_path):
         browser.says(".banner.lost", "No answer from the sidecar", "What follows is what it last said")
         assert browser.run("return document.title") == "? camunda-sidecar"
         browser.says("section[aria-label=Routes]", "/api")
+        check_accessible(browser)
 
 
 def test_of_several_workers_it_shows_the_whole(browser, tmp_path):

@@ -83,7 +83,7 @@ def test_memory_is_as_documented(stats, kept, clock):
 
 
 def test_cooldowns_are_spans(kept, clock):
-    """One that is prolonged is one; a later one is another."""
+    """One that is prolonged is one; a later one is another; an issuer that is gone has none."""
     issuer = IssuerStatus(issuer="https://i", min_interval=1.25, cooldown_until=START + 60)
     kept.sample([issuer])
     clock.now += 30
@@ -93,6 +93,8 @@ def test_cooldowns_are_spans(kept, clock):
     clock.now += 100
     kept.sample([msgspec.structs.replace(issuer, cooldown_until=clock.now + 5)])
     assert kept.recent(0).cooldowns == {"https://i": [(START, START + 90), (START + 230, START + 235)]}
+    kept.sample(())  # a reload has taken the issuer away
+    assert kept.recent(0).cooldowns == {}
 
 
 def test_workers_are_one_sidecar():
