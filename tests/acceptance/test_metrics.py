@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 
+import pytest
+
 from tests.acceptance.peers import grants, peer, says
-from tests.acceptance.support import configuration, raw, running
+from tests.acceptance.support import configuration, ending, plain, raw, running, spawn, write
 
 TOKEN_URL = "http://127.0.0.1:1/oauth/token"
 CLUSTER = {"credential": "cluster", "audience": "operate.camunda.io"}
@@ -111,3 +114,19 @@ def test_the_exposition_speaks_to_both_kinds_of_scraper(tmp_path):
         modern = sidecar.operate("/metrics", headers=asked)
         assert modern.headers["content-type"].startswith("application/openmetrics-text")
         assert modern.body.endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_slow_request_leads_to_its_trace(tmp_path, workers):
+    """In OpenMetrics a bucket names a recorded trace that fell into it, whichever worker served it; text has none."""
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    with peer(says(200, b"ok")) as upstream:
+        file = write(tmp_path / "config.yaml", plain(tmp_path, upstream.url))
+        with ending(spawn("run", "--config", str(file), "--workers", workers)) as sidecar:
+            sidecar.started()
+            for _ in range(8):
+                sidecar.ask("/api/x", headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"})
+            modern = sidecar.operate("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"}).body
+            bucket = 'camunda_sidecar_http_request_duration_seconds_bucket{le="[^"]*",route="api"}'
+            assert re.search(f'{bucket} [0-9.]+ # {{trace_id="{trace}"}} [0-9.]+'.encode(), modern)
+            assert trace.encode() not in sidecar.operate("/metrics").body
