@@ -20,7 +20,7 @@ from tests import needs
 from tests.deploy.support import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-FOLDERS = ("bench", "deploy", "docs", "requirements", "sidecar", "tests")
+FOLDERS = (".github", "bench", "deploy", "docs", "requirements", "sidecar", "tests")
 FILES = ("CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile", "README.md", "THREAT_MODEL.md", "config.example.yaml")
 MADE = re.compile(r"(^|/)(__pycache__|node_modules|results|\.work)(/|$)|\.(pyc|so)$|/_scan\.c$")
 

@@ -69,6 +69,14 @@ def test_it_starts_and_reloads_by_what_exists():
     assert unit()["Service"]["ExecReload"][0].split()[1:] == ["-HUP", "$MAINPID"]
 
 
+def test_systemd_hears_of_it_and_holds_its_port():
+    """`Type=notify` with a watchdog, and a socket at the default address, since any other is refused at the start."""
+    service, sockets = unit()["Service"], unit(FOLDER / "camunda-sidecar.socket")["Socket"]
+    assert (service["Type"], sockets["ListenStream"]) == (["notify"], [str(Settings().listen)])
+    assert float(service["WatchdogSec"][0].rstrip("s")) >= 10
+    assert sockets["Service"] == [SERVICE.name]
+
+
 def test_a_drain_has_its_time():
     """No process that still drains by its defaults is killed by systemd."""
     settings = Settings()
