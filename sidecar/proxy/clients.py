@@ -6,11 +6,11 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 
 from sidecar.config.settings import Certificate, Client, Route, Settings
-from sidecar.errors import SecretUnavailableError, TokenUnavailableError
+from sidecar.errors import ForbiddenByPolicyError, Problem, SecretUnavailableError, TokenUnavailableError
 from sidecar.proxy import semantics
 from sidecar.proxy.policy import RuleSet
 from sidecar.proxy.routing import Request
@@ -36,9 +36,6 @@ class Clients:
         ]
         self._rules = {name: _rules(each, settings.all_routes) for name, each in clients.items()}
         self._audiences = {name: _audiences(each, settings.all_routes) for name, each in clients.items()}
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._clients)
 
     def __contains__(self, name: str) -> bool:
         return name in self._clients
@@ -80,14 +77,16 @@ class Clients:
         """Tell whether a client may have a token for an audience; `ANYBODY` may, where that is let in at all."""
         return client == ANYBODY or audience in self._audiences[client]
 
-    def may(self, client: str, request: Request) -> bool:
-        """Tell whether a client may make a request that has a route."""
-        assert request.route is not None
-        rules, route = self._rules[client], request.route
+    def refusal(self, client: str, request: Request) -> Problem | None:
+        """Return why a client's request goes no further."""
+        found, route, rules = request.problem(), request.route, self._rules[client]
+        if found is not None or route is None:
+            return found[1] if found is not None else None
         allow = rules.get(route.name)
-        return route.name in rules and (
-            allow is None or allow.matches(request.method.name, request.path[len(route.prefix) :])
-        )
+        is_allowed = allow is None or allow.matches(request.method.name, request.path[len(route.prefix) :])
+        if route.name in rules and is_allowed:
+            return None
+        return ForbiddenByPolicyError(f"Client {client} may not do this (clients.{client}: routes, allow).")
 
 
 def _subject(certificate: Certificate) -> frozenset[str]:

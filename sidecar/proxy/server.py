@@ -13,10 +13,10 @@ import structlog
 
 from sidecar import background
 from sidecar.clock import Clock
-from sidecar.config.settings import Client, Route, Settings
+from sidecar.config.settings import Route, Settings
 from sidecar.descriptors import Descriptors, share_out
 from sidecar.dial import Dialer, Resolver
-from sidecar.errors import ForbiddenByPolicyError, Problem
+from sidecar.errors import Problem
 from sidecar.listener import Listener
 from sidecar.proxy import semantics, transport
 from sidecar.proxy.authorizer import Authorizer
@@ -306,20 +306,13 @@ class ProxyServer(Server):
         except Problem as error:
             return error
         name = found.name if found is not None else ANYBODY
-        problem = self._refusal(found, request) if found is not None else refusal
+        problem = self._clients.refusal(name, request) if found is not None else refusal
         self.stats.clients[name, "allowed" if problem is None else "refused"] += 1
         if problem is not None:
             return problem
         exchange = Exchange(client, self, request, self.monotonic())
         exchange.client_name = name
         return exchange
-
-    def _refusal(self, client: Client, request: Request) -> Problem | None:
-        """Return why a known client's request goes no further."""
-        refusal = request.problem()
-        if refusal is not None or self._clients.may(client.name, request):
-            return refusal[1] if refusal is not None else None
-        return ForbiddenByPolicyError(f"Client {client.name} may not do this (clients.{client.name}: routes, allow).")
 
     def request_id_line(self) -> bytes:
         """A header line with an id that no other request has."""
