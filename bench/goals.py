@@ -7,12 +7,7 @@ from bench.record import Notebook, Record
 from bench.stats import Figure, ratio
 
 _MIDDLE = "32 connections"
-_TARGETS = {
-    ("throughput", "sidecar"): {"haproxy": 0.85, "envoy": 2.5},
-    ("throughput", "compiled"): {"haproxy": 1.0, "envoy": 2.5},
-    ("tls", "sidecar"): {"haproxy": 0.8, "envoy": 2.0},
-    ("tls", "compiled"): {"haproxy": 0.8, "envoy": 2.0},
-}
+_TARGETS = {"throughput": {"haproxy": 0.85, "envoy": 2.0}, "tls": {"haproxy": 0.9, "envoy": 2.0}}
 _SECTIONS = {"throughput": "plain", "tls": "TLS"}
 
 
@@ -62,7 +57,7 @@ class _Ours:
     def throughput(self) -> Iterator[Goal]:
         for section, what in _SECTIONS.items():
             for case in self._cases(section):
-                for peer, target in _TARGETS[section, self.name].items() if case.startswith(_MIDDLE) else ():
+                for peer, target in _TARGETS[section].items() if case.startswith(_MIDDLE) else ():
                     found = self._compare(section, case, "requests/s", peer)
                     if found:
                         name = f"requests/s, {what}, {case}, to {peer}'s"
@@ -85,7 +80,7 @@ class _Ours:
         for section, case, metric, name, target, unit in (
             ("memory", "an hour's requests", "MB at the end", "resident after an hour's requests", 60.0, "MB"),
             ("connections", "10,000 idle", "KB a connection", "memory of an idle connection", 12.0, "KB"),
-            ("startup", "cold", "ms to ready", "start to ready", 600.0, "ms"),
+            ("startup", "cold", "ms to ready", "start to ready", 350.0, "ms"),
         ):
             record = self._find(section, case, metric, self.name)
             if record and record.figure:

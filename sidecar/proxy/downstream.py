@@ -234,11 +234,11 @@ class Downstream(Client):
             self._taken = 0
             self._body = ChunkedReader() if fields.chunked else LengthReader(length)
             self._state = _BODY
-            exchange.start(b"", more=True)
+            exchange.start(b"", True)
         else:
             # Nothing of it is to come: head and body go on as one.
             self._state = _AHEAD
-            exchange.start(rest[:length], more=False)
+            exchange.start(rest[:length], False)
             rest = rest[length:]
         if rest:
             self.data_received(rest)
@@ -278,7 +278,7 @@ class Downstream(Client):
             self._body = None
             self._state = _AHEAD
         if pieces or body.done:
-            exchange.body(pieces, done=body.done)
+            exchange.body(pieces, body.done)
             if exchange.holds_back():
                 self.update_reading()
         if rest:
@@ -324,7 +324,7 @@ class Downstream(Client):
     def exchange_done(self, now: float) -> None:
         """The response is sent, or never will be; go on with the next request."""
         self._exchange = None
-        if self._state == _NOTHING or self.transport.is_closing():
+        if self._state == _NOTHING:
             return
         if not self.keep_alive or (self.half_closed and not self._buffer):
             self._close_lingering()

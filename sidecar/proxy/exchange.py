@@ -86,7 +86,7 @@ class Exchange(Listener):
 
     # --- before the request is sent ------------------------------------------------------------------------------
 
-    def start(self, body: bytes, *, more: bool) -> None:
+    def start(self, body: bytes, more: bool) -> None:
         """Begin; `body` is what came with the head, and `more` says that it is not all."""
         self._body_done = not more
         self._body = body
@@ -123,9 +123,9 @@ class Exchange(Listener):
             self.fail(TokenUnavailableError("The credential could not be had by a fault in the sidecar; see its log."))
 
     def _connect(self, now: float, *, fresh: bool = False) -> None:
-        connection = self.route.pool.acquire(self, now, fresh=fresh)
+        connection = self.route.pool.acquire(self, now, fresh)
         if connection is not None:
-            self._send_request(connection, now, reused=True)
+            self._send_request(connection, now, True)
             return
         if self.stage == WAIT_CREDENTIAL:
             self._go("credential_obtained")
@@ -136,13 +136,13 @@ class Exchange(Listener):
         """A connection that was waited for is there: the credential may have expired meanwhile."""
         if self._attachment is not None:
             self._attachment = self.route.authorizer.renewed(self._attachment)
-        self._send_request(connection, self._process.monotonic(), reused=reused)
+        self._send_request(connection, self._process.monotonic(), reused)
 
     def unconnected(self, error: Problem) -> None:
         """There will be no connection."""
         self.fail(error)
 
-    def _send_request(self, connection: pool.Connection, now: float, *, reused: bool) -> None:
+    def _send_request(self, connection: pool.Connection, now: float, reused: bool) -> None:
         """Attach the credential and send."""
         assert isinstance(connection, UpstreamConnection)
         request = self.request
@@ -160,7 +160,7 @@ class Exchange(Listener):
         lines.append(b"\r\n")
         if self._body:
             lines.append(self._body)
-        connection.begin(self, lines, head_only=request.method.is_head, upgrade=request.fields.upgrade)
+        connection.begin(self, lines, request.method.is_head, request.fields.upgrade)
         self._go("request_sent")
         self._connection = connection
         self._reused = reused
@@ -183,7 +183,7 @@ class Exchange(Listener):
             return self._upstream_is_full
         return self._body is not None and len(self._body) >= self._process.replay_bytes
 
-    def body(self, pieces: Pieces, *, done: bool) -> None:
+    def body(self, pieces: Pieces, done: bool) -> None:
         """Send more of the request's body, or keep it until there is a connection."""
         self._body_done = done
         if self.request.fields.chunked:
@@ -212,7 +212,7 @@ class Exchange(Listener):
         if self.request.minor:
             self._client.send([response.head, b"\r\n"])
 
-    def response_received(self, response: Response, pieces: Pieces, *, done: bool) -> None:
+    def response_received(self, response: Response, pieces: Pieces, done: bool) -> None:
         """Pass the response on, unless it refuses the credential and the request can be sent again."""
         attachment = self._attachment
         if attachment is not None:
@@ -230,9 +230,9 @@ class Exchange(Listener):
                 authorizer.received_cookies(attachment, response.fields.set_cookie)
         if not done:
             self._go("response")
-        self._send_response(response, pieces, done=done)
+        self._send_response(response, pieces, done)
 
-    def _send_response(self, response: Response, pieces: Pieces, *, done: bool) -> None:
+    def _send_response(self, response: Response, pieces: Pieces, done: bool) -> None:
         self._response = response
         self._body = None
         self._status = response.fields.status
@@ -261,7 +261,7 @@ class Exchange(Listener):
         else:
             self._await_more()
 
-    def body_received(self, pieces: Pieces, *, done: bool) -> None:
+    def body_received(self, pieces: Pieces, done: bool) -> None:
         """Pass on more of the response's body."""
         if self._held is not None:
             self._hold_more(pieces, done=done)
@@ -359,7 +359,7 @@ class Exchange(Listener):
         if self._connection is not None:
             self._connection.pause(paused=False)
         response, pieces, done = held
-        self._send_response(response, pieces, done=done)
+        self._send_response(response, pieces, done)
 
     # --- a tunnel ------------------------------------------------------------------------------------------------
 

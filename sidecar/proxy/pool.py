@@ -113,7 +113,7 @@ class Pool:
 
     # --- the requests' side --------------------------------------------------------------------------------------
 
-    def acquire(self, waiter: Waiter, now: float, *, fresh: bool = False) -> Connection | None:
+    def acquire(self, waiter: Waiter, now: float, fresh: bool = False) -> Connection | None:
         """An idle connection at once; or None, and `waiter` is told later. `fresh` asks for one that was never used."""
         idle = self._idle
         while idle and not fresh:  # no request waits where one is idle: this is the rule of `_assign` for a single one

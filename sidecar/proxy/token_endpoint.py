@@ -162,7 +162,7 @@ class TokenExchange(Exchange):
         self._received: bytes | bytearray = b""
         self.client_name = ANYBODY
 
-    def start(self, body: bytes, *, more: bool) -> None:
+    def start(self, body: bytes, more: bool) -> None:
         """Wait for the body, or answer."""
         self._client.deadline = self._started + BODY_SECONDS
         if self.request.fields.length > MOST_BYTES:
@@ -172,7 +172,7 @@ class TokenExchange(Exchange):
         elif self.request.minor and semantics.field_values(self.request.received, b"expect"):
             self._client.send([b"HTTP/1.1 100 Continue\r\n\r\n"])
 
-    def body(self, pieces: Pieces, *, done: bool) -> None:
+    def body(self, pieces: Pieces, done: bool) -> None:
         """Keep it until it is whole."""
         for piece in pieces:
             self._received = transport.appended(self._received, bytes(piece))

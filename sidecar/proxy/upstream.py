@@ -33,11 +33,11 @@ class Listener(ABC):
         """101 came, as asked for; `data` came right behind it."""
 
     @abstractmethod
-    def response_received(self, response: Response, pieces: Pieces, *, done: bool) -> None:
+    def response_received(self, response: Response, pieces: Pieces, done: bool) -> None:
         """The final head came, with so much of its body, which is taken out of its chunks."""
 
     @abstractmethod
-    def body_received(self, pieces: Pieces, *, done: bool) -> None:
+    def body_received(self, pieces: Pieces, done: bool) -> None:
         """More of the body came."""
 
     @abstractmethod
@@ -108,7 +108,7 @@ class UpstreamConnection:
 
     # --- the exchange's side -------------------------------------------------------------------------------------
 
-    def begin(self, listener: Listener, request: list[bytes | bytearray], *, head_only: bool, upgrade: bool) -> None:
+    def begin(self, listener: Listener, request: list[bytes | bytearray], head_only: bool, upgrade: bool) -> None:
         """Send a request; `upgrade` says that it asks for a WebSocket."""
         self.listener = listener
         self.upgrade = upgrade
@@ -252,7 +252,7 @@ class UpstreamConnection:
         if ends == EMPTY or (ends == LENGTH and fields.length == len(rest)):
             if ends == EMPTY:
                 self._expect_none(rest)
-            listener.response_received(response, [rest] if rest else [], done=True)
+            listener.response_received(response, [rest] if rest else [], True)
             return
         if ends == LENGTH:
             self._body = LengthReader(fields.length)
@@ -260,12 +260,12 @@ class UpstreamConnection:
             self._body = ChunkedReader() if ends == CHUNKED else UntilCloseReader()
         self._state = _BODY
         pieces, done = self._feed(rest)
-        listener.response_received(response, pieces, done=done)
+        listener.response_received(response, pieces, done)
 
     def _read_body(self, data: bytes) -> None:
         pieces, done = self._feed(data)
         if self.listener is not None and (pieces or done):
-            self.listener.body_received(pieces, done=done)
+            self.listener.body_received(pieces, done)
 
     def _feed(self, data: bytes) -> tuple[Pieces, bool]:
         body = self._body

@@ -36,10 +36,10 @@ def test_goals_compare_pairs_of_rounds():
     }
     assert found == {
         ("requests/s, plain, 32 connections, varied, to haproxy's", 0.85): (0.9, True),
-        ("requests/s, plain, 32 connections, varied, to envoy's", 2.5): (2.95, True),
-        ("requests/s, TLS, 32 connections, varied, to haproxy's", 0.8): (0.9, True),
+        ("requests/s, plain, 32 connections, varied, to envoy's", 2.0): (2.95, True),
+        ("requests/s, TLS, 32 connections, varied, to haproxy's", 0.9): (0.9, True),
         ("requests/s, TLS, 32 connections, varied, to envoy's", 2.0): (2.95, True),
-        ("start to ready", 600.0): (612.0, False),
+        ("start to ready", 350.0): (612.0, False),
     }
 
 
