@@ -50,7 +50,7 @@ def end(pid: int, timeout: float) -> bool:
             f"There is no process {pid} here: the sidecar runs in another container, so end it from there."
         ) from None
     except (OSError, AttributeError):
-        return _end_by_number(pid, timeout, BlockingClock())
+        return end_by_number(pid, timeout, BlockingClock())
     try:
         _signalled(lambda: signal.pidfd_send_signal(handle, signal.SIGTERM), pid)
         return bool(select.select([handle], [], [], timeout)[0])
@@ -67,8 +67,8 @@ def _signalled(send: Callable[[], None], pid: int) -> None:
         raise ShutdownError(f"The sidecar (pid {pid}) is another user's: run this as that user.") from None
 
 
-def _end_by_number(pid: int, timeout: float, clock: BlockingClock) -> bool:
-    """Do the same on a system without pidfd."""
+def end_by_number(pid: int, timeout: float, clock: BlockingClock) -> bool:
+    """Do what `end` does on a system without pidfd: a later process of the same number would be taken for it."""
     _signalled(lambda: os.kill(pid, signal.SIGTERM), pid)
     deadline = clock.monotonic() + timeout
     with suppress(ProcessLookupError):

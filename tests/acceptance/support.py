@@ -142,8 +142,8 @@ class Sidecar:
         self.address = self.admin = ""
         self._news = threading.Condition()
         self._ended = False
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     # --- the log -------------------------------------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ class Sidecar:
     def ended(self, patience: float = PATIENCE) -> int:
         """Its exit code, once it has ended and everything that it said is here."""
         code = self.process.wait(patience)
-        self._reader.join(patience)
+        self.reader.join(patience)
         return code
 
     def end(self) -> int:
@@ -279,7 +279,7 @@ def ending(sidecar: Sidecar) -> Iterator[Sidecar]:
     finally:
         sidecar.process.kill() if sidecar.process.poll() is None else None
         sidecar.process.wait(PATIENCE)
-        sidecar._reader.join(PATIENCE)
+        sidecar.reader.join(PATIENCE)
         assert sidecar.process.stderr is not None
         sidecar.process.stderr.close()
     assert "Traceback" not in sidecar.log, sidecar.log

@@ -41,7 +41,7 @@ def test_shutdown_without_pidfd_looks_until_its_limit(monkeypatch: pytest.Monkey
     sent: list[int] = []
     monkeypatch.setattr("sidecar.cli.shutdown.os.kill", lambda _pid, number: sent.append(number))
     clock = ManualBlockingClock()
-    assert not shutdown._end_by_number(7, 0.18, clock)
+    assert not shutdown.end_by_number(7, 0.18, clock)
     assert (sent, len(clock.slept)) == ([15, 0, 0, 0, 0], 4)
 
 

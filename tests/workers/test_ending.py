@@ -73,7 +73,7 @@ def test_workers_end_with_their_parent(tmp_path):
         hang.release.set()
         assert future.result(30).body == b"finished"
         sidecar.ended()  # standard error has ended: nobody holds it any more
-        assert not sidecar._reader.is_alive()
+        assert not sidecar.reader.is_alive()
         assert list(Path(temporary).iterdir()) == []
 
 
