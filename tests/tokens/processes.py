@@ -13,6 +13,7 @@ import asyncio
 import ctypes
 import json
 import os
+import random
 import signal
 import sys
 import threading
@@ -28,13 +29,16 @@ from blockbuster import blockbuster_ctx
 from sidecar.clock import SystemClock
 from sidecar.config import settings
 from sidecar.config.settings import TokenRequests
+from sidecar.credentials.tls import client_context
 from sidecar.errors import GrantInterruptedError, GrantRefusedError, GrantThrottledError, Problem
-from sidecar.secret import Secret
+from sidecar.secret import Secret, SecretSource
 from sidecar.tokens import encryption, repository
+from sidecar.tokens.authorizer import TokenAuthorizer
 from sidecar.tokens.grant import AttemptGate, Grant
 from sidecar.tokens.manager import TokenManager
 from sidecar.tokens.observer import TokenObserver
 from sidecar.tokens.stores import build_store, versioned_files
+from sidecar.tokens.stores import redis as _imported_before_the_fork  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 STEPS = ("locked", "reserved", "sent", "answered", "half-written", "saved", "served")
@@ -56,6 +60,12 @@ class Plan:
     step: str = ""
     action: str = ""
     """`kill` or `stop`, at that step."""
+    redis: int = 0
+    """The port of a Redis that is the store, instead of the directory."""
+    lifetime: float = 3600.0
+    """Of a token, in seconds."""
+    seconds: float = 0.0
+    """For which each process goes on to want its tokens."""
     powerless: bool = False
     """Without root's rights to write where nobody may."""
 
@@ -101,7 +111,7 @@ class LineIssuer:
             if answer == THROTTLED:
                 raise GrantThrottledError("throttled", retry_after=60.0)
             if answer:
-                return Grant(b"Authorization: Bearer " + answer.strip() + b"\r\n", 3600.0)
+                return Grant(b"Authorization: Bearer " + answer.strip() + b"\r\n", self._plan.lifetime)
         raise GrantInterruptedError("no answer")
 
 
@@ -162,7 +172,10 @@ async def obtain_all(plan: Plan) -> list[dict[str, object]]:
     """Each identity's token, and how long it took."""
     clock = SystemClock()
     requests = TokenRequests(min_interval=plan.min_interval, max_wait=plan.max_wait)
-    store = build_store(settings.FileStore(Path(plan.directory)), clock, TokenObserver())
+    where: settings.TokenStore = settings.FileStore(Path(plan.directory))
+    if plan.redis:
+        where = settings.RedisStore(SecretSource(value=Secret(f"redis://127.0.0.1:{plan.redis}/0")))
+    store = build_store(where, clock, TokenObserver(), client_context)
     manager = TokenManager(store, clock, requests)
     await manager.start()
 
@@ -174,12 +187,29 @@ async def obtain_all(plan: Plan) -> list[dict[str, object]]:
         except Problem as problem:
             got = problem.code
         here(plan, "served")
-        return {"token": got, "seconds": time.monotonic() - began}
+        result: dict[str, object] = {"token": got, "seconds": time.monotonic() - began, "at": time.monotonic()}
+        return result | (await go_on(plan, authorizer) if plan.seconds else {})
 
     with blockbuster_ctx("sidecar"):
         got = list(await asyncio.gather(*(one(identity) for identity in range(plan.identities))))
     await manager.close()
     return got
+
+
+async def go_on(plan: Plan, authorizer: TokenAuthorizer) -> dict[str, object]:
+    """Want the token again and again: how often there was none, and the longest wait."""
+    asked = refused = 0
+    longest = 0.0
+    end = time.monotonic() + plan.seconds
+    while (began := time.monotonic()) < end:
+        asked += 1
+        try:
+            await authorizer.obtain()
+        except Problem:
+            refused += 1
+        longest = max(longest, time.monotonic() - began)
+        await asyncio.sleep(random.uniform(0.2, 0.6))
+    return {"asked": asked, "refused": refused, "longest": longest}
 
 
 def drop_capabilities() -> None:

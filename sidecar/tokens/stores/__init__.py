@@ -36,6 +36,6 @@ def build_store(
 
             assert tls_context is not None
             store = redis.RedisStore(configured, clock, tls_context, counted=counted)
-            return DegradingStore(store, clock, observer, redis.stranger(configured.processes), redis.PATIENCE)
+            return DegradingStore(store, clock, observer, redis.stranger(configured.processes))
         case _:
             assert_never(configured)

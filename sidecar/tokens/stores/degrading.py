@@ -37,26 +37,15 @@ CHECK_EVERY: Final = 5.0
 RETRY_FIRST, RETRY_MOST = 2.0, 30.0
 """Seconds until a failed store is tried again, doubling."""
 PATIENCE: Final = 5.0
-"""Seconds for one operation, if nothing else is said; a disk that hangs is as bad as one that is gone."""
+"""Seconds for one operation; a disk or a network that hangs is as bad as one that is gone."""
 
 
 class DegradingStore:
     """A `SharedStore`: it never raises `StoreError`."""
 
-    def __init__(
-        self,
-        store: Store,
-        clock: Clock,
-        observer: TokenObserver,
-        turns: Turns | None = None,
-        patience: float = PATIENCE,
-    ) -> None:
-        """`turns`: this process's, while it has never reached the store; None: the store is one host's.
-
-        `patience`: seconds for one operation.
-        """
+    def __init__(self, store: Store, clock: Clock, observer: TokenObserver, turns: Turns | None = None) -> None:
+        """`turns`: this process's, while it has never reached the store; None: the store is one host's."""
         self._store = store
-        self._patience = patience
         self._clock = clock
         self._observer = observer
         self._memory = MemoryStore(clock)
@@ -130,7 +119,7 @@ class DegradingStore:
 
     async def _release(self, release: Release) -> None:
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(PATIENCE):
                 await release()
         except (StoreError, TimeoutError):
             log.info("a lock on the token store was not given back; it ends by itself")
@@ -172,7 +161,7 @@ class DegradingStore:
             now = self._clock.boottime()
             # Others may have failed a little later, and try again less and less often.
             others_pause = min(RETRY_MOST, RETRY_FIRST + now - self._failed_at)
-            self._all_back_at = now + others_pause + self._patience + CHECK_EVERY
+            self._all_back_at = now + others_pause + PATIENCE + CHECK_EVERY
             log.info("the token store is in use again")
         self._failures = 0
 
@@ -193,10 +182,10 @@ class DegradingStore:
 
     async def _try(self, operation: StoreOperation, work: Callable[[], Awaitable[T]]) -> T:
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(PATIENCE):
                 return await work()
         except TimeoutError:
-            error = StoreError(f"It did not answer within {self._patience:g} s.")
+            error = StoreError(f"It did not answer within {PATIENCE:g} s.")
         except StoreError as raised:
             error = raised
         except Exception as raised:  # noqa: BLE001 (a store that raises what it must not is one that fails)

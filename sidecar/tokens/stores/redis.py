@@ -34,8 +34,6 @@ FEW: Final = 5
 """So few processes keep to the rate whenever each of them takes its turns."""
 EXACT_BITS: Final = 4
 """The number of processes is rounded up to so many bits: nearly always all of them remember the same number."""
-PATIENCE: Final = 2.0
-"""Seconds for one operation: what a request loses to a Redis that hangs."""
 WAIT_SECONDS: Final = 1.0
 """Seconds for which the server is asked at once to tell of a release."""
 TRIES: Final = 1000

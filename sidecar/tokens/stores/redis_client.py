@@ -41,7 +41,7 @@ from sidecar.errors import SecretUnavailableError
 from sidecar.secret import SecretSource
 from sidecar.tokens.stores.base import StoreError, TlsContext
 
-TIMEOUT: Final = 2.0
+TIMEOUT: Final = 4.0
 """Seconds for connecting, and for an answer."""
 
 
@@ -85,7 +85,8 @@ async def connect(configured: settings.RedisStore, tls_context: TlsContext, cloc
         **url,
         "socket_timeout": TIMEOUT,
         "socket_connect_timeout": TIMEOUT,
-        "health_check_interval": 30,
+        "socket_keepalive": True,
+        "protocol": 2,  # Redis 5 knows no other
         "driver_info": None,  # the default looks its version up on the disk, in the loop
     }
     arguments |= _credentials(configured.username or arguments.pop("username", None), configured.password, arguments)
@@ -177,6 +178,8 @@ def explained(error: BaseException) -> StoreError:
         found = ("it is no cluster", "remove token_store.cluster")
     elif type(error).__name__ == "MasterNotFoundError":
         found = ("the Sentinels know no primary of that name", "check token_store.sentinel.service and hosts")
+    elif any("unknown command" in str(cause).lower() for cause in chain):
+        found = ("it does not know a command that is needed", "use Redis 5 or later, or Valkey")
     elif any(str(cause).startswith(("MISCONF", "NOREPLICAS")) for cause in chain):
         found = ("it cannot save, or has too few replicas, and takes no changes", "look at the server's log")
     else:
@@ -203,7 +206,7 @@ COMMANDS: Final[dict[str, tuple[str | int, ...]]] = {
     "set": ("{}", "x", "PX", 100),
     "get": ("{}",),
     "xadd": ("{}:released", "MAXLEN", 1, "*", "x", "1"),
-    "xread": ("STREAMS", "{}:released", "$"),
+    "xread": (),
 }
 """Every command that is used, directly or in a script, with arguments that do no harm; `{}` is a key of the check."""
 
@@ -214,22 +217,22 @@ async def check_commands(client: Redis | RedisCluster, prefix: str, process: str
     Raises:
         StoreError: some are not allowed to this user; it names the rules that are missing.
     """
-    key, refused = f"{prefix}check:{{{process}}}", []
+    key = f"{prefix}check:{{{process}}}"
+    refused: list[str] = []
+    batch = client.pipeline(transaction=False)
     for command, arguments in COMMANDS.items():
-        filled = [each.format(key) if isinstance(each, str) else each for each in arguments]
-        try:
-            if command == "xread":
-                await client.xread({f"{key}:released": "$"})
-            else:
-                await client.execute_command(command.upper(), *filled)
-        except NoPermissionError as error:
-            refused.append(f"~{prefix}*" if re.search(r"a key|one of the keys", str(error)) else f"+{command}")
-        except ResponseError as error:
-            if "unknown command" not in str(error).lower():
-                raise
-            raise StoreError(
-                f"Redis cannot be used: it does not know {command.upper()}. Cure: use Redis 5 or later, or Valkey."
-            ) from None
+        if command == "xread":  # a cluster does not know by itself which of its arguments are keys
+            batch.xread({f"{key}:released": "$"})
+        else:
+            batch.execute_command(
+                command.upper(), *(each.format(key) if isinstance(each, str) else each for each in arguments)
+            )
+    for command, answer in zip(COMMANDS, await batch.execute(raise_on_error=False), strict=True):
+        if isinstance(answer, NoPermissionError):
+            is_key = re.search(r"a key|one of the keys", str(answer))
+            refused.append(f"~{prefix}*" if is_key else f"+{command}")
+        elif isinstance(answer, Exception):
+            raise answer
     if refused:
         rules = " ".join(dict.fromkeys(refused))
         raise StoreError(f"Redis cannot be used: its user may not do what is needed. Cure: ACL SETUSER NAME {rules}.")

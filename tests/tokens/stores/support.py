@@ -19,16 +19,21 @@ from tests import needs
 @contextmanager
 def redis_server(directory: Path, *more: str, port: int | None = None) -> Iterator[int]:
     """A server of its own, that keeps nothing; its port."""
-    program = needs.program("redis-server", "valkey-server", package="redis-server")
     port = port or free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(directory)]
-    server = subprocess.Popen([program, *options, *more], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen([*redis_command(directory, port), *more], stdout=subprocess.DEVNULL)
     try:
-        _answers(port)
+        answers(port)
         yield port
     finally:
         server.kill()
         server.wait()
+
+
+def redis_command(directory: Path, port: int) -> list[str]:
+    """What starts one."""
+    program = needs.program("redis-server", "valkey-server", package="redis-server")
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(directory)]
+    return [program, *options]
 
 
 def free_port() -> int:
@@ -49,7 +54,8 @@ def configured(url: str | None = None, **keys) -> settings.RedisStore:
     return settings.RedisStore(url=None if url is None else SecretSource(value=Secret(url)), **keys)
 
 
-def _answers(port: int) -> None:
+def answers(port: int) -> None:
+    """Wait until it does."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         try:
