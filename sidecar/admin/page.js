@@ -192,7 +192,7 @@ const timeline = issuer => {
   made.forEach(([moment]) => { minutes[Math.min(59, Math.floor(at(moment) / 60))]++; });
   const top = limit || Math.max(1, ...minutes), of = Object.fromEntries(OUTCOMES.map(outcome => [outcome, made.filter(([, how]) => how === outcome)]));
   const ticks = outcome => of[outcome].map(([moment]) => `M${at(moment)} 46V66`).join("");
-  const label = `${count(made.length, "token request")} in the last hour: ${of.success.length} brought a token, ${of.throttled.length} were throttled, ${of.refused.length} refused, ${of.failed.length} failed; ${count(cool.length, "cool-down")}.`;
+  const label = `${count(made.length, "token request")} in the last hour: ${of.success.length} with a token, ${of.throttled.length} throttled, ${of.refused.length} refused, ${of.failed.length} failed; ${count(cool.length, "cool-down")}.`;
   const sample = (kind, words) => h("span", null, h("svg.line", { viewBox: "0 0 16 12", "aria-hidden": "true" }, kind === "cool" ? h("rect.cool", { width: 16, height: 12 }) : h(`path.${kind}`, { d: kind === "limit" ? "M0 6H16" : "M8 0V12" })), words);
   return [picture("line", "0 0 3600 72", label,
     cool.map(([from, to]) => h("rect.cool", { x: at(from), y: 0, width: Math.max(8, at(to) - at(from)), height: 72 })),
@@ -230,7 +230,7 @@ const events = () => {
   const asked = Object.entries(told.recent.attempts).flatMap(([issuer, made]) => made.map(attempt(issuer)));
   const all = [...told.recent.events, ...asked, { at: told.status.started_at, kind: "info", text: "The sidecar was started." }].sort((a, b) => b.at - a.at).slice(0, 30);
   return section("What happened", "the latest first", h("ol.events.sheet", null, all.map(event => h("li." + event.kind, null, h("time.soft", { datetime: new Date(event.at * 1000).toISOString() }, when(event.at)),
-    mark({ info: "idle", over: "good" }[event.kind] ?? event.kind), h("span", null, event.text)))));
+    mark({ info: "idle", over: "good" }[event.kind] ?? event.kind), h("span", null, brief(event.text))))));
 };
 
 // --- the page

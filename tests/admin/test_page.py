@@ -295,7 +295,7 @@ async def test_an_hour_of_trouble(browser):
                 "section[aria-label=Issuers] .legend", "token", "429", "refused", "cool-down", "limit, 48 a minute"
             )
             label = browser.run("return document.querySelector('svg.line[role=img]').getAttribute('aria-label')")
-            assert "8 brought a token, 1 were throttled, 5 refused, 0 failed; 1 cool-down" in label
+            assert "8 with a token, 1 throttled, 5 refused, 0 failed; 1 cool-down" in label
             browser.says("section[aria-label='What happened']", "Over after 6 min: issuer_cooling_down")
             check_accessible(browser)
 
