@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidecar.config.report import Report
-from sidecar.config.settings import TOKEN_ENDPOINT, Client, Settings, TokenEndpoint, UnixAddress
+from sidecar.config.settings import TOKEN_ENDPOINT, Client, Settings, TcpAddress, TokenEndpoint, UnixAddress
 from sidecar.config.urls import is_loopback
 
 
@@ -23,12 +23,11 @@ def check_clients(settings: Settings, report: Report) -> None:
         report.mistake(("listen_tls",), "is no use on a Unix socket", "remove it, or listen on an address")
     if settings.clients and settings.is_remote and settings.listen_tls is None:
         report.warning(("clients",), "show their secrets over the network in plain text", "add listen_tls")
-    grpc = settings.grpc
-    if settings.clients_only and grpc is not None and not is_loopback(grpc.listen.host):
-        cure = "listen on 127.0.0.1"
-        report.mistake(
-            ("grpc", "listen"), "lets everybody in, while `clients` says who may: gRPC knows no clients", cure
-        )
+    for key, section in (("grpc", settings.grpc), ("authorize", settings.authorize)):
+        listen = section.listen if section is not None else None
+        if settings.clients_only and isinstance(listen, TcpAddress) and not is_loopback(listen.host):
+            says = f"lets everybody in, while `clients` says who may: {key} knows no clients"
+            report.mistake((key, "listen"), says, "listen on 127.0.0.1")
 
 
 def _check_client(client: Client, settings: Settings, report: Report) -> None:

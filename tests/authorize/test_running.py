@@ -44,9 +44,10 @@ def test_one_token_with_everybody_else(tmp_path, workers):
 
 
 def test_reload(tmp_path):
-    """Routes come and go at once; the listener stays where it is, and says so."""
+    """Routes come and go at once, gRPC's is one of them; the listener stays where it is, and says so."""
     with peer(grants("token-1")) as issuer:
         written = settings(tmp_path, issuer.url)
+        written["grpc"] = {"listen": "127.0.0.1:0", "upstream": "http://127.0.0.1:3", "credential": "cluster"}
         file = write(tmp_path / "config.yaml", written)
         with ending(spawn("run", "--config", str(file), file=file)) as sidecar:
             sidecar.started()
@@ -57,8 +58,8 @@ def test_reload(tmp_path):
             sidecar.signal(signal.SIGHUP)
             sidecar.logged("configuration reloaded")
             assert sidecar.logged("a changed setting takes effect at the next start only")["key"] == "authorize.listen"
-            statuses = [ask(address, f"/-/authorize/{name}").status for name in ("operate", "tasklist")]
-            assert statuses == [404, 200]
+            statuses = [ask(address, f"/-/authorize/{name}").status for name in ("operate", "tasklist", "grpc")]
+            assert statuses == [404, 200, 200]
 
 
 def test_it_answers_while_requests_drain(tmp_path):

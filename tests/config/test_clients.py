@@ -35,6 +35,17 @@ KNOWN = "clients: {c: {secret: s, audiences: [a]}}\n"
             "is no use on a Unix socket",
         ),
         ("listen_tls: {}", "listen_tls.certificate_file", "is missing"),
+        *(
+            (
+                f"guard: {{allow_remote: true}}\nclients: {{c: {{secret: s}}}}\n{section}",
+                f"{section.partition(':')[0]}.listen",
+                "knows no clients",
+            )
+            for section in (
+                "authorize: {listen: '0.0.0.0:8602'}",
+                "grpc: {listen: '0.0.0.0:26500', credential: cluster, upstream: 'http://x'}",
+            )
+        ),
         ("clients: {c: {secret: s, audiences: [b]}}", "clients.c.audiences", "no route's audience"),
         ("clients: {c: {secret_file: missing, audiences: [a]}}", "clients.c.secret_file", "cannot be read"),
         ("clients: {-: {secret: s, audiences: [a]}}", "clients.-", "is not a valid name"),
