@@ -1,11 +1,9 @@
 # Two stages: the first has a C compiler and compiles the data plane; the second has the interpreter and the installed
 # package, and neither pip nor sources. Every package comes by its hash, so that two builds give the same files.
 #
-# The tags below are not pinned here: their digests are resolved, and written in, by Renovate (renovate.json) and by the
-# release (.github/workflows/release.yaml).
-ARG PYTHON=3.13
-ARG BUILD_IMAGE=python:${PYTHON}
-ARG RUNTIME_IMAGE=python:${PYTHON}-slim
+# Renovate (renovate.json) puts the digests behind the two tags; the provenance of a release's image has what was used.
+ARG BUILD_IMAGE=python:3.13
+ARG RUNTIME_IMAGE=python:3.13-slim
 
 FROM ${BUILD_IMAGE} AS build
 ARG CAMUNDA_SIDECAR_COMPILED=1

@@ -95,8 +95,9 @@ def test_renovate_pins_digests_and_keeps_the_locks():
     assert {"docker:pinDigests", "helpers:pinGitHubActionDigests"} <= {*given["extends"]}
     [pattern] = given["pip-compile"]["managerFilePatterns"]
     assert all(re.search(pattern.strip("/"), f"requirements/{name}.txt") for name in ("runtime", "build"))
-    [custom] = given["customManagers"]
-    assert re.search(custom["matchStrings"][0].replace("?<", "?P<"), (ROOT / "Dockerfile").read_text())
+    defaults = dict(re.findall(r"^ARG (\w+)=(\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
+    stages = re.findall(r"^FROM \$\{(\w+)\}", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert [defaults[name].partition("@")[0].partition(":")[0] for name in stages] == ["python", "python"]
 
 
 def test_a_release_begins_where_the_page_says():
