@@ -45,6 +45,7 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.authorizer import TokenAuthorizer
 from sidecar.tokens.manager import TokenManager
 from sidecar.tokens.stores import build_store
+from sidecar.traces import traces
 
 if TYPE_CHECKING:
     from sidecar.grpc.server import GrpcServer
@@ -138,7 +139,9 @@ class Service:
         self._credentials = build(settings, clock)
         self._token_authorizers: Mapping[str, TokenAuthorizer] = {}
         descriptors = share_out(raise_limit())
-        self.proxy = ProxyServer(stats=self._http, clock=clock, explain=_explain, descriptors=descriptors)
+        self._traces = traces(clock)
+        trace = self._traces.ended if self._traces is not None else None
+        self.proxy = ProxyServer(stats=self._http, clock=clock, explain=_explain, descriptors=descriptors, trace=trace)
         self.grpc = _grpc_server(settings, self._http, clock)
         self.authorize = (
             AuthorizeServer(listeners.authorize, descriptors.authorize, self._http, clock)
@@ -204,6 +207,8 @@ class Service:
             await self.authorize.close()
         await self.admin.close()
         await self._tokens.close()
+        if self._traces is not None:
+            await in_thread(self._traces.close)
 
     async def _drain(self) -> None:
         """Go on serving for `drain_delay`, not ready any more; then serve what is left within `drain_timeout`."""

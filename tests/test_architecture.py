@@ -26,6 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "listener": {"config", "systemd"},
     "listeners": {"config", "listener", "systemd"},
     "systemd": {"config"},
+    "traces": {"proxy"},
     "secret": {"errors", "clock"},
     "config": set(),
     "tokens": {"config"},
@@ -40,6 +41,7 @@ ROOMS: dict[str, set[str]] = {
     "service": {
         "authorize",
         "systemd",
+        "traces",
         "grpc",
         "status_report",
         "listener",
@@ -142,7 +144,12 @@ def test_only_config_reads_yaml() -> None:
         if room_of(module) not in {"config", "cli", "demo"}
         and any(word in path.read_text(encoding="utf-8") for word in ("import yaml", "os.environ", "getenv"))
     ]
-    assert readers == ["grpc", "systemd", "telemetry.logs"]  # GRPC_VERBOSITY is grpcio's, NO_COLOR every terminal's
+    assert readers == [
+        "grpc",
+        "systemd",
+        "telemetry.logs",
+        "traces",
+    ]  # GRPC_VERBOSITY is grpcio's, NO_COLOR every terminal's
 
 
 def test_only_clock_reads_the_time() -> None:

@@ -79,6 +79,10 @@ class Process(ABC):
         """Take what is told of an exchange that has ended, for the access log."""
 
 
+Waits = tuple[tuple[str, float, float], ...]
+"""What a request had to wait for, `token` or `connection`, from when to when, in seconds of the monotonic clock."""
+
+
 class Record(NamedTuple):
     """What is told of a request at its end."""
 
@@ -94,3 +98,4 @@ class Record(NamedTuple):
     """Why the sidecar ended it."""
     client: str
     """The client's name in the configuration; empty where nobody asked who it is."""
+    waits: Waits = ()

@@ -20,7 +20,7 @@ from sidecar.errors import (
 )
 from sidecar.proxy import framing, pool, problem, semantics, transport
 from sidecar.proxy.authorizer import Attachment
-from sidecar.proxy.context import Client, Process, Record
+from sidecar.proxy.context import Client, Process, Record, Waits
 from sidecar.proxy.framing import Pieces
 from sidecar.proxy.problem import Message
 from sidecar.proxy.routing import Request, Response
@@ -77,6 +77,8 @@ class Exchange(Listener):
         self._body_done = True
         self._backlog = 0
         self._sent = False
+        self._waits: Waits = ()
+        self._waiting_since = now
         self.client_name = ""
         """The client's name in the configuration, where it was asked for."""
         route.stats.in_flight += 1
@@ -97,15 +99,23 @@ class Exchange(Listener):
                 return
         self._connect(self._started)
 
+    def _waited(self, what: str, since: float) -> float:
+        """Note a wait that is over, for the request's trace; return the moment."""
+        now = self._process.monotonic()
+        self._waits += ((what, since, now),)
+        return now
+
     async def _obtain(self) -> None:
+        since = self._process.monotonic()
         try:
             with self._named():
                 self._attachment = await self.route.authorizer.obtain()
         except Problem as error:
+            self._waited("token", since)
             self.fail(error)
         else:
             if self.stage == WAIT_CREDENTIAL:
-                self._connect(self._process.monotonic())
+                self._connect(self._waited("token", since))
 
     def _named(self) -> AbstractContextManager[None]:
         """Give the log lines of a token request that begins meanwhile this request's id."""
@@ -129,6 +139,7 @@ class Exchange(Listener):
             return
         if self.stage == WAIT_CREDENTIAL:
             self._go("credential_obtained")
+        self._waiting_since = now
         # Twice: the time to connect, and as much to have one's turn.
         self._client.deadline = now + 2 * self.route.connect_timeout
 
@@ -136,10 +147,11 @@ class Exchange(Listener):
         """A connection that was waited for is there: the credential may have expired meanwhile."""
         if self._attachment is not None:
             self._attachment = self.route.authorizer.renewed(self._attachment)
-        self._send_request(connection, self._process.monotonic(), reused)
+        self._send_request(connection, self._waited("connection", self._waiting_since), reused)
 
     def unconnected(self, error: Problem) -> None:
         """There will be no connection."""
+        self._waited("connection", self._waiting_since)
         self.fail(error)
 
     def _send_request(self, connection: pool.Connection, now: float, reused: bool) -> None:
@@ -529,7 +541,16 @@ class Exchange(Listener):
             stats.exemplify(self.request.head, seconds, process.wall())
         if self._status >= process.logs_from or source != "upstream":
             process.exchange_ended(
-                Record(self.request, self._status, source, seconds, self._request_id(), self._error, self.client_name)
+                Record(
+                    self.request,
+                    self._status,
+                    source,
+                    seconds,
+                    self._request_id(),
+                    self._error,
+                    self.client_name,
+                    self._waits,
+                )
             )
         self._client.exchange_done(now)
 

@@ -48,6 +48,8 @@ _DRAIN_LOOKS = 5
 _LOGS_FROM = {"all": 0, "errors": 400, "none": 400}
 
 _REJECTIONS = frozenset({401, 403, 421})
+_TRACE_CONTEXT = ("traceparent", "tracestate")
+Trace = Callable[[Record, Mapping[str, str]], None]
 _LONGEST_PATH = 1024
 """Bytes of a path that a log line shows."""
 _log = structlog.get_logger(__name__)
@@ -64,7 +66,9 @@ class ProxyServer(Server):
         explain: Explain = plainly,
         resolver: Resolver | None = None,
         descriptors: Descriptors = _UNLIMITED,
+        trace: Trace | None = None,
     ) -> None:
+        """`trace` is given each request that has ended, and its W3C trace context by field name."""
         self.stats = stats
         self.clock = clock
         self.monotonic = clock.monotonic
@@ -82,9 +86,10 @@ class ProxyServer(Server):
         self.head_timeout = 10.0
         self._explain = explain
         self._resolver = resolver or Resolver(clock)
+        self._trace: Trace | None = trace
         self._access = "errors"
-        self.logs_from = _LOGS_FROM["errors"]
-        """The lowest status of an upstream's response that is logged."""
+        self.logs_from = self._logged_from = _LOGS_FROM["errors"]
+        """The lowest status of an upstream's response that is told of."""
         self._descriptors = descriptors
         self._max_connections = 10_000
         self._is_full = False
@@ -122,7 +127,8 @@ class ProxyServer(Server):
                 in_force=self._max_connections,
             )
         self._access = settings.logging.access
-        self.logs_from = _LOGS_FROM[self._access]
+        self._logged_from = _LOGS_FROM[self._access]
+        self.logs_from = 0 if self._trace is not None else self._logged_from
         old = self.table
         self.stats.route(UNROUTED)
         routes = [self._compile(r, authorizers[r.name], contexts.get(r.name, _plain)) for r in settings.routes.values()]
@@ -330,6 +336,7 @@ class ProxyServer(Server):
         record = Record(request, error.status, "sidecar", 0.0, request_id, error, "")
         self.stats.route(_route_of(request)).finished(_method_of(request), error.status, "sidecar", 0.0)
         self._log_request("request refused", record)
+        self._end_trace(record)
 
     def exchange_ended(self, record: Record) -> None:
         """Log it, unless its client went away before a response that would have been logged; remember an error."""
@@ -337,8 +344,15 @@ class ProxyServer(Server):
         if request is not None and request.route is not None:
             code = error.code if error is not None else ""
             request.route.stats.erred(self.wall(), record.status, record.source, code, record.request_id)
-        if error is not None or record.status >= self.logs_from:
+        if error is not None or record.status >= self._logged_from:
             self._log_request("request", record)
+        self._end_trace(record)
+
+    def _end_trace(self, record: Record) -> None:
+        """Have its spans made, where that is wanted: the client has its answer by now."""
+        if self._trace is not None and record.request is not None:
+            found = {name: semantics.field_values(record.request.received, name.encode()) for name in _TRACE_CONTEXT}
+            self._trace(record, {name: b",".join(values).decode("latin-1") for name, values in found.items() if values})
 
     def _log_request(self, event: str, record: Record) -> None:
         """Write a line of the access log, if one is kept. The query may hold anything, and is left out."""
