@@ -20,6 +20,10 @@ from sidecar.telemetry.http import ConnectionCounts, RouteStats
 
 MAX_OPENING = 16
 """Dials at once: a thousand requests freed by one token do not open a thousand TLS connections."""
+SPREAD_DIALS = 3
+"""Where dials are spread, at most so many begin in `SPREAD_SECONDS`: a TLS handshake holds the loop for 0.6 ms."""
+SPREAD_SECONDS = 0.003
+"""That is also how long a connection in use has to come back before a dial begins beside it."""
 MAX_CONNECTIONS = 1024
 MAX_IDLE_SECONDS = 15.0
 """Less than the keep-alive time of usual servers (Tomcat's is 20 s, which it does not say): this side closes first."""
@@ -77,9 +81,19 @@ class Pool:
     """The connections of one route under one configuration; a reload makes another pool, and retires this one."""
 
     def __init__(
-        self, dial: Dial, stats: RouteStats, clock: Clock, connect_timeout: float, room: Callable[[], int] = _no_limit
+        self,
+        dial: Dial,
+        stats: RouteStats,
+        clock: Clock,
+        connect_timeout: float,
+        room: Callable[[], int] = _no_limit,
+        *,
+        spread: bool = False,
     ) -> None:
-        """`connect_timeout` is in seconds, for one dial with its repetitions; `room` says how many more may be open."""
+        """`connect_timeout` is in seconds, for one dial with its repetitions; `room` says how many more may be open.
+
+        `spread` is for connections that are costly to open: a burst of requests does not begin all its dials at once.
+        """
         self._dial = dial
         self._stats = stats
         self._clock = clock
@@ -94,6 +108,8 @@ class Pool:
         self._joined = 0
         self._dials: set[asyncio.Task[Dialled]] = set()
         self._max_opening = MAX_OPENING
+        self._spread = spread
+        self._next_dials: asyncio.TimerHandle | None = None
         self._retired = False
         self._carrying_out = False
         stats.pools.add(self.counts)
@@ -174,6 +190,8 @@ class Pool:
     async def shut_down(self) -> None:
         """Retire, and give up all dials, which are over when this returns: the process ends."""
         self._max_opening = 0
+        if self._next_dials is not None:
+            self._next_dials.cancel()
         dials = tuple(self._dials)
         for dial in dials:
             dial.cancel()
@@ -211,10 +229,7 @@ class Pool:
         return Assignment(waiter, connection, reused, closed, self._missing())
 
     def _missing(self) -> int:
-        """How many dials are to begin: one for each waiting request, within the bounds.
-
-        A rule that waits a moment for a connection in use to come back would stand here.
-        """
+        """How many dials are to begin: one for each waiting request, within the bounds."""
         opening = len(self._dials)
         missing = min(self._max_opening - opening, self.waiting - opening, MAX_CONNECTIONS - self.active - opening)
         return max(0, min(missing, self._room())) if missing > 0 else 0
@@ -230,10 +245,11 @@ class Pool:
                 dialled = None
                 for one in closed:
                     one.close()
-                for _ in range(dials):
-                    task = asyncio.get_running_loop().create_task(self._dial_for_waiters())
-                    self._dials.add(task)
-                    task.add_done_callback(self._dial_ended)
+                if dials and not self._spread:
+                    self._begin(dials)
+                elif dials and self._next_dials is None:
+                    self._begin(0 if self.active else min(dials, SPREAD_DIALS))
+                    self._next_dials = asyncio.get_running_loop().call_later(SPREAD_SECONDS, self._begin_more)
                 if waiter is None:
                     break
                 if connection is not None:
@@ -247,6 +263,20 @@ class Pool:
             (self._stats.pools.add if is_used else self._stats.pools.discard)(self.counts)
 
     # --- dialling ------------------------------------------------------------------------------------------------
+
+    def _begin(self, dials: int) -> None:
+        for _ in range(dials):
+            task = asyncio.get_running_loop().create_task(self._dial_for_waiters())
+            self._dials.add(task)
+            task.add_done_callback(self._dial_ended)
+
+    def _begin_more(self) -> None:
+        """Begin some of the dials that are still missing, and the others later."""
+        self._next_dials = None
+        missing = self._missing()
+        if missing:
+            self._begin(min(missing, SPREAD_DIALS))
+            self._next_dials = asyncio.get_running_loop().call_later(SPREAD_SECONDS, self._begin_more)
 
     def _dial_ended(self, task: asyncio.Task[Dialled]) -> None:
         self._dials.discard(task)

@@ -152,7 +152,8 @@ class ProxyServer(Server):
         async def dial() -> UpstreamConnection:
             return await connect(make)
 
-        pool = Pool(dial, stats, self.clock, route.timeouts.connect, self._room)
+        is_tls = route.upstream.scheme == "https"
+        pool = Pool(dial, stats, self.clock, route.timeouts.connect, self._room, spread=is_tls)
         compiled = CompiledRoute(route, authorizer, pool, stats)
 
         def make() -> UpstreamConnection:

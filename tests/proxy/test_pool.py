@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from sidecar.errors import Problem, UpstreamUnreachableError
 from sidecar.proxy import pool as module
-from sidecar.proxy.pool import MAX_AGE_SECONDS, MAX_IDLE_SECONDS, MAX_OPENING, RETRY_DELAYS, Pool
+from sidecar.proxy.pool import MAX_AGE_SECONDS, MAX_IDLE_SECONDS, MAX_OPENING, RETRY_DELAYS, SPREAD_DIALS, Pool
 from sidecar.telemetry.http import RouteStats
 from tests.proxy.lab import ManualClock, until
 
@@ -80,7 +81,7 @@ class Network:
         self.made.append(connection)
         return connection
 
-    def pool(self, connect_timeout: float = 5.0, **more: Callable[[], int]) -> Pool:
+    def pool(self, connect_timeout: float = 5.0, **more: Any) -> Pool:
         return Pool(self.dial, self.stats, self.clock, connect_timeout, **more)
 
     @property
@@ -557,6 +558,41 @@ async def test_a_connection_dialled_for_nobody_is_closed_when_retired() -> None:
     await unused(network)
     assert network.made[0].closed
     assert network.counts == (0, 0, 0)
+
+
+async def test_a_costly_dial_lets_a_connection_in_use_come_back_first() -> None:
+    """A burst that connections in use serve within milliseconds opens no others (a TLS handshake holds the loop)."""
+    network = Network()
+    pool = network.pool(spread=True)
+    busy = await connected(network, pool)
+    waiters = [FakeWaiter() for _ in range(10)]
+    for waiter in waiters:
+        pool.acquire(waiter, network.clock.now)
+    for waiter in waiters:
+        pool.release(busy, network.clock.now, MAX_IDLE_SECONDS)
+        assert waiter.got is busy
+    assert pool.acquire(FakeWaiter(), network.clock.now) is None
+    await until(lambda: network.dialled == 2)  # one that does not come back in time is not waited for
+    await unused(network)
+
+
+async def test_costly_dials_do_not_begin_all_at_once() -> None:
+    """Each who waits gets a connection; between two turns of the loop no more than a few dials begin."""
+    network = Network()
+    network.gate.clear()
+    pool = network.pool(spread=True)
+    waiters = [FakeWaiter() for _ in range(40)]
+    for waiter in waiters:
+        pool.acquire(waiter, network.clock.now)
+    steps = [network.counts[0]]
+    async with asyncio.timeout(10):
+        while network.counts[0] < MAX_OPENING:
+            await asyncio.sleep(0)
+            steps.append(network.counts[0])
+    assert max(later - earlier for earlier, later in itertools.pairwise([0, *steps])) == SPREAD_DIALS
+    network.gate.set()
+    await until(lambda: all(waiter.got is not None for waiter in waiters))
+    await unused(network)
 
 
 async def test_shutting_down_gives_up_on_dials() -> None:
