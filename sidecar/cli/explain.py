@@ -13,6 +13,7 @@ from sidecar.cli.support import config_option, load_settings
 from sidecar.config.describe import without_password
 from sidecar.config.scalars import show_duration
 from sidecar.config.settings import (
+    TOKEN_ENDPOINT,
     Basic,
     ClientCredentials,
     Credential,
@@ -25,6 +26,7 @@ from sidecar.config.settings import (
 )
 from sidecar.errors import ForbiddenByPolicyError, NoRouteError, Problem
 from sidecar.proxy import h1
+from sidecar.proxy.clients import Clients
 from sidecar.proxy.guard import guard_of
 from sidecar.proxy.policy import RuleSet
 from sidecar.proxy.target import host_name, match_prefix, parse
@@ -83,6 +85,9 @@ def _explain(settings: Settings, method: str, path: str, lines: dict[str, str]) 
         refusal = guard_of(settings).refusal(host_name(authority) or b"", authority, {})
         if refusal is not None and refusal[0] == "host":
             raise refusal[1]
+    if settings.token_endpoint is not None and whole == settings.token_endpoint.path.encode():
+        lines["route"] = f"{TOKEN_ENDPOINT}: the sidecar answers it itself"
+        return
     routes = sorted(settings.routes.values(), key=lambda route: -len(route.prefix))
     prefixes = [(route.prefix.rstrip("/").encode(), route) for route in routes]
     found = match_prefix(whole, prefixes)
@@ -103,6 +108,10 @@ def _explain(settings: Settings, method: str, path: str, lines: dict[str, str]) 
     if public is None:
         lines["audience"] = route.audience or "none"
     lines["policy"] = _policy(route, public, allowed)
+    if settings.clients_only:
+        clients = Clients(settings, {})
+        may = [name for name in settings.clients if clients.may(name, route.name, verb, rest)]
+        lines["clients"] = ", ".join(may) or "none may"
     times = route.timeouts
     response = show_duration(times.response) if times.response else "unlimited"
     lines["timeouts"] = f"connect {show_duration(times.connect)}, response {response}, idle {show_duration(times.idle)}"

@@ -77,14 +77,18 @@ class Clients:
         """Tell whether a client may have a token for an audience; `ANYBODY` may, where that is let in at all."""
         return client == ANYBODY or audience in self._audiences[client]
 
+    def may(self, client: str, route: str, method: bytes, rest: bytes) -> bool:
+        """Tell whether a client may make a request; `rest` is the path after the route's prefix."""
+        rules = self._rules[client]
+        allow = rules.get(route)
+        return route in rules and (allow is None or allow.matches(method, rest))
+
     def refusal(self, client: str, request: Request) -> Problem | None:
         """Return why a client's request goes no further."""
-        found, route, rules = request.problem(), request.route, self._rules[client]
+        found, route = request.problem(), request.route
         if found is not None or route is None:
             return found[1] if found is not None else None
-        allow = rules.get(route.name)
-        is_allowed = allow is None or allow.matches(request.method.name, request.path[len(route.prefix) :])
-        if route.name in rules and is_allowed:
+        if self.may(client, route.name, request.method.name, request.path[len(route.prefix) :]):
             return None
         return ForbiddenByPolicyError(f"Client {client} may not do this (clients.{client}: routes, allow).")
 

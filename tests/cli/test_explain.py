@@ -2,10 +2,11 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from sidecar.cli.explain import explain
 from sidecar.config import load
-from sidecar.config.settings import Settings
+from sidecar.config.settings import Client, Rule, Settings, TokenEndpoint
 from sidecar.errors import Problem
 from sidecar.proxy.guard import Guard
 from sidecar.proxy.routing import CompiledRoute, RoutingTable
@@ -73,14 +74,14 @@ def test_a_url_of_another_host_is_refused(settings):
 def outcome_of(table: RoutingTable, method: str, path: str) -> str:
     """What the data plane does with a request: a status, or the request line's target and origin."""
     try:
-        line = resolved(table, f"{method} {path} HTTP/1.1".encode())
-        if line.problem is not None:
-            raise line.problem
+        request = resolved(table, f"{method} {path} HTTP/1.1".encode())
+        if request.refusal is not None:
+            raise request.refusal[1]
     except Problem as problem:
         return f"refused: {problem.status} {problem.code}"
-    assert line.route is not None
-    origin = line.route.settings.upstream.origin
-    return f"{method} {origin}{line.start.split(b' ')[1].decode()} {'public' if line.public else ''}"
+    assert request.route is not None
+    origin = request.route.settings.upstream.origin
+    return f"{method} {origin}{request.head.split(b' ')[1].decode()} {'public' if request.public else ''}"
 
 
 @pytest.mark.parametrize(("method", "path"), [row[:2] for row in (*FORWARDED, *REFUSED)])
@@ -108,3 +109,18 @@ def test_the_command(tmp_path):
     assert result.exit_code == 1
     assert json.loads(result.stdout)["outcome"] == "refused: 403 forbidden_by_policy"
     assert camunda_sidecar("explain", "GET", "/x", "--config", tmp_path / "none").exit_code == 2
+
+
+def test_which_clients_may(settings):
+    """Where only clients come in, those that may make this request are named; the token endpoint is no route."""
+    clients = {
+        "all": Client("all"),
+        "some": Client("some", allow={"docs": (Rule("GET", "/x"),)}),
+        "tokens": Client("tokens", routes=()),
+    }
+    assert "clients" not in explain(settings, "GET", "/docs/x")
+    narrowed = replace(settings, clients=clients, token_endpoint=TokenEndpoint())
+    assert explain(narrowed, "GET", "/docs/x")["clients"] == "all, some"
+    assert explain(narrowed, "GET", "/docs/y")["clients"] == "all"
+    assert explain(replace(settings, clients={"t": clients["tokens"]}), "GET", "/docs/x")["clients"] == "none may"
+    assert list(explain(narrowed, "POST", "/oauth/token")) == ["route"]
