@@ -103,7 +103,7 @@ async def run(
                 results = asyncio.ensure_future(group.results())
                 operations = await _operations(port, processes * plan.identities, issuer)
                 await _until(lambda: len(issuer.arrivals) >= plan.identities)
-                await asyncio.sleep(6.0)
+                await asyncio.sleep(issuer.answers_after + 1.0)
                 issuer.answers_after = 0.1
                 began = time.monotonic()
                 server = await _break(fault, server, directory, port, lasts)
