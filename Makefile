@@ -25,7 +25,7 @@ tools: .venv/.tools
 
 # What the image is built from, with hashes: as new as pyproject.toml allows.
 lock: tools
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade pyproject.toml --extra grpc -o requirements/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade pyproject.toml --extra grpc --extra otel -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --upgrade pyproject.toml --group build --constraints requirements/runtime.txt -o requirements/build.txt
 
 # What is made of the chart: Kustomize's bases, patches and copies.

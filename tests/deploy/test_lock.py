@@ -10,7 +10,8 @@ from tests import needs
 from tests.deploy.support import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-RUNTIME = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"]["grpc"]]
+EXTRAS = PYPROJECT["project"]["optional-dependencies"].values()
+RUNTIME = [*PYPROJECT["project"]["dependencies"], *(each for extra in EXTRAS for each in extra)]
 BUILD = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["dependency-groups"]["build"]]
 WANTED = pytest.mark.parametrize(("lock", "wanted"), [("runtime", RUNTIME), ("build", BUILD)], ids=["runtime", "build"])
 
