@@ -45,7 +45,7 @@ from sidecar.telemetry.metrics import Metrics
 from sidecar.tokens.authorizer import TokenAuthorizer
 from sidecar.tokens.manager import TokenManager
 from sidecar.tokens.stores import build_store
-from sidecar.traces import traces
+from sidecar.traces import FLUSH_SECONDS, traces
 
 if TYPE_CHECKING:
     from sidecar.grpc.server import GrpcServer
@@ -208,7 +208,9 @@ class Service:
         await self.admin.close()
         await self._tokens.close()
         if self._traces is not None:
-            await in_thread(self._traces.close)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await in_thread(self._traces.close)
 
     async def _drain(self) -> None:
         """Go on serving for `drain_delay`, not ready any more; then serve what is left within `drain_timeout`."""

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from sidecar.proxy.routing import Request
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-_FLUSH_MILLISECONDS: Final = 2000
+FLUSH_SECONDS: Final = 2.0
+"""How long the end of the process waits for the collector; newer SDKs heed no limit of their own."""
 _SERVER_ERROR: Final = 500
 
 _log = structlog.get_logger(__name__)
@@ -105,8 +106,8 @@ class Traces:
         span.end(nanoseconds(now))
 
     def close(self) -> None:
-        """Export what waits, for at most two seconds. This blocks."""
-        self._provider.force_flush(_FLUSH_MILLISECONDS)
+        """Export what waits. This blocks for as long as the collector does."""
+        self._provider.force_flush(int(FLUSH_SECONDS * 1000))
 
 
 def _export(export: Callable[[Any], Any], failure: object, spans: Sequence[object]) -> Any:
