@@ -352,7 +352,7 @@ class RedisStore(Struct, frozen=True, tag_field="type", tag="redis"):
     processes: Annotated[
         Count,
         "How many processes share it at most. One that has never reached it asks issuers as seldom as that needs.",
-    ] = 500
+    ] = 3
 
 
 TokenStore = FileStore | MemoryStore | RedisStore
