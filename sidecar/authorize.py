@@ -29,6 +29,8 @@ from sidecar.telemetry.http import HttpStats
 REFUSED = "Sidecar-Refused"
 """The header with the value that an upstream refused, in a request for another one."""
 _ID_LENGTH = 200
+_LONGEST_PATH = 1024
+"""Characters of a path that a log line shows."""
 _PATH = re.compile(r"(?:/-/(authorize|refused))?/([^/]+)(?:/.*)?", re.DOTALL)
 
 _log = structlog.get_logger(__name__)
@@ -112,7 +114,7 @@ class AuthorizeServer(HttpServer):
                 "request",
                 route=AUTHORIZE,
                 method=method,
-                path=request.path,
+                path=request.path[:_LONGEST_PATH],
                 status=status,
                 source="sidecar",
                 milliseconds=round(seconds * 1000, 1),

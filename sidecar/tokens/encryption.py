@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+import sys
 from dataclasses import dataclass, field
-from typing import Final
-
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import TYPE_CHECKING, Final
 
 from sidecar.background import in_thread
 from sidecar.secret import Secret
 from sidecar.tokens.allocator import keep_little
 from sidecar.tokens.identity import Identity, canonical
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 # 16 MiB and about a quarter of a second on one core, once per credential and start; OWASP's equal of 2^17, 8, 1.
 SCRYPT_COST: Final = 2**14
@@ -52,10 +54,22 @@ def derive(secret: Secret, salt: bytes) -> Keys:
     return Keys(derived[:32], derived[32:])
 
 
+def _cipher(keys: Keys) -> AESGCM:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 (see `import_cipher`)
+
+    return AESGCM(keys.key)
+
+
+async def import_cipher(keys: Keys) -> None:
+    """Import the cipher, off the event loop, before the first record: 9 MB that an idle sidecar does without."""
+    if "cryptography.hazmat.primitives.ciphers.aead" not in sys.modules:
+        await in_thread(lambda: _cipher(keys))
+
+
 def encrypt(keys: Keys, bound_to: tuple[bytes, ...], plain: bytes) -> bytes:
     """Encrypt one record. `bound_to` is associated data: without the same it cannot be decrypted."""
     nonce = secrets.token_bytes(NONCE_BYTES)
-    return nonce + AESGCM(keys.key).encrypt(nonce, plain, canonical((FORMAT, *bound_to)))
+    return nonce + _cipher(keys).encrypt(nonce, plain, canonical((FORMAT, *bound_to)))
 
 
 def decrypt(keys: Keys, bound_to: tuple[bytes, ...], encrypted: bytes) -> bytes:
@@ -65,7 +79,7 @@ def decrypt(keys: Keys, bound_to: tuple[bytes, ...], encrypted: bytes) -> bytes:
         InvalidTag, ValueError: it was encrypted with another key or bound to something else, or is damaged.
     """
     nonce, rest = encrypted[:NONCE_BYTES], encrypted[NONCE_BYTES:]
-    return AESGCM(keys.key).decrypt(nonce, rest, canonical((FORMAT, *bound_to)))
+    return _cipher(keys).decrypt(nonce, rest, canonical((FORMAT, *bound_to)))
 
 
 class KeyRing:

@@ -9,7 +9,7 @@ from functools import reduce
 import structlog
 
 from sidecar.tokens.context import Context
-from sidecar.tokens.encryption import Keys
+from sidecar.tokens.encryption import Keys, import_cipher
 from sidecar.tokens.identity import Identity
 from sidecar.tokens.serialization import RecordError, decrypt_record, encrypt_record
 from sidecar.tokens.stores.base import Record, Release
@@ -38,7 +38,10 @@ class TokenRepository:
         """The record as it is, with the changes of this process."""
         await self.save()
         keys, digest = await self._keys()
-        return self._opened(await self._store.load(f"token-{digest}"), keys, digest)
+        stored = await self._store.load(f"token-{digest}")
+        if stored is not None:
+            await import_cipher(keys)
+        return self._opened(stored, keys, digest)
 
     async def save(self) -> None:
         """Make the changes that are not on the store yet, to the record as it is then."""
@@ -50,6 +53,7 @@ class TokenRepository:
 
     async def _change(self, changes: Sequence[Change]) -> None:
         keys, digest = await self._keys()
+        await import_cipher(keys)
 
         def update(stored: Record | None, now: float) -> bytes | None:
             found = self._opened(stored, keys, digest)

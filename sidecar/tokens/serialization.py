@@ -6,7 +6,6 @@ import math
 from typing import Final, TypeVar
 
 import msgspec
-from cryptography.exceptions import InvalidTag
 
 from sidecar.tokens.encryption import Keys, decrypt, encrypt
 from sidecar.tokens.rate_limit import RateLimit
@@ -35,6 +34,8 @@ def decrypt_record(data: bytes, keys: Keys, identity: str, written: float) -> To
     Raises:
         RecordError: it was encrypted with another key or for another identity, or is damaged.
     """
+    from cryptography.exceptions import InvalidTag  # noqa: PLC0415 (see `import_cipher`)
+
     version, encrypted = _decoded(data, tuple[bytes, bytes])
     try:
         plain = decrypt(keys, (identity.encode(), version), encrypted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
+import cryptography.hazmat.primitives.ciphers.aead  # noqa: F401 (see `quick_keys`)
 import pytest
 from blockbuster import blockbuster_ctx
 
@@ -30,7 +31,7 @@ async def close_managers() -> AsyncIterator[None]:
 
 @pytest.fixture
 def quick_keys(monkeypatch) -> None:
-    """Scrypt at its cheapest, and at once: a thread's answer would come at no moment of a manual clock."""
+    """Scrypt at its cheapest, and at once, as the import above: a thread answers at no moment of a manual clock."""
 
     async def keys(_ring: KeyRing, identity: Identity) -> Keys:
         return encryption.derive(identity.secret, identity.salt)

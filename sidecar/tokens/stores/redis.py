@@ -36,16 +36,23 @@ EXACT_BITS: Final = 4
 """The number of processes is rounded up to so many bits: nearly always all of them remember the same number."""
 WAIT_SECONDS: Final = 1.0
 """Seconds for which the server is asked at once to tell of a release."""
+LEAST_WAIT_SECONDS: Final = 0.1
+"""Seconds between two looks for a release, whatever the server answers."""
 TRIES: Final = 1000
 
-# Answers version, data, microseconds of writing, microseconds now. What is no record of this format is removed. A
+# Answers version, data, microseconds of writing, microseconds now. What is no record of this format is removed: its
+# numbers are digits, and no more of them than Python's integers and Lua's doubles both take. A
 # record from the future (the server's clock was set back) is taken to be from now, once and for all.
 LOAD: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local kind = redis.call('TYPE', KEYS[1]).ok
-if kind ~= 'none' and (kind ~= 'hash' or not tonumber(redis.call('HGET', KEYS[1], 'version') or '')
-    or not tonumber(redis.call('HGET', KEYS[1], 'written') or '') or redis.call('HEXISTS', KEYS[1], 'data') == 0) then
+local function is_number(field)
+  local value = redis.call('HGET', KEYS[1], field) or ''
+  return #value < 19 and string.match(value, '^%d+$')
+end
+if kind ~= 'none' and (kind ~= 'hash' or not is_number('version') or not is_number('written')
+    or redis.call('HEXISTS', KEYS[1], 'data') == 0) then
   redis.call('DEL', KEYS[1])
 end
 local record = redis.call('HMGET', KEYS[1], 'version', 'data', 'written')
@@ -77,7 +84,8 @@ return 0
 
 # A hash of places, from 0 without a gap: who has each, and when that process was last heard of. ARGV: process, its
 # place (-1: none yet), how many places it knows of, seconds after which one is free, a random share, seconds to keep.
-# Answers place, places, microseconds now, and whether the process's place was lost. Who comes takes a place at the end,
+# Answers place, places, microseconds now, and whether the process's place was lost. A time that is no number, or in the
+# future, is that of a process that is gone: nobody else could remove it. Who comes takes a place at the end,
 # and moves by and by into free ones. Where the places were lost, the first to notice makes as many as it knew, so that
 # each process finds its own again.
 PLACE: Final = """
@@ -87,7 +95,9 @@ local now = time[1] + time[2] / 1000000
 local gone = now - ARGV[4]
 local function at(number)
   local owner, heard = string.match(redis.call('HGET', key, number) or '', '^(%S+) (%S+)$')
-  return owner, tonumber(heard or '0')
+  heard = tonumber(heard or '0') or 0
+  if not (heard <= now + 60) then heard = 0 end
+  return owner, heard
 end
 local function put(number, owner, heard)
   redis.call('HSET', key, number, owner .. ' ' .. string.format('%.6f', heard))
@@ -201,7 +211,10 @@ class RedisStore:
         """Wait for the lock's release, told by the server; for longer than between two polls, as that is cheap."""
         since = max(0, int((self._clock.boottime() + self._offset) * 1000) - 1)
         wait = round(max(seconds, WAIT_SECONDS) * 1000)
+        began = self._clock.boottime()
         await self._ask(lambda redis: redis.xread({self._lock(key)[1]: f"{since}-0"}, count=1, block=wait))
+        # An entry from the future (the server's clock was set back) is answered at once, each time.
+        await self._clock.sleep(LEAST_WAIT_SECONDS - (self._clock.boottime() - began))
 
     def _lock(self, key: str) -> tuple[str, str]:
         lock = f"{self._prefix}{{{key}}}:lock"

@@ -268,3 +268,30 @@ async def test_a_server_that_goes_and_comes(tmp_path) -> None:
         assert len(one.issuer.requests) == 2
         await again.manager.close()
         await one.manager.close()
+
+
+@pytest.mark.parametrize("field", ["version", "written"])
+@pytest.mark.parametrize("planted", ["1.5", "0x10", "-inf", "nan", "9" * 40])
+async def test_a_record_with_a_number_that_is_none_is_removed(store, field, planted) -> None:
+    """Whoever may write to this Redis makes no process's store unusable for longer than one look."""
+    await store.update("key", put(b"data"))
+    await store._redis.hset(f"{PREFIX}key", field, planted)
+    assert await store.load("key") is None
+    await store.update("key", put(b"again"))
+    assert (await store.load("key")).data == b"again"
+
+
+@pytest.mark.parametrize("planted", ["x notnumber", "x inf", "x nan", f"x {10**15}"])
+async def test_planted_places_are_those_of_processes_that_are_gone(store, planted) -> None:
+    """They would make every turn of the others rarer, and no process could remove them."""
+    await store._redis.hset(f"{PREFIX}processes", mapping={str(number): planted for number in range(50)})
+    turns = await store.check()
+    assert (turns.place, turns.count) == (0, 1)
+
+
+async def test_a_release_from_the_future_is_no_busy_loop(store) -> None:
+    """The server's clock was set back, or somebody put it there: a waiter does not look thousands of times a second."""
+    await store._redis.xadd(store._lock("key")[1], {"released": 1}, id="9999999999999-1")
+    began = CLOCK.boottime()
+    await store.released("key", 0.0)
+    assert CLOCK.boottime() - began >= 0.09
